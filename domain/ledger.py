@@ -1,0 +1,35 @@
+"""Double entry: every movement of money is a set of entries that sums to zero in each currency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domain.money import Money
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One side of a movement. A positive amount debits the account, a negative one credits it."""
+
+    account: str
+    amount: Money
+
+
+def capture_entries(
+    *, net: Money, vat: Money, commission: Money | None, provider_account: str, referrer: str | None
+) -> list[LedgerEntry]:
+    """A captured payment: the provider owes us the total; we owe net to sales, VAT to the state, a share to the referrer.
+
+    Zero amounts make no entry.
+    """
+    entries = [
+        LedgerEntry(f"provider:{provider_account}", net + vat),
+        LedgerEntry("sales", -net),
+        LedgerEntry("vat_payable", -vat),
+    ]
+    if commission is not None and referrer is not None:
+        entries += [
+            LedgerEntry("commission_expense", commission),
+            LedgerEntry(f"commission_payable:{referrer}", -commission),
+        ]
+    return [entry for entry in entries if entry.amount.minor]
