@@ -1,0 +1,436 @@
+"""All tables. Constraints, not code, are what holds the promises under concurrency; each says which one it holds.
+
+Amounts are NUMERIC in major units with the currency beside them. Times are UTC. Rows of `audit_log` and
+`ledger_entries` are never changed (triggers in the migration refuse it).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Date,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from domain.money import Money
+
+AMOUNT = Numeric(19, 4)
+RATE = Numeric(7, 6)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations can drop them and errors can be told apart."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads this attribute by name)
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        UUID: Uuid,
+        bytes: LargeBinary,
+    }
+
+
+def _now() -> Mapped[datetime]:
+    return mapped_column(server_default=func.now())
+
+
+class Workspace(Base):
+    """A tenant: one currency, one VAT profile, its own numbers."""
+
+    __tablename__ = "workspaces"
+    __table_args__ = (
+        CheckConstraint("vat_rate >= 0 AND vat_rate < 1", name="vat_rate_is_a_fraction"),
+        CheckConstraint("commission_rate >= 0 AND commission_rate < 1", name="commission_rate_is_a_fraction"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(63), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    currency: Mapped[str] = mapped_column(String(3))
+    country: Mapped[str] = mapped_column(String(2))
+    timezone: Mapped[str] = mapped_column(String(64))
+    language: Mapped[str] = mapped_column(String(2), server_default="en")
+    dealer: Mapped[str] = mapped_column(String(16), server_default="company")
+    """Tax standing of the seller: authorized, exempt, company, foreign."""
+    legal_name: Mapped[str] = mapped_column(String(200))
+    legal_name_he: Mapped[str | None] = mapped_column(String(200))
+    business_number: Mapped[str | None] = mapped_column(String(32))
+    address: Mapped[str | None] = mapped_column(String(300))
+    vat_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
+    commission_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
+    commission_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="1.00")
+    order_webhook_url: Mapped[str | None] = mapped_column(Text)
+    order_webhook_secret: Mapped[bytes | None]
+    """Encrypted."""
+    created_at: Mapped[datetime] = _now()
+
+
+class ApiKey(Base):
+    """A caller's key; only its hash is kept. Without a workspace it is the platform's own administrator."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID | None] = mapped_column(ForeignKey("workspaces.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    hint: Mapped[str] = mapped_column(String(16))
+    key_hash: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String(32)))
+    created_at: Mapped[datetime] = _now()
+    revoked_at: Mapped[datetime | None]
+
+
+class ProviderAccount(Base):
+    """A workspace's credentials at one provider, encrypted. Options hold nothing secret."""
+
+    __tablename__ = "provider_accounts"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "provider", "name"),
+        Index(
+            "uq_provider_accounts_default_webhook",
+            "provider",
+            unique=True,
+            postgresql_where=text("receives_default_webhook"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(100), server_default="default")
+    credentials: Mapped[bytes]
+    """Encrypted JSON object."""
+    hint: Mapped[str] = mapped_column(String(16))
+    options: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    receives_default_webhook: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class Payment(Base):
+    """One obligation to be paid once. Its workflow is `payment-{id}`."""
+
+    __tablename__ = "payments"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+        UniqueConstraint("provider", "provider_transaction_id"),  # one capture settles one payment
+        Index("ix_payments_workspace_created_status", "workspace_id", "created_at", "status"),
+        Index("ix_payments_workspace_order", "workspace_id", "order_id"),
+        Index("ix_payments_session", "provider", "provider_session_id"),
+        Index("ix_payments_referrer", "workspace_id", "referrer_id", postgresql_where=text("referrer_id IS NOT NULL")),
+        Index("ix_payments_unstarted", "created_at", postgresql_where=text("status = 'created'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    order_id: Mapped[str] = mapped_column(String(128))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    status: Mapped[str] = mapped_column(String(24), server_default="created")
+    status_reason: Mapped[str | None] = mapped_column(String(200))
+    flag: Mapped[str | None] = mapped_column(String(64))
+    """Set when a person must look: amount_mismatch, currency_mismatch, second_capture."""
+    disputed: Mapped[bool] = mapped_column(server_default=text("false"))
+    checkout_mode: Mapped[str] = mapped_column(String(16), server_default="hosted")
+    description: Mapped[str] = mapped_column(String(500))
+    customer_id: Mapped[str | None] = mapped_column(String(128))
+    customer_name: Mapped[str | None] = mapped_column(String(200))
+    customer_email: Mapped[str | None] = mapped_column(String(320))
+    customer_tax_id: Mapped[str | None] = mapped_column(String(32))
+    referrer_id: Mapped[str | None] = mapped_column(String(128))
+    language: Mapped[str] = mapped_column(String(2), server_default="en")
+    success_url: Mapped[str | None] = mapped_column(Text)
+    cancel_url: Mapped[str | None] = mapped_column(Text)
+    extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    fingerprint: Mapped[bytes | None]
+    """Hash of the request body, to tell a repeat from another request under the same key."""
+    checkout_url: Mapped[str | None] = mapped_column(Text)
+    client_secret: Mapped[bytes | None]
+    """Encrypted; direct mode only."""
+    provider_session_id: Mapped[str | None] = mapped_column(String(255))
+    provider_transaction_id: Mapped[str | None] = mapped_column(String(255))
+    notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
+    """Number of the last order notification; they are delivered in this order."""
+    expires_at: Mapped[datetime]
+    paid_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+    @property
+    def money(self) -> Money:
+        """The amount to be paid."""
+        return Money.from_decimal(self.amount, self.currency)
+
+
+class Attempt(Base):
+    """One try at one provider. A failover makes another."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("payment_id", "number"),
+        UniqueConstraint("provider", "session_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    provider: Mapped[str] = mapped_column(String(32))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    session_id: Mapped[str | None] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(24))
+    error_code: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class WebhookEvent(Base):
+    """The inbox: a verified callback, kept as it came. It counts as handled only after success."""
+
+    __tablename__ = "webhook_events"
+    __table_args__ = (
+        UniqueConstraint("provider_account_id", "event_id"),  # a repeated delivery changes nothing
+        Index("ix_webhook_events_type_status", "type", "status"),
+        Index("ix_webhook_events_payment", "payment_id"),
+        Index(
+            "ix_webhook_events_due", "next_attempt_at", postgresql_where=text("status IN ('received', 'dispatched')")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    event_id: Mapped[str] = mapped_column(String(255))
+    type: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(32))
+    payment_id: Mapped[UUID | None]
+    claimed_amount: Mapped[Decimal | None] = mapped_column(AMOUNT)
+    claimed_currency: Mapped[str | None] = mapped_column(String(3))
+    signature: Mapped[str] = mapped_column(String(16), server_default="valid")
+    body: Mapped[bytes]
+    status: Mapped[str] = mapped_column(String(16), server_default="received")
+    """received → dispatched (the workflow has it) → handled; or ignored (nothing of ours, or an unknown type)."""
+    outcome: Mapped[str | None] = mapped_column(String(200))
+    deliveries: Mapped[int] = mapped_column(Integer, server_default="1")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_attempt_at: Mapped[datetime] = _now()
+    last_error: Mapped[str | None] = mapped_column(String(300))
+    occurred_at: Mapped[datetime | None]
+    received_at: Mapped[datetime] = _now()
+    dispatched_at: Mapped[datetime | None]
+    handled_at: Mapped[datetime | None]
+
+
+class WebhookRejection(Base):
+    """Callbacks that were refused, counted by reason and day; their bodies are not kept, anyone can send them."""
+
+    __tablename__ = "webhook_rejections"
+
+    account: Mapped[str] = mapped_column(String(64), primary_key=True)
+    provider: Mapped[str] = mapped_column(String(32), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(32), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    last_at: Mapped[datetime] = _now()
+
+
+class Commission(Base):
+    """A referrer's share of one order."""
+
+    __tablename__ = "commissions"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        UniqueConstraint("workspace_id", "order_id"),  # at most one an order
+        Index("ix_commissions_referrer", "workspace_id", "referrer_id", "status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"), unique=True)
+    order_id: Mapped[str] = mapped_column(String(128))
+    referrer_id: Mapped[str] = mapped_column(String(128))
+    base_amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    rate: Mapped[Decimal] = mapped_column(RATE)
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    status: Mapped[str] = mapped_column(String(16), server_default="accrued")
+    payout_reference: Mapped[str | None] = mapped_column(String(200))
+    created_at: Mapped[datetime] = _now()
+    paid_at: Mapped[datetime | None]
+
+
+class ReceiptCounter(Base):
+    """The last number of one series. The row lock, held to the commit, is what makes numbers gapless."""
+
+    __tablename__ = "receipt_counters"
+
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), primary_key=True)
+    fiscal_year: Mapped[int] = mapped_column(Integer, primary_key=True)
+    last_number: Mapped[int] = mapped_column(Integer)
+
+
+class Receipt(Base):
+    """An issued document. `document` is all that is printed, so the PDF can be derived again at any time."""
+
+    __tablename__ = "receipts"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "kind", "fiscal_year", "number"),
+        UniqueConstraint("payment_id", "kind"),
+        CheckConstraint("net + vat = total", name="parts_sum_to_total"),
+        CheckConstraint("total > 0", name="total_is_positive"),
+        CheckConstraint("number > 0", name="number_is_positive"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    kind: Mapped[str] = mapped_column(String(32))
+    fiscal_year: Mapped[int] = mapped_column(Integer)
+    number: Mapped[int] = mapped_column(Integer)
+    issued_on: Mapped[date] = mapped_column(Date)
+    currency: Mapped[str] = mapped_column(String(3))
+    net: Mapped[Decimal] = mapped_column(AMOUNT)
+    vat: Mapped[Decimal] = mapped_column(AMOUNT)
+    total: Mapped[Decimal] = mapped_column(AMOUNT)
+    vat_rate: Mapped[Decimal] = mapped_column(RATE)
+    document: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = _now()
+
+
+class ReceiptPdf(Base):
+    """The rendered document, apart from the receipt so that lists never carry the bytes."""
+
+    __tablename__ = "receipt_pdfs"
+
+    receipt_id: Mapped[UUID] = mapped_column(ForeignKey("receipts.id"), primary_key=True)
+    pdf: Mapped[bytes]
+    sha256: Mapped[bytes]
+    rendered_at: Mapped[datetime] = _now()
+
+
+class LedgerEntry(Base):
+    """One side of a movement; a constraint trigger checks at commit that each movement sums to zero."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        CheckConstraint("amount <> 0", name="amount_is_not_zero"),
+        UniqueConstraint("movement_id", "account", "currency"),
+        Index("ix_ledger_entries_account", "workspace_id", "account"),
+        Index("ix_ledger_entries_payment", "payment_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
+    movement_id: Mapped[UUID]
+    """Derived from what caused the movement, so that it cannot be booked twice."""
+    kind: Mapped[str] = mapped_column(String(32))
+    account: Mapped[str] = mapped_column(String(200))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    created_at: Mapped[datetime] = _now()
+
+
+class OrderNotice(Base):
+    """The outbox: what the merchant's order service must be told, in order per payment."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        UniqueConstraint("payment_id", "seq"),
+        Index("ix_outbox_due", "next_attempt_at", postgresql_where=text("status = 'waiting'")),
+        Index("ix_outbox_workspace_status", "workspace_id", "status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    seq: Mapped[int] = mapped_column(Integer)
+    type: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(String(16), server_default="waiting")
+    """waiting → delivered, or given_up after days of trying (an operator can send it again)."""
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_attempt_at: Mapped[datetime] = _now()
+    last_error: Mapped[str | None] = mapped_column(String(300))
+    created_at: Mapped[datetime] = _now()
+    delivered_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """Who did what, when: append-only and hash-chained per workspace by triggers."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "seq"),
+        Index("ix_audit_log_subject", "subject_type", "subject_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    actor: Mapped[str] = mapped_column(String(100))
+    action: Mapped[str] = mapped_column(String(64))
+    subject_type: Mapped[str] = mapped_column(String(32))
+    subject_id: Mapped[str] = mapped_column(String(64))
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    previous_hash: Mapped[bytes] = mapped_column(server_default=text(r"'\x'::bytea"))
+    hash: Mapped[bytes] = mapped_column(server_default=text(r"'\x'::bytea"))
+
+
+class AuditHead(Base):
+    """The end of one workspace's chain; its row lock orders the entries."""
+
+    __tablename__ = "audit_heads"
+
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes]
+
+
+class IdempotentAnswer(Base):
+    """The first answer to a POST with an Idempotency-Key, for the endpoints that have no identity of their own."""
+
+    __tablename__ = "idempotent_answers"
+
+    scope: Mapped[str] = mapped_column(String(100), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[bytes]
+    status_code: Mapped[int] = mapped_column(Integer)
+    body: Mapped[bytes]
+    """Encrypted: it may hold a secret that is shown once."""
+    created_at: Mapped[datetime] = _now()
