@@ -1,0 +1,162 @@
+"""The webhook inbox: insert once, dispatch until taken, mark handled only after success."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, literal_column, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storage.models import Payment, WebhookEvent, WebhookRejection
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An inbox row after intake. `new` is false for a repeated delivery."""
+
+    inbox_id: int
+    new: bool
+    status: str
+
+
+async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
+    """Insert a verified event, or count one more delivery of it."""
+    statement = insert(WebhookEvent).values(values)
+    statement = statement.on_conflict_do_update(
+        index_elements=["provider_account_id", "event_id"],
+        set_={"deliveries": WebhookEvent.deliveries + 1},
+    )
+    row = (
+        await session.execute(
+            # xmax is zero only on a row that this statement inserted
+            statement.returning(WebhookEvent.id, WebhookEvent.status, literal_column("xmax = 0").label("new"))
+        )
+    ).one()
+    return Stored(row.id, row.new, row.status)
+
+
+async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
+    """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled."""
+    await session.execute(
+        update(WebhookEvent)
+        .where(WebhookEvent.id == inbox_id, WebhookEvent.status == "received")
+        .values(
+            status="dispatched",
+            dispatched_at=func.now(),
+            attempts=WebhookEvent.attempts + 1,
+            last_error=None,
+            next_attempt_at=func.now() + timedelta(minutes=10),
+        )
+    )
+
+
+async def mark_handled(session: AsyncSession, inbox_ids: Sequence[int], *, outcome: str) -> None:
+    """The look that these events asked for is done and recorded in this same transaction."""
+    if inbox_ids:
+        await session.execute(
+            update(WebhookEvent)
+            .where(WebhookEvent.id.in_(inbox_ids), WebhookEvent.status.in_(["received", "dispatched"]))
+            .values(status="handled", handled_at=func.now(), outcome=outcome)
+        )
+
+
+async def mark_failed(session: AsyncSession, inbox_id: int, *, error: str) -> None:
+    """The signal could not be given; try again with doubling waits, from 2 seconds to 5 minutes."""
+    wait = func.least(
+        func.make_interval(0, 0, 0, 0, 0, 0, 2.0) * func.power(2, func.least(WebhookEvent.attempts, 10)),
+        func.make_interval(0, 0, 0, 0, 0, 5),
+    )
+    await session.execute(
+        update(WebhookEvent)
+        .where(WebhookEvent.id == inbox_id)
+        .values(attempts=WebhookEvent.attempts + 1, last_error=error[:300], next_attempt_at=func.now() + wait)
+    )
+
+
+async def claim_due(
+    session: AsyncSession, *, lease: timedelta, limit: int
+) -> Sequence[tuple[WebhookEvent, Payment | None]]:
+    """Events that no workflow has taken, or took long ago without an outcome; hidden from others for the lease."""
+    query = (
+        select(WebhookEvent, Payment)
+        .outerjoin(Payment, Payment.id == WebhookEvent.payment_id)
+        .where(WebhookEvent.status.in_(["received", "dispatched"]), WebhookEvent.next_attempt_at <= func.now())
+        .order_by(WebhookEvent.next_attempt_at)
+        .limit(limit)
+        .with_for_update(of=WebhookEvent, skip_locked=True)
+    )
+    rows = [(event, payment) for event, payment in (await session.execute(query)).all()]
+    if rows:
+        await session.execute(
+            update(WebhookEvent)
+            .where(WebhookEvent.id.in_([event.id for event, _ in rows]))
+            .values(next_attempt_at=func.now() + lease)
+            .execution_options(synchronize_session=False)
+        )
+    return rows
+
+
+async def replay(session: AsyncSession, *, inbox_id: int | None = None, pending: bool = False) -> int:
+    """Hand events to their workflows once more. Returns how many."""
+    statement = update(WebhookEvent).values(status="received", next_attempt_at=func.now(), outcome=None)
+    if inbox_id is not None:
+        statement = statement.where(WebhookEvent.id == inbox_id)
+    if pending:
+        statement = statement.where(WebhookEvent.status.in_(["received", "dispatched"]))
+    return len((await session.execute(statement.returning(WebhookEvent.id))).all())
+
+
+async def count_rejection(session: AsyncSession, *, account: str, provider: str, reason: str, day: date) -> None:
+    """Count a refused callback; nothing else about it is kept."""
+    statement = insert(WebhookRejection).values(account=account, provider=provider, reason=reason, day=day)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["account", "provider", "reason", "day"],
+            set_={"count": WebhookRejection.count + 1, "last_at": func.now()},
+        )
+    )
+
+
+async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str, Any]:
+    """Counts by status, what waits, latencies in milliseconds over the last day, refusals by reason."""
+    of_account = WebhookEvent.provider_account_id.in_(account_ids)
+    counts = await session.execute(select(WebhookEvent.status, func.count()).where(of_account).group_by(WebhookEvent.status))
+    waiting = await session.scalar(
+        select(func.min(WebhookEvent.received_at)).where(of_account, WebhookEvent.status.in_(["received", "dispatched"]))
+    )
+    seconds = func.extract("epoch", WebhookEvent.handled_at - WebhookEvent.received_at)
+    latency = await session.execute(
+        select(
+            func.percentile_cont(0.5).within_group(seconds),
+            func.percentile_cont(0.95).within_group(seconds),
+            func.max(WebhookEvent.received_at),
+        ).where(of_account, WebhookEvent.handled_at > func.now() - timedelta(days=1))
+    )
+    p50, p95, last = latency.one()
+    refused = await session.execute(
+        select(WebhookRejection.reason, func.sum(WebhookRejection.count))
+        .where(WebhookRejection.account.in_([str(account_id) for account_id in account_ids]))
+        .group_by(WebhookRejection.reason)
+    )
+    return {
+        "counts": dict(counts.tuples().all()),
+        "oldest_waiting_since": waiting,
+        "last_handled_received_at": last,
+        "handled_within_ms": {"p50": _milliseconds(p50), "p95": _milliseconds(p95)},
+        "refused": {reason: int(number) for reason, number in refused.tuples().all()},
+    }
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(float(seconds) * 1000)
+
+
+async def events_of(session: AsyncSession, payment_id: UUID) -> Sequence[WebhookEvent]:
+    """The events about one payment, in order of arrival."""
+    query = select(WebhookEvent).where(WebhookEvent.payment_id == payment_id).order_by(WebhookEvent.id)
+    return (await session.scalars(query)).all()

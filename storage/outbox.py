@@ -1,0 +1,123 @@
+"""Order notifications: written with the state change, delivered later, in order per payment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from storage.models import OrderNotice, Payment, Workspace
+
+
+def add_notice(
+    session: AsyncSession, workspace: Workspace, payment: Payment, *, notice_type: str, at: datetime, data: dict[str, Any]
+) -> None:
+    """Queue one notification if the workspace has an endpoint. The caller holds the payment's row lock.
+
+    The id follows from payment and sequence, so the receiver can tell a repeat.
+    """
+    if workspace.order_webhook_url is None:
+        return
+    payment.notice_seq += 1
+    session.add(
+        OrderNotice(
+            id=uuid5(payment.id, f"notice-{payment.notice_seq}"),
+            workspace_id=workspace.id,
+            payment_id=payment.id,
+            seq=payment.notice_seq,
+            type=notice_type,
+            payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
+        ),
+    )
+
+
+async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[tuple[OrderNotice, Workspace]]:
+    """Take notices that are due and first in their payment's line, and hide them from others for the lease.
+
+    A crash after the claim only delays delivery by the lease: at least once.
+    """
+    earlier = aliased(OrderNotice)
+    first_in_line = ~exists().where(
+        earlier.payment_id == OrderNotice.payment_id, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
+    )
+    query = (
+        select(OrderNotice, Workspace)
+        .join(Workspace, Workspace.id == OrderNotice.workspace_id)
+        .where(OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now(), first_in_line)
+        .order_by(OrderNotice.next_attempt_at)
+        .limit(limit)
+        .with_for_update(of=OrderNotice, skip_locked=True)
+    )
+    rows = [(notice, workspace) for notice, workspace in (await session.execute(query)).all()]
+    if rows:
+        await session.execute(
+            update(OrderNotice)
+            .where(OrderNotice.id.in_([notice.id for notice, _ in rows]))
+            .values(next_attempt_at=func.now() + lease)
+            .execution_options(synchronize_session=False)
+        )
+    return rows
+
+
+async def mark_delivered(session: AsyncSession, notice_id: UUID) -> None:
+    """The receiver answered 2xx."""
+    await session.execute(
+        update(OrderNotice)
+        .where(OrderNotice.id == notice_id)
+        .values(status="delivered", delivered_at=func.now(), attempts=OrderNotice.attempts + 1, last_error=None)
+    )
+
+
+async def mark_failed(session: AsyncSession, notice_id: UUID, *, error: str, retry_in: timedelta | None) -> None:
+    """The receiver did not take it. Without `retry_in` it is given up, visibly, until an operator sends it again."""
+    await session.execute(
+        update(OrderNotice)
+        .where(OrderNotice.id == notice_id)
+        .values(
+            attempts=OrderNotice.attempts + 1,
+            last_error=error[:300],
+            **({"next_attempt_at": func.now() + retry_in} if retry_in is not None else {"status": "given_up"}),
+        )
+    )
+
+
+async def send_again(session: AsyncSession, workspace_id: UUID | None = None) -> int:
+    """Put given-up and failing notices back in line, due now. Returns how many."""
+    statement = (
+        update(OrderNotice)
+        .where(OrderNotice.status.in_(["given_up", "waiting"]), OrderNotice.attempts > 0)
+        .values(status="waiting", next_attempt_at=func.now())
+    )
+    if workspace_id is not None:
+        statement = statement.where(OrderNotice.workspace_id == workspace_id)
+    result = await session.execute(statement.returning(OrderNotice.id))
+    return len(result.all())
+
+
+async def notices_of(session: AsyncSession, payment_id: UUID) -> Sequence[OrderNotice]:
+    """All notifications of one payment, in order."""
+    return (await session.scalars(select(OrderNotice).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.seq))).all()
+
+
+async def health(session: AsyncSession, workspace_id: UUID) -> dict[str, Any]:
+    """How delivery is going: counts by status, those failing now, and the oldest that waits."""
+    counts = await session.execute(
+        select(OrderNotice.status, func.count()).where(OrderNotice.workspace_id == workspace_id).group_by(OrderNotice.status)
+    )
+    failing = await session.execute(
+        select(func.count(), func.min(OrderNotice.created_at), func.max(OrderNotice.last_error)).where(
+            OrderNotice.workspace_id == workspace_id, OrderNotice.status == "waiting", OrderNotice.attempts > 0
+        )
+    )
+    number, oldest, error = failing.one()
+    return {
+        "counts": dict(counts.tuples().all()),
+        "failing": number,
+        "oldest_failing_since": oldest,
+        "last_error": error,
+    }

@@ -1,0 +1,187 @@
+"""Payments: creation, locking, the one way to change a status, and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.payment import CAPTURED, Advance, PaymentStatus, Transition, advance
+from storage import audit, outbox
+from storage.models import Attempt, Payment, ProviderAccount, Workspace
+
+
+async def insert_new(session: AsyncSession, values: dict[str, Any]) -> bool:
+    """Create the payment unless its id or its idempotency key exists. Returns whether this call created it."""
+    statement = insert(Payment).values(values).on_conflict_do_nothing().returning(Payment.id)
+    return (await session.execute(statement)).first() is not None
+
+
+async def get(session: AsyncSession, workspace_id: UUID, payment_id: UUID) -> Payment | None:
+    """One payment of one workspace."""
+    return await session.scalar(select(Payment).where(Payment.id == payment_id, Payment.workspace_id == workspace_id))
+
+
+async def with_account(session: AsyncSession, payment_id: UUID) -> tuple[Payment, ProviderAccount] | None:
+    """A payment and the account that it is paid through."""
+    query = (
+        select(Payment, ProviderAccount)
+        .join(ProviderAccount, ProviderAccount.id == Payment.provider_account_id)
+        .where(Payment.id == payment_id)
+    )
+    row = (await session.execute(query)).first()
+    return None if row is None else (row[0], row[1])
+
+
+async def lock(session: AsyncSession, payment_id: UUID) -> tuple[Payment, Workspace]:
+    """The payment under its row lock, held to the commit, with its workspace. Raises NoResultFound."""
+    query = (
+        select(Payment, Workspace)
+        .join(Workspace, Workspace.id == Payment.workspace_id)
+        .where(Payment.id == payment_id)
+        .with_for_update(of=Payment)
+    )
+    row = (await session.execute(query)).one()
+    return row[0], row[1]
+
+
+def change_status(  # noqa: PLR0913  (every argument is a column of the audit entry)
+    session: AsyncSession,
+    workspace: Workspace,
+    payment: Payment,
+    observed: PaymentStatus,
+    *,
+    at: datetime,
+    actor: str,
+    reason: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> Transition:
+    """Apply an observed status to a locked payment: status, audit entry and notification in one transaction.
+
+    A status that would go backwards is recorded and ignored; a repeat leaves no trace.
+    """
+    previous = PaymentStatus(payment.status)
+    transition = advance(previous, observed)
+    if transition.advance is Advance.UNCHANGED:
+        return transition
+    facts = {"observed": observed.value, "from": previous.value, "to": transition.status.value, **(details or {})}
+    if reason:
+        facts["reason"] = reason
+    audit.record(
+        session,
+        workspace.id,
+        actor=actor,
+        action=f"payment.{'ignored' if transition.advance is Advance.IGNORED else transition.status.value}",
+        subject=("payment", payment.id),
+        details=facts | ({"late": True} if transition.advance is Advance.LATE else {}),
+    )
+    if transition.advance is Advance.IGNORED:
+        return transition
+    payment.status = transition.status.value
+    payment.status_reason = reason
+    payment.updated_at = at
+    if transition.status in CAPTURED and payment.paid_at is None:
+        payment.paid_at = at
+    outbox.add_notice(
+        session,
+        workspace,
+        payment,
+        notice_type=f"payment.{transition.status.value}",
+        at=at,
+        data=notice_data(payment, previous) | (details or {}),
+    )
+    return transition
+
+
+def notice_data(payment: Payment, previous: PaymentStatus) -> dict[str, Any]:
+    """What the merchant's order service is told about a payment. No personal data."""
+    return {
+        "payment_id": str(payment.id),
+        "order_id": payment.order_id,
+        "status": payment.status,
+        "previous_status": previous.value,
+        "amount": str(payment.money),
+        "currency": payment.currency,
+        "provider": payment.provider,
+        "provider_transaction_id": payment.provider_transaction_id,
+    }
+
+
+async def add_attempt(session: AsyncSession, payment: Payment, *, session_id: str | None, status: str, error_code: str | None = None) -> None:
+    """Record the try at the provider, once a session."""
+    statement = (
+        insert(Attempt)
+        .values(
+            payment_id=payment.id,
+            number=1,
+            provider=payment.provider,
+            provider_account_id=payment.provider_account_id,
+            session_id=session_id,
+            status=status,
+            error_code=error_code,
+        )
+        .on_conflict_do_update(
+            index_elements=["payment_id", "number"],
+            set_={"session_id": session_id, "status": status, "error_code": error_code, "updated_at": func.now()},
+        )
+    )
+    await session.execute(statement)
+
+
+async def set_attempt_status(session: AsyncSession, payment_id: UUID, *, status: str, error_code: str | None) -> None:
+    """How the current attempt ended."""
+    await session.execute(
+        update(Attempt).where(Attempt.payment_id == payment_id).values(status=status, error_code=error_code, updated_at=func.now())
+    )
+
+
+async def attempts_of(session: AsyncSession, payment_id: UUID) -> Sequence[Attempt]:
+    """All tries, first to last."""
+    return (await session.scalars(select(Attempt).where(Attempt.payment_id == payment_id).order_by(Attempt.number))).all()
+
+
+async def page(  # noqa: PLR0913  (one argument a filter)
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    status: str | None = None,
+    order_id: str | None = None,
+) -> Sequence[Payment]:
+    """Newest first; `before` is the position of the last row of the page before."""
+    query = select(Payment).where(Payment.workspace_id == workspace_id)
+    if status is not None:
+        query = query.where(Payment.status == status)
+    if order_id is not None:
+        query = query.where(Payment.order_id == order_id)
+    if before is not None:
+        query = query.where(tuple_(Payment.created_at, Payment.id) < before)
+    return (await session.scalars(query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit))).all()
+
+
+async def find_by_provider_ids(
+    session: AsyncSession, account_id: UUID, *, session_id: str | None, transaction_id: str | None
+) -> UUID | None:
+    """Which payment of this account an event is about, when it does not carry our reference."""
+    for column, value in (
+        (Payment.provider_session_id, session_id),
+        (Payment.provider_transaction_id, transaction_id),
+    ):
+        if value is not None:
+            query = select(Payment.id).where(Payment.provider_account_id == account_id, column == value).limit(1)
+            found = await session.scalar(query)
+            if found is not None:
+                return found
+    return None
+
+
+async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Payment]:
+    """Payments that were accepted but whose workflow never began (the process died between the two)."""
+    query = select(Payment).where(Payment.status == "created", Payment.created_at < older_than)
+    return (await session.scalars(query.order_by(Payment.created_at).limit(limit))).all()

@@ -1,0 +1,59 @@
+"""Issued documents and their gapless numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storage.models import Receipt, ReceiptCounter, ReceiptPdf
+
+
+async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, fiscal_year: int) -> int:
+    """The next number of the series, locked to the commit: a rolled-back number is given to the next caller."""
+    statement = insert(ReceiptCounter).values(workspace_id=workspace_id, kind=kind, fiscal_year=fiscal_year, last_number=1)
+    statement = statement.on_conflict_do_update(
+        index_elements=["workspace_id", "kind", "fiscal_year"], set_={"last_number": ReceiptCounter.last_number + 1}
+    )
+    return (await session.execute(statement.returning(ReceiptCounter.last_number))).scalar_one()
+
+
+async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
+    """The document that the payment's capture issued."""
+    return await session.scalar(select(Receipt).where(Receipt.payment_id == payment_id).order_by(Receipt.created_at).limit(1))
+
+
+async def get(session: AsyncSession, receipt_id: UUID, workspace_id: UUID | None = None) -> Receipt | None:
+    """One document; with a workspace, only if it is that workspace's."""
+    query = select(Receipt).where(Receipt.id == receipt_id)
+    return await session.scalar(query if workspace_id is None else query.where(Receipt.workspace_id == workspace_id))
+
+
+async def page(
+    session: AsyncSession, workspace_id: UUID, *, limit: int, before: tuple[object, UUID] | None = None
+) -> Sequence[Receipt]:
+    """Newest first."""
+    query = select(Receipt).where(Receipt.workspace_id == workspace_id)
+    if before is not None:
+        query = query.where(tuple_(Receipt.created_at, Receipt.id) < before)
+    return (await session.scalars(query.order_by(Receipt.created_at.desc(), Receipt.id.desc()).limit(limit))).all()
+
+
+async def store_pdf(session: AsyncSession, receipt_id: UUID, pdf: bytes) -> None:
+    """Keep the rendered document; a repeat keeps the first one."""
+    statement = insert(ReceiptPdf).values(receipt_id=receipt_id, pdf=pdf, sha256=hashlib.sha256(pdf).digest())
+    await session.execute(statement.on_conflict_do_nothing())
+
+
+async def pdf_of(session: AsyncSession, receipt_id: UUID) -> bytes | None:
+    """The rendered document, or None while it is not rendered yet."""
+    return await session.scalar(select(ReceiptPdf.pdf).where(ReceiptPdf.receipt_id == receipt_id))
+
+
+async def has_pdf(session: AsyncSession, receipt_id: UUID) -> bool:
+    """Whether the document is rendered."""
+    return bool(await session.scalar(select(func.count()).where(ReceiptPdf.receipt_id == receipt_id)))
