@@ -128,7 +128,6 @@ class StartPayment:
     amount_minor: int
     currency: str
     expires_at: datetime
-    closes_checkout: bool = True
     poll: PollPlan = field(default_factory=PollPlan)
     resumed: Watch | None = None
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select, update
+from sqlalchemy import ColumnElement, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,13 +31,11 @@ async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
         index_elements=["provider_account_id", "event_id"],
         set_={"deliveries": WebhookEvent.deliveries + 1},
     )
-    row = (
-        await session.execute(
-            # xmax is zero only on a row that this statement inserted
-            statement.returning(WebhookEvent.id, WebhookEvent.status, literal_column("xmax = 0").label("new"))
-        )
-    ).one()
-    return Stored(row.id, row.new, row.status)
+    # xmax is zero only on a row that this statement inserted
+    inserted: ColumnElement[bool] = literal_column("xmax = 0")
+    row = await session.execute(statement.returning(WebhookEvent.id, inserted, WebhookEvent.status))
+    inbox_id, new, status = row.tuples().one()
+    return Stored(inbox_id, new, status)
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -36,21 +36,30 @@ def add_notice(
     )
 
 
-async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[tuple[OrderNotice, Workspace]]:
+async def claim_due(
+    session: AsyncSession, *, lease: timedelta, per_workspace: int, skip_workspaces: Collection[UUID]
+) -> Sequence[tuple[OrderNotice, Workspace]]:
     """Take notices that are due and first in their payment's line, and hide them from others for the lease.
 
-    A crash after the claim only delays delivery by the lease: at least once.
+    At most so many a workspace, and none of those that are busy already: one merchant's slow endpoint holds up nobody
+    else. A crash after the claim only delays delivery by the lease: at least once.
     """
     earlier = aliased(OrderNotice)
     first_in_line = ~exists().where(
         earlier.payment_id == OrderNotice.payment_id, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
     )
+    turn = func.row_number().over(partition_by=OrderNotice.workspace_id, order_by=OrderNotice.next_attempt_at)
+    due = (
+        select(OrderNotice.id, turn.label("turn"))
+        .where(OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now(), first_in_line)
+        .where(OrderNotice.workspace_id.not_in(list(skip_workspaces)))
+        .subquery()
+    )
     query = (
         select(OrderNotice, Workspace)
         .join(Workspace, Workspace.id == OrderNotice.workspace_id)
-        .where(OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now(), first_in_line)
-        .order_by(OrderNotice.next_attempt_at)
-        .limit(limit)
+        .where(OrderNotice.id.in_(select(due.c.id).where(due.c.turn <= per_workspace)))
+        .where(OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now())
         .with_for_update(of=OrderNotice, skip_locked=True)
     )
     rows = [(notice, workspace) for notice, workspace in (await session.execute(query)).all()]

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.payment import CAPTURED, Advance, PaymentStatus, Transition, advance
+from domain.payment import CAPTURED, OPEN, Advance, PaymentStatus, Transition, advance
 from storage import audit, outbox
 from storage.models import Attempt, Payment, ProviderAccount, Workspace
 
@@ -67,7 +67,8 @@ def change_status(  # noqa: PLR0913  (every argument is a column of the audit en
     """
     previous = PaymentStatus(payment.status)
     transition = advance(previous, observed)
-    if transition.advance is Advance.UNCHANGED:
+    weaker_but_open = transition.advance is Advance.IGNORED and previous in OPEN
+    if transition.advance is Advance.UNCHANGED or weaker_but_open:
         return transition
     facts = {"observed": observed.value, "from": previous.value, "to": transition.status.value, **(details or {})}
     if reason:
@@ -133,10 +134,31 @@ async def add_attempt(session: AsyncSession, payment: Payment, *, session_id: st
     await session.execute(statement)
 
 
-async def set_attempt_status(session: AsyncSession, payment_id: UUID, *, status: str, error_code: str | None) -> None:
-    """How the current attempt ended."""
-    await session.execute(
-        update(Attempt).where(Attempt.payment_id == payment_id).values(status=status, error_code=error_code, updated_at=func.now())
+async def set_attempt_status(session: AsyncSession, payment_id: UUID, *, status: str, error_code: str | None) -> bool:
+    """How the current attempt stands. Returns whether that is news."""
+    statement = (
+        update(Attempt)
+        .where(
+            Attempt.payment_id == payment_id,
+            or_(Attempt.status != status, Attempt.error_code.is_distinct_from(error_code)),
+        )
+        .values(status=status, error_code=error_code, updated_at=func.now())
+    )
+    return (await session.execute(statement.returning(Attempt.id))).first() is not None
+
+
+def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dict[str, Any]) -> None:
+    """Mark a locked payment as needing a person's look, once a kind of trouble."""
+    if payment.flag == flag:
+        return
+    payment.flag = flag
+    audit.record(
+        session,
+        payment.workspace_id,
+        actor="provider",
+        action="payment.flagged",
+        subject=("payment", payment.id),
+        details={"flag": flag, **details},
     )
 
 

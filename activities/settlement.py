@@ -1,0 +1,198 @@
+"""Settlement: everything that follows from captured money, in one transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.commission import CommissionRefusal, decide_commission
+from domain.ledger import capture_entries
+from domain.money import Money
+from domain.payment import CAPTURED, Confirmation, PaymentStatus
+from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
+from providers.base import ProviderPayment
+from storage import audit, commissions, ledger, payments, receipts
+from storage.models import Payment, Receipt, Workspace
+
+
+async def settle(
+    session: AsyncSession, payment: Payment, workspace: Workspace, observed: ProviderPayment, *, at: datetime
+) -> Confirmation:
+    """Book captured money on a locked payment: receipt with its number, commission, ledger, notification, audit, status.
+
+    All of it commits together or not at all. A repeat finds the payment captured and returns what is on record. Money
+    that is not what was asked for is flagged and not settled: the payment stays visibly unknown until a person decides.
+    """
+    captured = observed.captured
+    if captured is None:
+        raise ValueError("settle needs captured money")
+    if payment.status in CAPTURED:
+        return await _already_settled(session, payment, observed)
+    fault = _mismatch(payment, captured)
+    if fault is not None:
+        details = {"captured": str(captured), "currency": captured.currency, "expected": str(payment.money)}
+        payments.set_flag(session, payment, fault, details=details)
+        payments.change_status(
+            session, workspace, payment, PaymentStatus.UNKNOWN, at=at, actor="provider", reason=fault
+        )
+        return Confirmation(PaymentStatus(payment.status), None, fault)
+    payment.provider_transaction_id = observed.transaction_id
+    # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
+    receipt = await _issue_receipt(session, payment, workspace, observed, at)
+    commission = await _accrue_commission(session, payment, workspace)
+    ledger.book(
+        session,
+        workspace_id=workspace.id,
+        payment_id=payment.id,
+        movement_id=uuid5(payment.id, "capture"),
+        kind="capture",
+        entries=capture_entries(
+            net=Money.from_decimal(receipt.net, receipt.currency),
+            vat=Money.from_decimal(receipt.vat, receipt.currency),
+            commission=commission,
+            provider_account=str(payment.provider_account_id),
+            referrer=payment.referrer_id,
+        ),
+    )
+    await payments.set_attempt_status(session, payment.id, status="paid", error_code=None)
+    payments.change_status(
+        session,
+        workspace,
+        payment,
+        PaymentStatus.PAID,
+        at=at,
+        actor="provider",
+        details={"receipt_id": str(receipt.id), "receipt_number": receipt.number},
+    )
+    return Confirmation(PaymentStatus.PAID, receipt.id)
+
+
+async def _already_settled(session: AsyncSession, payment: Payment, observed: ProviderPayment) -> Confirmation:
+    if observed.transaction_id not in (None, payment.provider_transaction_id):
+        details = {"transaction": observed.transaction_id, "amount": str(observed.captured)}
+        payments.set_flag(session, payment, "second_capture", details=details)
+    receipt = await receipts.of_payment(session, payment.id)
+    return Confirmation(PaymentStatus(payment.status), None if receipt is None else receipt.id, payment.flag)
+
+
+def _mismatch(payment: Payment, captured: Money) -> str | None:
+    if captured.currency != payment.currency:
+        return "currency_mismatch"
+    return None if captured == payment.money else "amount_mismatch"
+
+
+async def _issue_receipt(
+    session: AsyncSession, payment: Payment, workspace: Workspace, observed: ProviderPayment, at: datetime
+) -> Receipt:
+    issued_on = at.astimezone(ZoneInfo(workspace.timezone)).date()
+    kind = kind_for_capture(Dealer(workspace.dealer))
+    number = await receipts.next_number(session, workspace.id, kind.value, fiscal_year(issued_on))
+    document = document_of_capture(
+        dealer=Dealer(workspace.dealer),
+        workspace_rate=workspace.vat_rate,
+        number=number,
+        issued_on=issued_on,
+        seller=_seller(workspace),
+        customer=_customer(payment),
+        description=payment.description,
+        paid=payment.money,
+        paid_by=_paid_by(payment, observed),
+        provider_reference=observed.transaction_id,
+        order_id=payment.order_id,
+        language=payment.language,
+    )
+    receipt = _receipt_row(payment, document)
+    session.add(receipt)
+    return receipt
+
+
+def _receipt_row(payment: Payment, document: ReceiptDocument) -> Receipt:
+    return Receipt(
+        id=uuid5(payment.id, "receipt"),
+        workspace_id=payment.workspace_id,
+        payment_id=payment.id,
+        kind=document.kind.value,
+        fiscal_year=document.fiscal_year,
+        number=document.number,
+        issued_on=document.issued_on,
+        currency=document.total.currency,
+        net=document.net.to_decimal(),
+        vat=document.vat.to_decimal(),
+        total=document.total.to_decimal(),
+        vat_rate=document.vat_rate,
+        document=document.to_json(),
+    )
+
+
+def _seller(workspace: Workspace) -> Party:
+    return Party(
+        name=workspace.legal_name,
+        name_he=workspace.legal_name_he,
+        number=workspace.business_number,
+        address=workspace.address,
+    )
+
+
+def _customer(payment: Payment) -> Party:
+    return Party(
+        name=payment.customer_name or payment.customer_email or payment.customer_id or "",
+        number=payment.customer_tax_id,
+        email=payment.customer_email,
+    )
+
+
+def _paid_by(payment: Payment, observed: ProviderPayment) -> str:
+    if observed.card_last4:
+        return f"{(observed.card_brand or 'card').title()} •••• {observed.card_last4}"
+    return observed.method or payment.provider.title()
+
+
+async def _accrue_commission(session: AsyncSession, payment: Payment, workspace: Workspace) -> Money | None:
+    """Decide, accrue at most once an order, and audit the decision either way."""
+    decision = decide_commission(
+        paid=payment.money,
+        rate=workspace.commission_rate,
+        minimum=_minimum(workspace),
+        referrer_id=payment.referrer_id,
+        customer_id=payment.customer_id,
+    )
+    amount, refusal = decision.amount, decision.refusal
+    if amount is not None and not await commissions.insert_once(session, _commission_values(payment, workspace, amount)):
+        amount, refusal = None, CommissionRefusal.ORDER_HAS_COMMISSION
+    details = {"order_id": payment.order_id, "rate": str(workspace.commission_rate)}
+    details |= {"amount": str(amount)} if amount is not None else {"reason": refusal.value if refusal else "none"}
+    audit.record(
+        session,
+        workspace.id,
+        actor="settlement",
+        action="commission.accrued" if amount is not None else "commission.refused",
+        subject=("payment", payment.id),
+        details=details,
+    )
+    return amount
+
+
+def _minimum(workspace: Workspace) -> Money:
+    """The workspace's minimum in its currency; digits that the currency does not have are cut off."""
+    digits = Money.zero(workspace.currency).to_decimal().as_tuple().exponent
+    quantum = Decimal(1).scaleb(int(digits))
+    return Money.from_decimal(workspace.commission_minimum.quantize(quantum, rounding="ROUND_DOWN"), workspace.currency)
+
+
+def _commission_values(payment: Payment, workspace: Workspace, amount: Money) -> dict[str, object]:
+    commission_id: UUID = uuid5(payment.id, "commission")
+    return {
+        "id": commission_id,
+        "workspace_id": workspace.id,
+        "payment_id": payment.id,
+        "order_id": payment.order_id,
+        "referrer_id": payment.referrer_id,
+        "base_amount": payment.amount,
+        "rate": workspace.commission_rate,
+        "amount": amount.to_decimal(),
+        "currency": amount.currency,
+    }

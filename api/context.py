@@ -1,0 +1,197 @@
+"""What a request needs: the services behind the API, and who is asking."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header, Request
+from limits import RateLimitItemPerMinute
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from api.problems import Problem
+from dispatch.inbox import InboxDispatcher
+from domain.payment import PollPlan
+from engine.payments import PaymentEngine
+from providers.pool import ProviderPool
+from storage import workspaces
+from storage.models import Workspace
+from storage.sealing import Sealer
+from storage.session import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """Bounds of the API; units in the names."""
+
+    webhook_max_body_bytes: int
+    rate_limit_per_minute: int
+    checkout_wait_seconds: float
+    checkout_expires_seconds: int
+    key_cache_seconds: float
+    allow_plain_http_notices: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the API; built once by the entry point."""
+
+    database: Database
+    sealer: Sealer
+    pool: ProviderPool
+    engine: PaymentEngine
+    dispatcher: InboxDispatcher
+    limiter: MovingWindowRateLimiter
+    poll: PollPlan
+    limits: ApiLimits
+    keys: KeyCache = field(default_factory=lambda: KeyCache())
+
+    def now(self) -> datetime:
+        """The current time, UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose key it is. Without a workspace it is the platform's administrator."""
+
+    key_id: UUID
+    scopes: frozenset[str]
+    workspace: Workspace | None
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names the caller."""
+        return f"api-key:{self.key_id}"
+
+
+class KeyCache:
+    """Remembers good keys for a few seconds, so that a burst of calls does not ask the database each time."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[float, Caller]] = {}
+
+    def get(self, key: str, lifetime_seconds: float) -> Caller | None:
+        """A caller seen within the lifetime."""
+        known = self._known.get(hashlib.sha256(key.encode()).digest())
+        return known[1] if known is not None and time.monotonic() - known[0] < lifetime_seconds else None
+
+    def put(self, key: str, caller: Caller) -> None:
+        """Remember; the table is emptied when it has grown large."""
+        if len(self._known) > 10_000:  # noqa: PLR2004
+            self._known.clear()
+        self._known[hashlib.sha256(key.encode()).digest()] = (time.monotonic(), caller)
+
+
+def services_of(request: Request) -> Services:
+    """The services that the entry point put on the application."""
+    services = request.app.state.services
+    assert isinstance(services, Services)  # noqa: S101
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]
+
+
+async def caller_of(
+    services: ServicesDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+) -> Caller:
+    """Who is asking, within the rate limit. Raises Problem unauthenticated or rate_limited."""
+    scheme, _, key = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not key.startswith("dp_"):
+        raise Problem(
+            "unauthenticated",
+            "Send your API key as 'Authorization: Bearer dp_…'; payment-cli api-key create makes one.",
+            headers={"www-authenticate": "Bearer"},
+        )
+    caller = services.keys.get(key, services.limits.key_cache_seconds)
+    if caller is None:
+        async with services.database.transaction() as session:
+            found = await workspaces.authenticate(session, key)
+        if found is None:
+            raise Problem(
+                "unauthenticated",
+                "This API key is unknown or revoked; check that it belongs to this installation.",
+                headers={"www-authenticate": "Bearer"},
+            )
+        caller = Caller(found[0].id, frozenset(found[0].scopes), found[1])
+        services.keys.put(key, caller)
+    await limit_rate(services, str(caller.key_id))
+    return caller
+
+
+async def limit_rate(services: Services, who: str) -> None:
+    """Count one request of `who`. Raises Problem rate_limited with Retry-After."""
+    item = RateLimitItemPerMinute(services.limits.rate_limit_per_minute)
+    if await services.limiter.hit(item, who):
+        return
+    window = await services.limiter.get_window_stats(item, who)
+    seconds = max(1, round(window.reset_time - time.time()))
+    raise Problem(
+        "rate_limited",
+        f"At most {services.limits.rate_limit_per_minute} requests a minute; wait {seconds} s.",
+        headers={"retry-after": str(seconds)},
+    )
+
+
+CallerDep = Annotated[Caller, Depends(caller_of)]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A caller acting inside a workspace."""
+
+    workspace: Workspace
+    actor: str
+
+
+def member(scope: str) -> Callable[..., Awaitable[Member]]:
+    """A dependency: the caller's workspace, if the key has the scope (or `admin`)."""
+
+    async def require(caller: CallerDep) -> Member:
+        if scope not in caller.scopes and "admin" not in caller.scopes:
+            raise Problem("forbidden", f"This key lacks the scope {scope}.")
+        if caller.workspace is None:
+            raise Problem("workspace_required", "Use a key of the workspace; this one administers the platform.")
+        return Member(caller.workspace, caller.actor)
+
+    return require
+
+
+async def administrator(caller: CallerDep) -> Caller:
+    """A dependency: a key with the scope `admin`, of a workspace or of the platform."""
+    if "admin" not in caller.scopes:
+        raise Problem("forbidden", "This key lacks the scope admin.")
+    return caller
+
+
+Administrator = Annotated[Caller, Depends(administrator)]
+
+
+def encode_cursor(created_at: datetime, row_id: UUID) -> str:
+    """The position of a row, opaque to callers."""
+    return base64.urlsafe_b64encode(f"{created_at.isoformat()}|{row_id}".encode()).decode()
+
+
+def decode_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
+    """The reverse. Raises Problem on anything that we did not make."""
+    if cursor is None:
+        return None
+    try:
+        at, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
+        parsed = datetime.fromisoformat(at)
+        if parsed.tzinfo is None:
+            raise ValueError("no zone")
+        return parsed, UUID(row_id)
+    except (ValueError, binascii.Error):
+        raise Problem("validation_failed", "cursor: use next_cursor of the page before, as it was given.") from None
+
+
+DEFAULT_WAIT = timedelta(seconds=20)

@@ -1,0 +1,472 @@
+"""Payments: create, read, list, cancel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, EmailStr, Field, HttpUrl, field_validator, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.problems import Problem
+from dispatch.inbox import start_command
+from domain.money import Money, MoneyError
+from domain.payment import Checkout, PaymentStatus, payment_id_for
+from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
+from providers.base import CheckoutMode
+from providers.registry import PROVIDERS, capabilities_of
+from storage import audit, inbox, outbox, payments, receipts, workspaces
+from storage.models import Payment, ProviderAccount
+
+router = APIRouter(tags=["payments"])
+
+Reader = Annotated[Member, Depends(member("payments:read"))]
+Writer = Annotated[Member, Depends(member("payments:write"))]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Names this request: a repeat with the same key and body returns the same payment.",
+        examples=["order-1001-try-1"],
+    ),
+]
+
+CANCEL_WAIT = timedelta(seconds=20)
+
+
+def _amount_text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError('an amount is a string in major units, such as "129.90"; numbers lose cents')  # noqa: TRY004
+    return value
+
+
+AmountText = Annotated[str, BeforeValidator(_amount_text), Field(max_length=40, examples=["129.90"])]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _plain(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+
+
+class Customer(BaseModel):
+    """Who pays. Printed on the receipt; never written to logs or workflow histories, except the opaque `id`."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    id: str | None = Field(None, min_length=1, max_length=128, examples=["cust-77"])
+    name: str | None = Field(None, max_length=200, examples=["Dana Levi"])
+    email: EmailStr | None = Field(None, examples=["dana@example.com"])
+    tax_id: str | None = Field(None, max_length=32)
+
+    _no_control = field_validator("id", "name", "tax_id")(lambda value: value if value is None else _plain(value))
+
+
+class NewPayment(BaseModel):
+    """A payment to be made. Amounts are decimal strings in major units."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={
+            "example": {
+                "amount": "129.90",
+                "currency": "ILS",
+                "order_id": "A-1001",
+                "description": "Consultation",
+                "customer": {"id": "cust-77", "name": "Dana Levi", "email": "dana@example.com"},
+                "referrer_id": "partner-5",
+                "success_url": "https://shop.example/thanks",
+                "cancel_url": "https://shop.example/cart",
+            }
+        },
+    )
+
+    amount: AmountText
+    currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["ILS"])
+    order_id: str = Field(min_length=1, max_length=128, examples=["A-1001"])
+    description: str | None = Field(None, max_length=500)
+    customer: Customer = Field(default_factory=Customer)
+    referrer_id: str | None = Field(None, min_length=1, max_length=128)
+    provider: str | None = Field(None, max_length=32, examples=["stripe"])
+    provider_account_id: UUID | None = None
+    checkout_mode: bool = Field(
+        default=True, description="true: the provider's hosted page; false: your page with the provider's library."
+    )
+    success_url: HttpUrl | None = None
+    cancel_url: HttpUrl | None = None
+    language: str | None = Field(None, pattern=r"^(he|en)$", description="Language of the receipt.")
+    expires_in_seconds: int | None = Field(None, ge=60, le=30 * 24 * 3600)
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=20)
+
+    _no_control = field_validator("order_id", "description", "referrer_id")(
+        lambda value: value if value is None else _plain(value)
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _small(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
+            raise ValueError("keys have at most 40 characters and values 500")
+        return value
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        try:
+            money = Money.parse(self.amount, self.currency)
+        except MoneyError as error:
+            raise ValueError(str(error)) from None
+        if money.minor <= 0:
+            raise ValueError("amount must be greater than zero")
+        return self
+
+    @property
+    def money(self) -> Money:
+        """The amount, exact."""
+        return Money.parse(self.amount, self.currency)
+
+    def fingerprint(self) -> bytes:
+        """The same for the same request, however its JSON was written."""
+        canonical = self.model_dump(mode="json") | {"amount": str(self.money)}
+        return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).digest()
+
+
+class PaymentOut(BaseModel):
+    """A payment as callers see it."""
+
+    id: UUID
+    status: PaymentStatus
+    status_reason: str | None
+    flag: str | None = Field(description="Set when a person must look, for example amount_mismatch.")
+    disputed: bool
+    amount: str
+    currency: str
+    order_id: str
+    description: str
+    customer_id: str | None
+    referrer_id: str | None
+    provider: str
+    provider_account_id: UUID
+    provider_transaction_id: str | None
+    checkout_url: str | None
+    client_secret: str | None = Field(None, description="Direct mode, while the payment is open.")
+    receipt_id: UUID | None = None
+    expires_at: datetime
+    paid_at: datetime | None
+    created_at: datetime
+    metadata: dict[str, Any]
+
+
+class PaymentPage(BaseModel):
+    """A page of payments, newest first."""
+
+    data: list[PaymentOut]
+    next_cursor: str | None
+
+
+class CancelOut(BaseModel):
+    """The status after a cancel; still open when the provider has not answered yet."""
+
+    id: UUID
+    status: PaymentStatus
+
+
+class TimelineEntry(BaseModel):
+    """One thing that happened."""
+
+    at: datetime
+    source: str
+    what: str
+    details: dict[str, Any]
+
+
+@router.post(
+    "/payments",
+    status_code=201,
+    summary="Start a payment",
+    responses={200: {"model": PaymentOut, "description": "A repeat"}, 202: {"model": PaymentOut}},
+)
+async def create_payment(
+    body: NewPayment, caller: Writer, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> PaymentOut:
+    """Start the payment's workflow and answer with the address where the payer pays.
+
+    202 without an address means that the provider is slow: the payment goes on, read it again.
+    """
+    payment, created = await _accept(services, caller, body, idempotency_key)
+    if not created and payment.status != PaymentStatus.CREATED:
+        response.status_code = 200
+        return await _with_receipt(services, payment)
+    checkout = await _start(services, payment)
+    if checkout is None:
+        response.status_code = 202
+        return _out(services, payment)
+    if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
+        raise _opening_failed(payment, checkout)
+    if payment.checkout_mode == CheckoutMode.DIRECT or not created or checkout.url is None:
+        async with services.database.transaction() as session:
+            payment = await _existing(session, caller, payment.id)
+    else:
+        payment.status, payment.checkout_url = checkout.status.value, checkout.url
+    response.headers["location"] = f"/api/v1/payments/{payment.id}"
+    return _out(services, payment)
+
+
+@router.get("/payments/{payment_id}", summary="Read a payment")
+async def read_payment(payment_id: UUID, caller: Reader, services: ServicesDep) -> PaymentOut:
+    """The payment as it is on record."""
+    async with services.database.transaction() as session:
+        payment = await _existing(session, caller, payment_id)
+    return await _with_receipt(services, payment)
+
+
+@router.get("/payments", summary="List payments")
+async def list_payments(  # noqa: PLR0913  (one parameter a filter)
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    status: PaymentStatus | None = None,
+    order_id: Annotated[str | None, Query(max_length=128)] = None,
+) -> PaymentPage:
+    """Newest first. Pass `next_cursor` of one page as `cursor` of the next."""
+    async with services.database.transaction() as session:
+        rows = await payments.page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            status=None if status is None else status.value,
+            order_id=order_id,
+        )
+    shown = rows[:limit]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return PaymentPage(data=[_out(services, row) for row in shown], next_cursor=more)
+
+
+@router.post("/payments/{payment_id}/cancel", summary="Cancel a payment")
+async def cancel_payment(
+    payment_id: UUID, caller: Writer, services: ServicesDep, response: Response
+) -> CancelOut:
+    """Close the checkout at the provider. Answers `paid` when the money was faster, 202 when it is still under way."""
+    async with services.database.transaction() as session:
+        payment = await _existing(session, caller, payment_id)
+    if payment.status == PaymentStatus.CANCELED:
+        return CancelOut(id=payment_id, status=PaymentStatus.CANCELED)
+    try:
+        status = await services.engine.cancel(payment_id, wait=CANCEL_WAIT)
+    except (PaymentIsFinal, NoSuchWorkflow):
+        async with services.database.transaction() as session:
+            payment = await _existing(session, caller, payment_id)
+        if payment.status == PaymentStatus.CREATED:
+            raise Problem("temporarily_unavailable", "The payment is being started; try again in a moment.") from None
+        raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
+    except EngineUnavailable:
+        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+    if status is None:
+        response.status_code = 202
+        return CancelOut(id=payment_id, status=PaymentStatus(payment.status))
+    return CancelOut(id=payment_id, status=status)
+
+
+@router.get("/payments/{payment_id}/timeline", summary="What happened to a payment")
+async def read_timeline(payment_id: UUID, caller: Reader, services: ServicesDep) -> list[TimelineEntry]:
+    """Audit entries, callbacks and order notifications of one payment, in order of time."""
+    async with services.database.transaction() as session:
+        await _existing(session, caller, payment_id)
+        entries = [
+            TimelineEntry(at=entry.at, source=entry.actor, what=entry.action, details=entry.details)
+            for entry in await audit.entries_about(session, caller.workspace.id, "payment", payment_id)
+        ]
+        for event in await inbox.events_of(session, payment_id):
+            details = {"event": event.event_id, "status": event.status, "outcome": event.outcome}
+            entries.append(
+                TimelineEntry(
+                    at=event.received_at,
+                    source=f"webhook:{event.provider}",
+                    what=event.type,
+                    details=details | {"deliveries": event.deliveries},
+                )
+            )
+        for notice in await outbox.notices_of(session, payment_id):
+            details = {"id": str(notice.id), "status": notice.status, "attempts": notice.attempts}
+            entries.append(
+                TimelineEntry(
+                    at=notice.delivered_at or notice.created_at,
+                    source="order notification",
+                    what=notice.type,
+                    details=details | {"last_error": notice.last_error},
+                )
+            )
+    return sorted(entries, key=lambda entry: entry.at)
+
+
+async def _accept(
+    services: Services, caller: Member, body: NewPayment, idempotency_key: str | None
+) -> tuple[Payment, bool]:
+    """Put the payment on record, or find the one that the key names. Raises Problem on a reused key."""
+    workspace = caller.workspace
+    if body.currency != workspace.currency:
+        raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
+    payment_id = uuid7() if idempotency_key is None else payment_id_for(workspace.id, idempotency_key)
+    async with services.database.transaction() as session:
+        account = await _account(session, workspace.id, body)
+        values = _values(services, caller, body, account, payment_id, idempotency_key)
+        created = await payments.insert_new(session, values)
+        if created:
+            audit.record(
+                session,
+                workspace.id,
+                actor=caller.actor,
+                action="payment.created",
+                subject=("payment", payment_id),
+                details={"amount": body.amount, "currency": body.currency, "provider": account.provider},
+            )
+            values["extra"] = values.pop("metadata")
+            return Payment(**values, status="created", disputed=False), True
+        existing = await _existing(session, caller, payment_id)
+    if existing.fingerprint != values["fingerprint"]:
+        raise Problem(
+            "idempotency_key_reused",
+            "This Idempotency-Key was used with another body; use a new key for a new payment.",
+            payment_id=str(existing.id),
+        )
+    return existing, False
+
+
+def _values(  # noqa: PLR0913  (the columns of a payment)
+    services: Services,
+    caller: Member,
+    body: NewPayment,
+    account: ProviderAccount,
+    payment_id: UUID,
+    idempotency_key: str | None,
+) -> dict[str, Any]:
+    now = services.now()
+    lifetime = timedelta(seconds=body.expires_in_seconds or services.limits.checkout_expires_seconds)
+    sheet = capabilities_of(account.provider)
+    lifetime = max(lifetime, sheet.min_checkout_lifetime)
+    if sheet.max_checkout_lifetime is not None:
+        lifetime = min(lifetime, sheet.max_checkout_lifetime)
+    return {
+        "id": payment_id,
+        "workspace_id": caller.workspace.id,
+        "provider_account_id": account.id,
+        "provider": account.provider,
+        "order_id": body.order_id,
+        "amount": body.money.to_decimal(),
+        "currency": body.currency,
+        "checkout_mode": (CheckoutMode.HOSTED if body.checkout_mode else CheckoutMode.DIRECT).value,
+        "description": body.description or f"Order {body.order_id}",
+        "customer_id": body.customer.id,
+        "customer_name": body.customer.name,
+        "customer_email": body.customer.email,
+        "customer_tax_id": body.customer.tax_id,
+        "referrer_id": body.referrer_id,
+        "language": body.language or caller.workspace.language,
+        "success_url": None if body.success_url is None else str(body.success_url),
+        "cancel_url": None if body.cancel_url is None else str(body.cancel_url),
+        "metadata": body.metadata,
+        "idempotency_key": idempotency_key,
+        "fingerprint": body.fingerprint(),
+        "expires_at": now + lifetime,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+async def _account(session: AsyncSession, workspace_id: UUID, body: NewPayment) -> ProviderAccount:
+    """The account to pay through: the named one, or the workspace's first enabled one of the provider."""
+    if body.provider is not None and body.provider not in PROVIDERS:
+        raise Problem("unknown_provider", f"Use one of: {', '.join(sorted(PROVIDERS))}.")
+    for account in await workspaces.accounts_of(session, workspace_id):
+        if not account.enabled or (body.provider is not None and account.provider != body.provider):
+            continue
+        if body.provider_account_id in (None, account.id):
+            return account
+    raise Problem(
+        "no_provider_account",
+        "Connect one first: payment-cli account create, or POST /api/v1/provider-accounts.",
+    )
+
+
+async def _start(services: Services, payment: Payment) -> Checkout | None:
+    """The checkout, or None when it is not there yet; the payment is on record and is started later if need be."""
+    wait = timedelta(seconds=services.limits.checkout_wait_seconds)
+    try:
+        return await services.engine.start(start_command(payment, services.poll), wait=wait)
+    except EngineUnavailable:
+        return None
+
+
+def _opening_failed(payment: Payment, checkout: Checkout) -> Problem:
+    code, detail = checkout.error_code or "provider_unavailable", checkout.error_detail or ""
+    known = {
+        "authentication_failed": "provider_misconfigured",
+        "permission_denied": "provider_misconfigured",
+        "declined": "provider_declined",
+    }
+    advice = "Run payment-cli account check." if known.get(code) == "provider_misconfigured" else ""
+    return Problem(
+        known.get(code, "provider_rejected"),
+        " ".join(part for part in (f"{payment.provider} answered {code}.", detail if detail != code else "", advice) if part),
+        payment_id=str(payment.id),
+        provider_code=code,
+    )
+
+
+async def _existing(session: AsyncSession, caller: Member, payment_id: UUID) -> Payment:
+    payment = await payments.get(session, caller.workspace.id, payment_id)
+    if payment is None:
+        raise Problem("not_found", "This workspace has no such payment.")
+    return payment
+
+
+async def _with_receipt(services: Services, payment: Payment) -> PaymentOut:
+    out = _out(services, payment)
+    if payment.paid_at is not None:
+        async with services.database.transaction() as session:
+            receipt = await receipts.of_payment(session, payment.id)
+        out.receipt_id = None if receipt is None else receipt.id
+    return out
+
+
+def _out(services: Services, payment: Payment) -> PaymentOut:
+    status = PaymentStatus(payment.status)
+    is_open = status in (PaymentStatus.PENDING, PaymentStatus.REQUIRES_ACTION)
+    secret = services.sealer.open(payment.client_secret) if is_open and payment.client_secret else None
+    return PaymentOut(
+        id=payment.id,
+        status=status,
+        status_reason=payment.status_reason,
+        flag=payment.flag,
+        disputed=payment.disputed,
+        amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),
+        currency=payment.currency,
+        order_id=payment.order_id,
+        description=payment.description,
+        customer_id=payment.customer_id,
+        referrer_id=payment.referrer_id,
+        provider=payment.provider,
+        provider_account_id=payment.provider_account_id,
+        provider_transaction_id=payment.provider_transaction_id,
+        checkout_url=payment.checkout_url if is_open else None,
+        client_secret=secret,
+        expires_at=payment.expires_at,
+        paid_at=payment.paid_at,
+        created_at=payment.created_at,
+        metadata=payment.extra,
+    )

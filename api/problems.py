@@ -1,0 +1,112 @@
+"""Every error that the API answers: one table of stable codes, written as RFC 9457 problem details."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from storage.session import is_outage
+
+log = structlog.get_logger()
+
+CODES: dict[str, tuple[int, str]] = {
+    "validation_failed": (422, "The request is not valid"),
+    "malformed_body": (400, "The body cannot be read"),
+    "unauthenticated": (401, "A valid API key is required"),
+    "forbidden": (403, "The API key lacks a scope"),
+    "workspace_required": (403, "This needs a key of a workspace"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "This method is not supported here"),
+    "idempotency_key_reused": (409, "The idempotency key was used with another request"),
+    "payment_is_final": (409, "The payment can no longer be cancelled"),
+    "commission_already_paid": (409, "The commission was paid before"),
+    "already_exists": (409, "It exists already"),
+    "body_too_large": (413, "The body is too large"),
+    "no_provider_account": (422, "The workspace has no account for this payment"),
+    "currency_not_of_workspace": (422, "The workspace takes another currency"),
+    "provider_declined": (422, "The provider declined"),
+    "provider_rejected": (422, "The provider does not accept this payment"),
+    "unknown_provider": (422, "There is no such provider"),
+    "provider_misconfigured": (502, "The provider refuses the account's credentials"),
+    "provider_unavailable": (502, "The provider does not answer"),
+    "receipt_not_rendered": (503, "The document is being rendered"),
+    "signature_invalid": (400, "The callback is not authentic"),
+    "timestamp_out_of_range": (400, "The callback's time is too far from now"),
+    "rate_limited": (429, "Too many requests"),
+    "internal_error": (500, "Something went wrong on our side"),
+    "temporarily_unavailable": (503, "A part of the service is restarting"),
+}
+
+
+class Problem(Exception):
+    """An error answer. `detail` says what to do and holds neither secrets nor personal data."""
+
+    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+        self.extra = extra
+
+
+def answer(code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> JSONResponse:
+    """A problem+json response."""
+    status, title = CODES[code]
+    body = {"type": f"urn:durable-payments:problem:{code}", "title": title, "status": status, "code": code}
+    return JSONResponse(
+        body | {"detail": detail} | extra, status, media_type="application/problem+json", headers=headers
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)  # noqa: S101  (registered for this type only)
+    return answer(error.code, error.detail, headers=error.headers, **error.extra)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  (registered for this type only)
+    faults = [{"field": _field(fault["loc"]), "message": _message(fault)} for fault in error.errors()]
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+        return answer("malformed_body", "The body is not valid JSON.")
+    summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:3])
+    return answer("validation_failed", summary, errors=faults)
+
+
+def _field(location: tuple[Any, ...]) -> str:
+    return ".".join(str(part) for part in location[1:]) or str(location[0] if location else "body")
+
+
+def _message(fault: dict[str, Any]) -> str:
+    """The library's message without the value: what was sent may be personal."""
+    return re.sub(r"^Value error, ", "", str(fault["msg"]))
+
+
+async def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101  (registered for this type only)
+    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code)
+    if code is None:
+        code = "malformed_body" if error.status_code < 500 else "internal_error"  # noqa: PLR2004
+    detail = "There is nothing at this address." if code == "not_found" else str(error.detail)
+    return answer(code, detail, headers=dict(error.headers) if error.headers else None)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    if is_outage(error):
+        log.warning("database is away", path=request.url.path, error=type(error).__name__)
+        return answer("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
+    log.error("unexpected error", path=request.url.path, error=type(error).__name__, exc_info=error)
+    return answer("internal_error", "The error was logged; nothing was changed that is not on record.")

@@ -1,0 +1,204 @@
+"""Callbacks of providers: verify, store, signal, answer."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.context import Member, Services, ServicesDep, member
+from api.problems import Problem
+from dispatch.inbox import Handover, settled_already
+from domain.payment import PaymentStatus, ProviderTrigger
+from engine.payments import EngineUnavailable, NoSuchWorkflow
+from providers.base import ProviderEvent, Rejection, WebhookRejected
+from providers.registry import PROVIDERS
+from storage import audit, inbox, outbox, payments, workspaces
+from storage.models import Payment, ProviderAccount
+from storage.session import is_outage
+
+router = APIRouter(tags=["webhooks"])
+log = structlog.get_logger()
+
+DISPATCHER_WAITS = timedelta(seconds=5)
+"""The dispatcher leaves a new event to this route for so long."""
+
+_PROBLEM_OF = {
+    Rejection.BAD_SIGNATURE: ("signature_invalid", "The signature does not fit; check the account's webhook secret."),
+    Rejection.STALE_TIMESTAMP: ("timestamp_out_of_range", "The callback is too old; the provider sends it again."),
+    Rejection.FUTURE_TIMESTAMP: ("timestamp_out_of_range", "The callback comes from the future; check the clocks."),
+    Rejection.MALFORMED: ("malformed_body", "The body is signed but cannot be read."),
+}
+
+
+@router.post("/webhooks/{provider}/{account_id}", summary="Callback of one provider account")
+async def receive_for_account(provider: str, account_id: str, request: Request, services: ServicesDep) -> Response:
+    """Answers 200 once the event is verified and committed to the inbox; a repeat gets 200 and changes nothing."""
+    return await _receive(services, request, provider, account_id)
+
+
+@router.post("/webhooks/{provider}", summary="Callback of the provider's default account")
+async def receive_for_default(provider: str, request: Request, services: ServicesDep) -> Response:
+    """The same for the account that was marked as the default."""
+    return await _receive(services, request, provider, None)
+
+
+@router.get("/webhooks/health", summary="How callbacks and notifications are doing")
+async def webhook_health(
+    services: ServicesDep, caller: Annotated[Member, Depends(member("payments:read"))]
+) -> dict[str, Any]:
+    """Counts by status, what waits since when, latencies, refusals by reason; the same for order notifications."""
+    async with services.database.transaction() as session:
+        accounts = await workspaces.accounts_of(session, caller.workspace.id)
+        return {
+            "callbacks": await inbox.health(session, [account.id for account in accounts]),
+            "order_notifications": await outbox.health(session, caller.workspace.id),
+        }
+
+
+async def _receive(services: Services, request: Request, provider: str, account_id: str | None) -> Response:
+    body = await _read(request, services.limits.webhook_max_body_bytes, services, provider, account_id)
+    account = await _account(services, provider, account_id)
+    try:
+        event = services.pool.of(account).verify_webhook(request.headers, body, services.now())
+    except WebhookRejected as error:
+        await _refuse(services, provider, str(account.id), error.reason.value)
+        code, detail = _PROBLEM_OF[error.reason]
+        raise Problem(code, detail) from None
+    handover = await _store(services, account, event, body)
+    if handover is not None:
+        await _signal(services, handover)
+    return Response(status_code=200)
+
+
+async def _read(request: Request, limit: int, services: Services, provider: str, account_id: str | None) -> bytes:
+    """The raw body, never more than the limit: what is beyond is not read."""
+    parts: list[bytes] = []
+    size = 0
+    declared = request.headers.get("content-length", "0")
+    too_large = declared.isdigit() and int(declared) > limit
+    if not too_large:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                too_large = True
+                break
+            parts.append(part)
+    if too_large:
+        await _refuse(services, provider, account_id or "default", "body_too_large")
+        raise Problem("body_too_large", f"A callback has at most {limit} bytes.", headers={"connection": "close"})
+    return b"".join(parts)
+
+
+async def _account(services: Services, provider: str, account_id: str | None) -> ProviderAccount:
+    account = None
+    if provider in PROVIDERS:
+        async with services.database.transaction() as session:
+            if account_id is None:
+                account = await workspaces.default_webhook_account(session, provider)
+            elif (parsed := _uuid(account_id)) is not None:
+                account = await workspaces.account(session, parsed, provider)
+    if account is None:
+        await _refuse(services, provider if provider in PROVIDERS else "unknown", "unknown", "unknown_account")
+        raise Problem("not_found", "No provider account has this callback address.")
+    return account
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+async def _refuse(services: Services, provider: str, account: str, reason: str) -> None:
+    log.warning("callback refused", provider=provider[:32], account=account[:64], reason=reason)
+    async with services.database.transaction() as session:
+        await inbox.count_rejection(
+            session, account=account[:64], provider=provider[:32], reason=reason, day=services.now().date()
+        )
+
+
+async def _store(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> Handover | None:
+    """Commit the event to the inbox, and say whether a workflow has to be told about it."""
+    async with services.database.transaction() as session:
+        payment, foreign = await _payment_of(session, account, event)
+        outcome = _outcome_without_workflow(payment, foreign=foreign, event=event)
+        values = _inbox_values(account, event, body, payment, services.now())
+        if outcome is not None:
+            values |= {"status": "ignored" if payment is None else "handled", "outcome": outcome}
+            values |= {"handled_at": services.now()}
+        row = await inbox.store(session, values)
+        if row.new and payment is not None and outcome == "recorded":
+            audit.record(
+                session,
+                payment.workspace_id,
+                actor=f"provider:{account.provider}",
+                action=f"payment.{event.kind.value}_reported",
+                subject=("payment", payment.id),
+                details={"event": event.event_id, "type": event.type},
+            )
+    log.info(
+        "callback stored",
+        payment_id=str(payment.id) if payment else None,
+        event=event.event_id,
+        type=event.type,
+        repeat=not row.new,
+    )
+    if payment is None or outcome is not None or not row.new:
+        return None
+    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
+    return Handover(payment.id, PaymentStatus(payment.status), trigger)
+
+
+async def _payment_of(
+    session: AsyncSession, account: ProviderAccount, event: ProviderEvent
+) -> tuple[Payment | None, bool]:
+    """The payment that the event is about, and whether it names one of another account (which it may not touch)."""
+    payment_id = event.payment_id or await payments.find_by_provider_ids(
+        session, account.id, session_id=event.session_id, transaction_id=event.transaction_id
+    )
+    payment = None if payment_id is None else await payments.get(session, account.workspace_id, payment_id)
+    if payment is None or payment.provider_account_id != account.id:
+        return None, payment_id is not None
+    return payment, False
+
+
+def _outcome_without_workflow(payment: Payment | None, *, foreign: bool, event: ProviderEvent) -> str | None:
+    if payment is None:
+        return "no such payment in this account" if foreign else "no payment of ours"
+    return settled_already(event.kind, PaymentStatus(payment.status))
+
+
+def _inbox_values(
+    account: ProviderAccount, event: ProviderEvent, body: bytes, payment: Payment | None, now: datetime
+) -> dict[str, Any]:
+    return {
+        "provider_account_id": account.id,
+        "provider": account.provider,
+        "event_id": event.event_id[:255],
+        "type": event.type[:100],
+        "kind": event.kind.value,
+        "payment_id": None if payment is None else payment.id,
+        "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
+        "claimed_currency": None if event.amount is None else event.amount.currency,
+        "body": body,
+        "next_attempt_at": now + DISPATCHER_WAITS,
+        "occurred_at": event.occurred_at,
+    }
+
+
+async def _signal(services: Services, handover: Handover) -> None:
+    """Best effort: what fails here the dispatcher does later, because the row stays as it is."""
+    try:
+        await services.dispatcher.hand_over(handover)
+    except (NoSuchWorkflow, EngineUnavailable) as error:
+        log.warning("signal postponed", payment_id=str(handover.payment_id), error=type(error).__name__)
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        log.warning("signal not recorded", payment_id=str(handover.payment_id), error=type(error).__name__)

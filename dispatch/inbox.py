@@ -1,0 +1,164 @@
+"""From the inbox to the workflow: at once by the webhook route, later by this dispatcher if that failed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
+from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
+from providers.base import EventKind
+from storage import inbox, payments
+from storage.models import Payment
+from storage.session import Database, is_outage
+
+log = structlog.get_logger()
+
+LEASE = timedelta(seconds=30)
+BATCH = 100
+UNSTARTED_AFTER = timedelta(seconds=30)
+"""A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
+ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
+ANSWERED_BY_A_LOOK = frozenset(
+    {
+        EventKind.CAPTURED,
+        EventKind.PROCESSING,
+        EventKind.ACTION_REQUIRED,
+        EventKind.ATTEMPT_FAILED,
+        EventKind.FAILED,
+        EventKind.EXPIRED,
+        EventKind.CANCELED,
+    }
+)
+
+
+def settled_already(kind: EventKind, status: PaymentStatus) -> str | None:
+    """The outcome of an event that needs no look any more, or None when the workflow must be told."""
+    if kind not in ANSWERED_BY_A_LOOK:
+        return "recorded"
+    if status in CAPTURED:
+        return f"already {status.value}"
+    if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
+        return f"already {status.value}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """An inbox row on its way to its payment's workflow."""
+
+    payment_id: UUID
+    payment_status: PaymentStatus
+    trigger: ProviderTrigger
+
+
+def start_command(payment: Payment, poll: PollPlan) -> StartPayment:
+    """The command that starts a payment's workflow; always the same for the same row."""
+    return StartPayment(
+        payment_id=payment.id,
+        workspace_id=payment.workspace_id,
+        provider=payment.provider,
+        provider_account_id=payment.provider_account_id,
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        amount_minor=payment.money.minor,
+        currency=payment.currency,
+        expires_at=payment.expires_at,
+        poll=poll,
+    )
+
+
+class InboxDispatcher:
+    """Hands stored events to workflows, and starts the workflows that a crash left unstarted."""
+
+    def __init__(self, database: Database, engine: PaymentEngine, poll: PollPlan) -> None:
+        self._database = database
+        self._engine = engine
+        self._poll = poll
+
+    async def hand_over(self, event: Handover) -> None:
+        """Signal the payment's workflow, or its after-life once it has ended, and record that.
+
+        Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
+        """
+        if event.payment_status in CLOSED_WITHOUT_MONEY:
+            await self._engine.signal_afterlife(event.payment_id, event.trigger)
+        else:
+            await self._engine.signal(event.payment_id, event.trigger)
+        async with self._database.transaction() as session:
+            await inbox.mark_dispatched(session, event.trigger.inbox_id)
+
+    async def dispatch_due(self) -> int:
+        """One round over what is due. Returns how many events it took up."""
+        async with self._database.transaction() as session:
+            due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
+        for event, payment in due:
+            if payment is None:
+                await self._finish(event.id, "no payment of ours")
+                continue
+            status = PaymentStatus(payment.status)
+            outcome = settled_already(EventKind(event.kind), status)
+            if outcome is not None:
+                await self._finish(event.id, outcome)
+                continue
+            trigger = ProviderTrigger(inbox_id=event.id, event_id=event.event_id, kind=event.kind)
+            await self._try(Handover(payment.id, status, trigger), payment)
+        return len(due)
+
+    async def start_unstarted(self, *, older_than: datetime) -> int:
+        """Start workflows of payments that were accepted before this moment and never began."""
+        async with self._database.transaction() as session:
+            waiting = await payments.unstarted(session, older_than=older_than, limit=BATCH)
+        for payment in waiting:
+            await self._engine.start(start_command(payment, self._poll), wait=timedelta(seconds=5))
+            log.info("payment started late", payment_id=str(payment.id))
+        return len(waiting)
+
+    async def _try(self, event: Handover, payment: Payment) -> None:
+        try:
+            await self.hand_over(event)
+        except NoSuchWorkflow:
+            await self._without_workflow(event, payment)
+        except EngineUnavailable as error:
+            await self._postpone(event, f"temporal: {error}")
+
+    async def _without_workflow(self, event: Handover, payment: Payment) -> None:
+        """Not begun yet: start it and come back. Ended without a final status (terminated by hand): after-life."""
+        try:
+            if payment.status == PaymentStatus.CREATED:
+                await self._engine.start(start_command(payment, self._poll), wait=timedelta(seconds=5))
+                await self._postpone(event, "workflow was not started yet")
+            else:
+                await self._engine.signal_afterlife(event.payment_id, event.trigger)
+                async with self._database.transaction() as session:
+                    await inbox.mark_dispatched(session, event.trigger.inbox_id)
+        except EngineUnavailable as error:
+            await self._postpone(event, f"temporal: {error}")
+
+    async def _postpone(self, event: Handover, error: str) -> None:
+        async with self._database.transaction() as session:
+            await inbox.mark_failed(session, event.trigger.inbox_id, error=error)
+
+    async def _finish(self, inbox_id: int, outcome: str) -> None:
+        async with self._database.transaction() as session:
+            await inbox.mark_handled(session, [inbox_id], outcome=outcome)
+
+
+async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -> None:
+    """Dispatch until cancelled. An outage of PostgreSQL or Temporal is waited out."""
+    while True:
+        try:
+            await dispatcher.dispatch_due()
+            await dispatcher.start_unstarted(older_than=datetime.now(UTC) - UNSTARTED_AFTER)
+        except EngineUnavailable as error:
+            log.warning("temporal is away", error=str(error))
+        except Exception as error:
+            if not is_outage(error):
+                log.exception("inbox dispatch failed")
+            else:
+                log.warning("database is away", error=type(error).__name__)
+        await asyncio.sleep(interval_seconds)

@@ -1,0 +1,138 @@
+"""Starting, signalling and cancelling payments."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid5
+
+from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.payment import Checkout, PaymentStatus, ProviderTrigger, StartPayment
+from workflows import search_attributes
+from workflows.afterlife import AfterlifeWorkflow
+from workflows.payment import PaymentWorkflow
+
+
+class EngineUnavailable(Exception):
+    """Temporal does not answer; the work is on record and is taken up later."""
+
+
+class NoSuchWorkflow(Exception):
+    """No running workflow of this payment: it has not begun, or it has ended."""
+
+
+class PaymentIsFinal(Exception):
+    """The payment can no longer be cancelled."""
+
+
+def workflow_id(payment_id: UUID) -> str:
+    """The id of a payment's workflow."""
+    return f"payment-{payment_id}"
+
+
+def afterlife_id(payment_id: UUID) -> str:
+    """The id of the workflow that answers events after the payment's own has ended."""
+    return f"afterlife-{payment_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentEngine:
+    """What the API and the dispatcher do with payments' workflows."""
+
+    client: Client
+    task_queue: str
+
+    async def start(self, command: StartPayment, *, wait: timedelta) -> Checkout | None:
+        """Start the payment's workflow, or find it, and wait for its checkout; None when it takes longer than `wait`.
+
+        A repeat has the same update id and gets the same answer, also after the workflow's end.
+        Raises EngineUnavailable.
+        """
+        start = WithStartWorkflowOperation(
+            PaymentWorkflow.run,
+            command,
+            id=workflow_id(command.payment_id),
+            task_queue=self.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            search_attributes=search_attributes.of_payment(command),
+            static_summary=f"{command.amount} {command.currency} for order {command.order_id}",
+        )
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self.client.execute_update_with_start_workflow(
+                    PaymentWorkflow.checkout, id=f"checkout-{command.payment_id}", start_workflow_operation=start
+                )
+        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None
+        except RPCError as error:
+            raise EngineUnavailable(error.status.name) from error
+
+    async def signal(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
+        """Tell the running workflow that an event is stored. Raises NoSuchWorkflow, EngineUnavailable.
+
+        The request id follows from the event id, so the server itself drops a repeat.
+        """
+        payloads = await self.client.data_converter.encode([trigger])
+        request = SignalWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=workflow_id(payment_id)),
+            signal_name="provider_event",
+            input=Payloads(payloads=payloads),
+            identity=self.client.identity,
+            request_id=str(uuid5(payment_id, trigger.event_id)),
+        )
+        try:
+            await self.client.workflow_service.signal_workflow_execution(
+                request, retry=False, timeout=timedelta(seconds=5)
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise NoSuchWorkflow(workflow_id(payment_id)) from None
+            raise EngineUnavailable(error.status.name) from error
+
+    async def signal_afterlife(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
+        """Give a late event its home: signal-with-start. Raises EngineUnavailable."""
+        try:
+            await self.client.start_workflow(
+                AfterlifeWorkflow.run,
+                payment_id,
+                id=afterlife_id(payment_id),
+                task_queue=self.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                start_signal="provider_event",
+                start_signal_args=[trigger],
+                static_summary="late event",
+                rpc_timeout=timedelta(seconds=5),
+            )
+        except RPCError as error:
+            raise EngineUnavailable(error.status.name) from error
+
+    async def cancel(self, payment_id: UUID, *, wait: timedelta) -> PaymentStatus | None:
+        """Close the checkout; None when the provider needs longer than `wait`.
+
+        Raises PaymentIsFinal, NoSuchWorkflow, EngineUnavailable.
+        """
+        handle = self.client.get_workflow_handle_for(PaymentWorkflow.run, workflow_id(payment_id))
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await handle.execute_update(PaymentWorkflow.cancel)
+        except (TimeoutError, RPCTimeoutOrCancelledError):
+            return None
+        except WorkflowUpdateFailedError as error:
+            raise PaymentIsFinal(str(error.cause)) from None
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise NoSuchWorkflow(workflow_id(payment_id)) from None
+            raise EngineUnavailable(error.status.name) from error

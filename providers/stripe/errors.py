@@ -1,0 +1,106 @@
+"""The one table from Stripe's errors to what is known about the money.
+
+Stripe's messages may echo e-mail addresses or parts of keys, so only codes, parameter names and request ids are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import stripe
+
+from providers.base import (
+    OutcomeUnknown,
+    ProviderBusy,
+    ProviderDeclined,
+    ProviderError,
+    ProviderMisconfigured,
+    ProviderRejected,
+)
+
+IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+"""The key was used before with other parameters: an earlier try may have acted."""
+FAILURE_REPLAYED = "failure_replayed"
+"""Stripe repeats the stored 5xx of an earlier try with this key, and will go on doing so."""
+NOT_FOUND = "resource_missing"
+
+MAX_RETRY_AFTER = timedelta(minutes=15)
+"""A longer wait than this is not believed: the payer is waiting and the schedule has its own limits."""
+
+_CODE = re.compile(r"[a-z0-9_]{1,64}")
+_PARAMETER = re.compile(r"[a-z0-9_\[\].]{1,100}")
+_REQUEST_ID = re.compile(r"req_[A-Za-z0-9]{1,64}")
+
+
+def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
+    """What an error of the library says about the money. `now` (UTC) resolves a Retry-After given as a date."""
+    code, detail = _code(error), _detail(error)
+    match error:
+        case stripe.CardError():
+            return ProviderDeclined(_decline_code(error) or code or "card_declined", detail)
+        case stripe.RateLimitError():
+            return ProviderBusy(code or "rate_limit", detail, retry_after=_retry_after(error, now))
+        case stripe.AuthenticationError() | stripe.PermissionError():
+            return ProviderMisconfigured(code or f"http_{error.http_status}", detail)
+        case stripe.IdempotencyError():
+            return ProviderRejected(IDEMPOTENCY_KEY_REUSED, detail)
+        case stripe.InvalidRequestError():
+            return ProviderRejected(code or (NOT_FOUND if error.http_status == 404 else "invalid_request"), detail)
+        case stripe.APIConnectionError():
+            return OutcomeUnknown("connection", detail)
+    if error.http_status == 409:  # another request with our key, or on this object, is still running
+        return ProviderBusy(code or "conflict", detail, retry_after=_retry_after(error, now))
+    if error.http_status is not None and error.http_status >= 500 and _header(error, "idempotent-replayed") == "true":
+        return OutcomeUnknown(FAILURE_REPLAYED, detail)
+    return OutcomeUnknown(f"http_{error.http_status}" if error.http_status else "unreadable_answer", detail)
+
+
+def _field(error: stripe.StripeError, name: str) -> str:
+    """One field of the error object in the answer's body; the library copies only some of them to its exceptions."""
+    body = error.json_body
+    fault = body.get("error") if isinstance(body, Mapping) else None
+    value = fault.get(name) if isinstance(fault, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def _header(error: stripe.StripeError, name: str) -> str:
+    value = error.headers.get(name) if isinstance(error.headers, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def _code(error: stripe.StripeError) -> str:
+    code = _field(error, "code")
+    return code if _CODE.fullmatch(code) else ""
+
+
+def _decline_code(error: stripe.StripeError) -> str:
+    code = _field(error, "decline_code")
+    return code if _CODE.fullmatch(code) else ""
+
+
+def _detail(error: stripe.StripeError) -> str:
+    """HTTP status, parameter name and request id: enough to find the call in Stripe's own log."""
+    parameter, request = _field(error, "param"), _header(error, "request-id")
+    parts = (
+        f"HTTP {error.http_status}" if error.http_status else type(error).__name__,
+        f"param {parameter}" if _PARAMETER.fullmatch(parameter) else "",
+        f"request {request}" if _REQUEST_ID.fullmatch(request) else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _retry_after(error: stripe.StripeError, now: datetime) -> timedelta | None:
+    """The Retry-After header, as seconds or as an HTTP date, between zero and MAX_RETRY_AFTER. None if unreadable."""
+    text = _header(error, "retry-after").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        wait = timedelta(seconds=int(text))
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        wait = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
+    return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)

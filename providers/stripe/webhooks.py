@@ -1,0 +1,224 @@
+"""Stripe's webhooks: who sent them (signature, timestamp) and what they claim.
+
+Scheme: header `Stripe-Signature: t=<Unix seconds>,v1=<hex>[,v1=<hex>…]`, HMAC-SHA256 over `t.body` with the endpoint's
+secret as it is written. The library's own check compares with the wall clock and lets timestamps of the future pass,
+so it is used for the signature alone and the bounds of time are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import stripe
+
+from domain.money import Money, MoneyError
+from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
+from providers.stripe.amounts import from_wire
+from providers.stripe.objects import reference
+from providers.webhook_signatures import SignatureVerdict, WebhookTools, mask, read_json_object
+
+SIGNATURE_HEADER = "stripe-signature"
+DEFAULT_TOLERANCE_SECONDS = 300
+DEFAULT_FUTURE_TOLERANCE_SECONDS = 60
+MAX_HEADER_LENGTH = 4096
+
+_TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
+
+_KINDS = {
+    "checkout.session.async_payment_succeeded": EventKind.CAPTURED,
+    "checkout.session.async_payment_failed": EventKind.FAILED,
+    "checkout.session.expired": EventKind.EXPIRED,
+    "payment_intent.succeeded": EventKind.CAPTURED,
+    "payment_intent.payment_failed": EventKind.ATTEMPT_FAILED,
+    "payment_intent.canceled": EventKind.CANCELED,
+    "payment_intent.requires_action": EventKind.ACTION_REQUIRED,
+    "payment_intent.processing": EventKind.PROCESSING,
+    "charge.refunded": EventKind.REFUND,
+    "charge.refund.updated": EventKind.REFUND,
+}
+"""Event type → what it claims. `checkout.session.completed` depends on its content; families are in `_kind`."""
+
+_AMOUNT_FIELD = {
+    "checkout.session": "amount_total",
+    "payment_intent": "amount",
+    "charge": "amount_refunded",
+    "refund": "amount",
+    "dispute": "amount",
+}
+"""Type of the object inside the event → the field with the amount that the event claims."""
+
+
+def check_signature(  # noqa: PLR0913 - every input is explicit so that the check stays pure
+    header: str | None,
+    body: bytes,
+    secrets: Sequence[str],
+    now: datetime,
+    *,
+    tolerance_seconds: int = DEFAULT_TOLERANCE_SECONDS,
+    future_tolerance_seconds: int = DEFAULT_FUTURE_TOLERANCE_SECONDS,
+) -> None:
+    """Accept a callback signed with any of the secrets (two during a rotation) and recent enough at `now`.
+
+    Raises WebhookRejected. The signature is judged before the timestamp: only a signed timestamp means anything.
+    """
+    timestamp = _timestamp_of(header)
+    if not any(_signed_with(secret, header, body) for secret in secrets if secret):
+        raise WebhookRejected(Rejection.BAD_SIGNATURE, "no signature matches")
+    age_seconds = now.timestamp() - timestamp
+    if age_seconds > tolerance_seconds:
+        raise WebhookRejected(Rejection.STALE_TIMESTAMP, f"{age_seconds:.0f} s old, {tolerance_seconds} s allowed")
+    if -age_seconds > future_tolerance_seconds:
+        raise WebhookRejected(
+            Rejection.FUTURE_TIMESTAMP, f"{-age_seconds:.0f} s ahead, {future_tolerance_seconds} s allowed"
+        )
+
+
+def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
+    """What a callback claims. Call `check_signature` first.
+
+    An unknown type, a thin (v2) notification, or an event of the other mode than the account's (`live`, None when
+    not known) is OTHER: recorded, and nothing follows from it. Raises WebhookRejected when it is no event at all.
+    """
+    event = read_json_object(body)
+    event_id, event_type = _name(event.get("id")), _name(event.get("type"))
+    if event_id is None or event_type is None or event.get("object") not in ("event", "v2.core.event"):
+        raise WebhookRejected(Rejection.MALFORMED, "an event has an id, a type and the object name `event`")
+    source = _inner_object(event)
+    other_mode = live is not None and event.get("livemode") is (not live)
+    return ProviderEvent(
+        event_id=event_id,
+        type=event_type,
+        kind=EventKind.OTHER if other_mode or not source else _kind(event_type, source),
+        payment_id=_payment_id(source),
+        session_id=_name(source.get("id")) if source.get("object") == "checkout.session" else None,
+        transaction_id=_transaction_id(source),
+        amount=_amount(source),
+        occurred_at=_moment(event.get("created")),
+    )
+
+
+def explain_signature(headers: Mapping[str, str], body: bytes, secret: str, now: datetime) -> SignatureVerdict:
+    """Check a callback by hand: whether it is valid, why not, and what was signed. `secret` may be a comma list."""
+    header = headers.get(SIGNATURE_HEADER)
+    try:
+        signed = f"{_timestamp_of(header)}.{body.decode('utf-8', errors='replace')}"
+    except WebhookRejected as rejected:
+        return SignatureVerdict(False, str(rejected), "")
+    secrets = split_secrets(secret)
+    for one in secrets:
+        signed = mask(signed, one)
+    try:
+        check_signature(header, body, secrets, now)
+    except WebhookRejected as rejected:
+        return SignatureVerdict(False, str(rejected), signed)
+    return SignatureVerdict(True, "signature and timestamp are good", signed)
+
+
+def sign_webhook(secret: str, body: bytes, timestamp: int) -> dict[str, str]:
+    """The header that Stripe would send with this body. Raises ValueError when the body is not UTF-8."""
+    value = stripe.WebhookSignature.generate_signature_header(body.decode("utf-8"), secret, timestamp)
+    return {SIGNATURE_HEADER: str(value)}
+
+
+def split_secrets(text: str) -> tuple[str, ...]:
+    """The signing secrets of one account: a comma separated list during a rotation."""
+    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
+
+
+class _StripeWebhookTools:
+    """This module's functions as WebhookTools."""
+
+    explain_signature = staticmethod(explain_signature)
+    sign_webhook = staticmethod(sign_webhook)
+
+
+WEBHOOK_TOOLS: WebhookTools = _StripeWebhookTools()
+
+
+def _timestamp_of(header: str | None) -> int:
+    """The one `t` of the header, in Unix seconds. Anything unusual is a bad signature."""
+    if not header:
+        raise WebhookRejected(Rejection.BAD_SIGNATURE, "no Stripe-Signature header")
+    if len(header) > MAX_HEADER_LENGTH:
+        raise WebhookRejected(Rejection.BAD_SIGNATURE, "Stripe-Signature header too long")
+    values = [value for name, _, value in (part.partition("=") for part in header.split(",")) if name == "t"]
+    if len(values) != 1 or not _TIMESTAMP.fullmatch(values[0]):
+        raise WebhookRejected(Rejection.BAD_SIGNATURE, "Stripe-Signature header has no readable timestamp")
+    return int(values[0])
+
+
+def _signed_with(secret: str, header: str | None, body: bytes) -> bool:
+    try:
+        stripe.WebhookSignature.verify_header(body, header, secret, tolerance=None)
+    except Exception:  # noqa: BLE001 - the library lets TypeError and UnicodeError through on odd headers and bodies
+        return False
+    return True
+
+
+def _kind(event_type: str, source: Mapping[str, Any]) -> EventKind:
+    if event_type == "checkout.session.completed":
+        paid = source.get("payment_status") in ("paid", "no_payment_required")
+        return EventKind.CAPTURED if paid else EventKind.PROCESSING
+    if event_type.startswith("refund."):
+        return EventKind.REFUND
+    if event_type.startswith("charge.dispute."):
+        return EventKind.DISPUTE
+    return _KINDS.get(event_type, EventKind.OTHER)
+
+
+def _inner_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = event.get("data")
+    source = data.get("object") if isinstance(data, Mapping) else None
+    return source if isinstance(source, Mapping) else {}
+
+
+def _payment_id(source: Mapping[str, Any]) -> UUID | None:
+    """Our reference inside the object, if it is one: other systems on the same account may use the same fields."""
+    metadata = source.get("metadata")
+    named = metadata.get("payment_id") if isinstance(metadata, Mapping) else None
+    return _uuid(named) or _uuid(source.get("client_reference_id"))
+
+
+def _uuid(value: object) -> UUID | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        found = UUID(value)
+    except ValueError:
+        return None
+    return found if str(found) == value.lower() else None  # not the braced and urn forms that UUID() also reads
+
+
+def _transaction_id(source: Mapping[str, Any]) -> str | None:
+    if source.get("object") == "payment_intent":
+        return _name(source.get("id"))
+    return _name(reference(source))
+
+
+def _amount(source: Mapping[str, Any]) -> Money | None:
+    field = _AMOUNT_FIELD.get(str(source.get("object")))
+    if field is None:
+        return None
+    try:
+        return from_wire(source.get(field), source.get("currency"))
+    except MoneyError:
+        return None
+
+
+def _moment(seconds: object) -> datetime | None:
+    if type(seconds) is not int:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _name(value: object) -> str | None:
+    """An id or type that is safe to store and print."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else None

@@ -1,0 +1,67 @@
+"""What every provider's webhook verification shares: strict reading of bodies, and tools that need no database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from providers.base import Rejection, WebhookRejected
+
+
+class SignatureVerdict(NamedTuple):
+    """Whether a callback is authentic, why not, and the string that was signed with the secret masked in it."""
+
+    valid: bool
+    why: str
+    signed_string_masked: str
+
+
+class WebhookTools(Protocol):
+    """Sign and check callbacks by hand, without an account or a database: what the command line offers."""
+
+    def explain_signature(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        secret: str,
+        now: datetime,
+    ) -> SignatureVerdict:
+        """Check a callback and say why. Header names are lower case. Never raises for anything in the callback."""
+        ...
+
+    def sign_webhook(self, secret: str, body: bytes, timestamp: int) -> Mapping[str, str]:
+        """The headers that make this body a callback of the provider. `timestamp` in Unix seconds."""
+        ...
+
+
+def read_json_object(body: bytes) -> dict[str, Any]:
+    """Read a callback's body as a JSON object.
+
+    Raises WebhookRejected (malformed) for everything else. A name that occurs twice is refused as well: two readers
+    could take different values from it.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse)
+    except (ValueError, RecursionError):  # invalid UTF-8 or JSON, an integer too long to read, nesting too deep
+        raise WebhookRejected(Rejection.MALFORMED, "not a readable JSON document") from None
+    if not isinstance(value, dict):
+        raise WebhookRejected(Rejection.MALFORMED, "not a JSON object")
+    return value
+
+
+def mask(text: str, secret: str) -> str:
+    """The text without the secret."""
+    return text.replace(secret, "***") if secret else text
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return result
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

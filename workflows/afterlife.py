@@ -1,0 +1,59 @@
+"""The home of events about payments whose own workflow has ended."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from temporalio import workflow
+
+from domain.payment import Confirm, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
+from workflows import calls
+
+PATIENCE = timedelta(days=3)
+
+
+@workflow.defn
+class AfterlifeWorkflow:
+    """Look once for all late events that have come, record what the provider says, and end.
+
+    Started by the first late event together with its signal; the next event after the end starts another run. Money
+    that arrives after a payment was closed is settled here (late truth wins).
+    """
+
+    @workflow.init
+    def __init__(self, payment_id: UUID) -> None:
+        """Begin with nothing but the payment's id."""
+        self._payment_id = payment_id
+        self._seen: set[str] = set()
+        self._triggers: list[ProviderTrigger] = []
+
+    @workflow.run
+    async def run(self, payment_id: UUID) -> PaymentOutcome:
+        """Answer events until none is left."""
+        outcome = PaymentOutcome(payment_id, PaymentStatus.UNKNOWN)
+        await workflow.wait_condition(lambda: bool(self._triggers), timeout=timedelta(minutes=1))
+        while self._triggers:
+            outcome = await self._answer(tuple(self._triggers))
+        return outcome
+
+    @workflow.signal
+    def provider_event(self, trigger: ProviderTrigger) -> None:
+        """A verified event is stored: look now."""
+        if trigger.event_id not in self._seen:
+            self._seen.add(trigger.event_id)
+            self._triggers.append(trigger)
+
+    async def _answer(self, triggers: tuple[ProviderTrigger, ...]) -> PaymentOutcome:
+        payment_id = self._payment_id
+        confirmation = await workflow.execute_activity(
+            calls.confirm,
+            Confirm(payment_id, tuple(trigger.inbox_id for trigger in triggers)),
+            **calls.provider_call("look, late", patience=PATIENCE),
+        )
+        del self._triggers[: len(triggers)]
+        if confirmation.receipt_id is not None:
+            await workflow.execute_activity(
+                calls.render_receipt, RenderReceipt(confirmation.receipt_id), **calls.own_database("render receipt PDF")
+            )
+        return PaymentOutcome(payment_id, confirmation.status, confirmation.receipt_id)

@@ -1,0 +1,119 @@
+"""Every side effect that workflows have: its name, its types, its deadline and its retries.
+
+The functions are stubs that carry types; `activities/` implements them under the same names, and a test compares
+the two. Which errors are worth another try is decided here, once, by the type that says what is known about the money.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.workflow import ActivityConfig, LocalActivityConfig
+
+from domain.payment import Checkout, Confirm, Confirmation, RecordStatus, RenderReceipt, StartPayment
+
+NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
+"""Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
+
+PROVIDER_CALL_SECONDS = 20
+"""One call of an activity that talks to a provider; the HTTP time-out inside it is shorter (PROVIDER_TIMEOUT_SECONDS)."""
+
+_PROVIDER_RETRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(minutes=1),
+    non_retryable_error_types=NOTHING_MOVED_AND_NEVER_WILL,
+)
+_DATABASE_RETRIES = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=10),
+    non_retryable_error_types=("PaymentNotFound",),
+)
+
+
+def provider_try(summary: str) -> LocalActivityConfig:
+    """One quick try inside the workflow task. A failure is handed to the durable path, which has the patience."""
+    return LocalActivityConfig(
+        start_to_close_timeout=timedelta(seconds=PROVIDER_CALL_SECONDS),
+        retry_policy=RetryPolicy(maximum_attempts=1),
+        summary=summary,
+    )
+
+
+def provider_call(summary: str, *, patience: timedelta) -> ActivityConfig:
+    """A provider call that is repeated with growing waits, and Retry-After where the provider said so."""
+    return ActivityConfig(
+        start_to_close_timeout=timedelta(seconds=PROVIDER_CALL_SECONDS),
+        schedule_to_close_timeout=max(patience, timedelta(seconds=PROVIDER_CALL_SECONDS)),
+        retry_policy=_PROVIDER_RETRIES,
+        summary=summary,
+    )
+
+
+def own_database(summary: str) -> ActivityConfig:
+    """A write to our own database: repeated until PostgreSQL is back."""
+    return ActivityConfig(
+        start_to_close_timeout=timedelta(seconds=30), retry_policy=_DATABASE_RETRIES, summary=summary
+    )
+
+
+def quick_render(summary: str) -> LocalActivityConfig:
+    """Rendering takes milliseconds, so it is tried inside the workflow task first."""
+    return LocalActivityConfig(
+        start_to_close_timeout=timedelta(seconds=15), retry_policy=RetryPolicy(maximum_attempts=1), summary=summary
+    )
+
+
+def error_type(error: ActivityError) -> str:
+    """The name of the error that an activity ended with; a time-out is an unknown outcome."""
+    cause = error.cause
+    return (cause.type or "OutcomeUnknown") if isinstance(cause, ApplicationError) else "OutcomeUnknown"
+
+
+def error_code(error: ActivityError) -> tuple[str, str]:
+    """The stable code and the detail of a provider error."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.details:
+        return str(cause.details[0]), str(cause.message)
+    return "provider_unavailable", "the provider did not answer"
+
+
+def retry_after(error: ActivityError) -> timedelta | None:
+    """How long the provider asked us to wait, if it did."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and len(cause.details) > 1 and cause.details[1] is not None:
+        return timedelta(seconds=float(cause.details[1]))
+    return None
+
+
+def will_never_work(error: ActivityError) -> bool:
+    """Whether another try is pointless: declined, rejected or misconfigured."""
+    return error_type(error) in NOTHING_MOVED_AND_NEVER_WILL
+
+
+@activity.defn
+async def open_checkout(command: StartPayment) -> Checkout:
+    """Create, or find again, the provider's checkout for this payment, and record it."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def confirm(command: Confirm) -> Confirmation:
+    """Ask the provider about the payment; settle it if money arrived, else record its status."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def record_status(command: RecordStatus) -> Confirmation:
+    """Record a status that the workflow itself concluded."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def render_receipt(command: RenderReceipt) -> None:
+    """Render and keep the PDF of an issued document."""
+    raise NotImplementedError

@@ -1,0 +1,257 @@
+"""One payment, from its checkout to its receipt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from domain.payment import (
+    OPEN,
+    Checkout,
+    Confirm,
+    Confirmation,
+    PaymentOutcome,
+    PaymentStatus,
+    PaymentView,
+    ProviderTrigger,
+    RecordStatus,
+    RenderReceipt,
+    StartPayment,
+    Watch,
+)
+from workflows import calls
+from workflows.search_attributes import PAYMENT_STATUS
+
+OPENING_PATIENCE = timedelta(minutes=15)
+"""How long a checkout is tried for when the provider does not answer; nobody has its address yet."""
+CLOSING_PATIENCE = timedelta(minutes=2)
+MAX_REMEMBERED_EVENTS = 500
+
+
+@workflow.defn
+class PaymentWorkflow:
+    """Drive one payment to a final status and settle it exactly once.
+
+    Update `checkout`: where the payer goes. Update `cancel`: close it unless it was paid. Signal `provider_event`: a
+    verified webhook is in the inbox. Query `status`. A declined or expired payment is a result, not a failure.
+    Webhooks and polls both lead to the same look at the provider, so a lost webhook only delays settlement.
+    """
+
+    @workflow.init
+    def __init__(self, command: StartPayment) -> None:
+        """State from the start command, or carried over when the history was cut."""
+        watch = command.resumed or Watch()
+        self._command = command
+        self._status = watch.status
+        self._looks_done = watch.looks_done
+        self._seen = dict.fromkeys(watch.seen_event_ids)
+        self._checkout = Checkout(watch.status, watch.checkout_url) if command.resumed else None
+        self._triggers: list[ProviderTrigger] = []
+        self._fresh_trigger = False
+        self._cancel_requested = False
+        self._cancel_tries = 0
+        self._receipt_id: UUID | None = None
+        self._rendered = False
+        self._waiting_for = "the provider to open the checkout"
+        self._shown_status = PaymentStatus.PENDING if command.resumed is None else watch.status
+        self._retry_in: timedelta | None = None
+
+    @workflow.run
+    async def run(self, command: StartPayment) -> PaymentOutcome:
+        """Open, watch until final, render the receipt; then answer what came meanwhile."""
+        if command.resumed is None:
+            await self._open()
+        while True:
+            while self._status in OPEN:
+                await self._wait_for_news()
+                await self._look()
+                self._cut_history_when_long()
+            self._show("Nothing: done.")
+            await self._render_once()
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            if not self._triggers:
+                return PaymentOutcome(command.payment_id, self._status, self._receipt_id)
+            await self._look()
+            self._triggers.clear()  # what could not be answered now stays in the inbox and is dispatched again
+
+    @workflow.update
+    async def checkout(self) -> Checkout:
+        """Where the payer goes, as soon as it is known. A repeat gets the same answer."""
+        await workflow.wait_condition(lambda: self._checkout is not None)
+        assert self._checkout is not None  # noqa: S101  (what the line above waited for)
+        return self._checkout
+
+    @workflow.update
+    async def cancel(self) -> PaymentStatus:
+        """Close the checkout so that nobody can pay any more. Returns `paid` when money was faster."""
+        tries = self._cancel_tries
+        self._cancel_requested = True
+        await workflow.wait_condition(lambda: self._status not in OPEN or self._cancel_tries > tries)
+        return self._status
+
+    @cancel.validator
+    def _may_cancel(self) -> None:
+        if self._status not in OPEN:
+            raise ApplicationError(f"the payment is already {self._status.value}", type="PaymentIsFinal")
+
+    @workflow.signal
+    def provider_event(self, trigger: ProviderTrigger) -> None:
+        """A verified event about this payment is stored: look now. Delivered at least once, counted once."""
+        if trigger.event_id in self._seen:
+            return
+        self._seen[trigger.event_id] = None
+        self._triggers.append(trigger)
+        self._fresh_trigger = True
+
+    @workflow.query
+    def status(self) -> PaymentView:
+        """Where the payment stands and what it waits for."""
+        return PaymentView(
+            self._command.payment_id, self._status, self._waiting_for, self._looks_done, len(self._seen)
+        )
+
+    async def _open(self) -> None:
+        """One quick try, then patience. A checkout that cannot be had is a failed payment only if that is certain."""
+        command, summary = self._command, f"open checkout at {self._command.provider}"
+        try:
+            opened = await workflow.execute_local_activity(
+                calls.open_checkout, command, **calls.provider_try(summary)
+            )
+        except ActivityError as error:
+            if calls.will_never_work(error):
+                await self._could_not_open(error)
+                return
+            await self._record(PaymentStatus.UNKNOWN, f"opening: {calls.error_code(error)[0]}")
+            try:
+                patience = min(OPENING_PATIENCE, command.expires_at - workflow.now())
+                opened = await workflow.execute_activity(
+                    calls.open_checkout, command, **calls.provider_call(summary, patience=patience)
+                )
+            except ActivityError as slow_error:
+                if calls.will_never_work(slow_error):
+                    await self._could_not_open(slow_error)
+                else:  # nobody got the address, but we do not know: the watch looks our reference up
+                    code, detail = calls.error_code(slow_error)
+                    self._checkout = Checkout(self._status, None, code, detail)
+                return
+        self._checkout = opened
+        self._advance(Confirmation(opened.status))
+
+    async def _could_not_open(self, error: ActivityError) -> None:
+        code, detail = calls.error_code(error)
+        await self._record(PaymentStatus.FAILED, code)
+        self._checkout = Checkout(PaymentStatus.FAILED, None, code, detail)
+
+    async def _wait_for_news(self) -> None:
+        """Until an event, a cancel, or the time of the next look or of the checkout's end."""
+        until_look, expiry = self._next_look(), self._command.expires_at - workflow.now()
+        wait = min(until_look, expiry) if expiry > timedelta(0) else until_look
+        self._show(f"The payer, or the next look at {(workflow.now() + wait):%Y-%m-%d %H:%M:%S} UTC")
+        try:
+            await workflow.wait_condition(
+                lambda: self._fresh_trigger or (self._cancel_requested and self._retry_in is None),
+                timeout=wait,
+                timeout_summary="next look at the provider",
+            )
+        except TimeoutError:
+            self._looks_done += 1
+        self._fresh_trigger = False
+
+    def _next_look(self) -> timedelta:
+        if self._retry_in is not None:
+            return self._retry_in
+        return self._command.poll.interval(self._looks_done, workflow.random().random())
+
+    def _closing_status(self, now: datetime) -> PaymentStatus | None:
+        if self._status not in OPEN:
+            return None
+        if self._cancel_requested:
+            return PaymentStatus.CANCELED
+        return PaymentStatus.EXPIRED if now >= self._command.expires_at else None
+
+    async def _look(self) -> None:
+        """Ask the provider and record what it says; a failed look keeps its triggers for the next one."""
+        answered, close_as = tuple(self._triggers), self._closing_status(workflow.now())
+        command = Confirm(self._command.payment_id, tuple(trigger.inbox_id for trigger in answered), close_as)
+        try:
+            confirmation = await self._ask(command)
+        except ActivityError as error:
+            await self._look_failed(error)
+        else:
+            self._retry_in = None
+            del self._triggers[: len(answered)]
+            self._advance(confirmation)
+        if close_as is PaymentStatus.CANCELED:
+            self._cancel_tries += 1
+            self._cancel_requested = self._retry_in is not None  # tried again until the provider has answered
+
+    async def _ask(self, command: Confirm) -> Confirmation:
+        if command.close_as is None:
+            return await workflow.execute_local_activity(
+                calls.confirm, command, **calls.provider_try(f"look at {self._command.provider}")
+            )
+        return await workflow.execute_activity(
+            calls.confirm,
+            command,
+            **calls.provider_call(f"close as {command.close_as.value}", patience=CLOSING_PATIENCE),
+        )
+
+    async def _look_failed(self, error: ActivityError) -> None:
+        """Silence is never failure: past the end of the checkout the payment is visibly unknown until we know."""
+        wait = calls.retry_after(error) or min(
+            (self._retry_in or timedelta(seconds=2.5)) * 2, timedelta(seconds=self._command.poll.max_seconds)
+        )
+        self._retry_in = wait
+        if workflow.now() >= self._command.expires_at and self._status in OPEN - {PaymentStatus.UNKNOWN}:
+            await self._record(PaymentStatus.UNKNOWN, f"closing: {calls.error_code(error)[0]}")
+
+    async def _record(self, status: PaymentStatus, reason: str) -> None:
+        recorded = await workflow.execute_activity(
+            calls.record_status,
+            RecordStatus(self._command.payment_id, status, reason),
+            **calls.own_database(f"record {status.value}"),
+        )
+        self._advance(recorded)
+
+    def _advance(self, confirmation: Confirmation) -> None:
+        self._status = confirmation.status
+        self._receipt_id = confirmation.receipt_id or self._receipt_id
+        shown = PaymentStatus.PENDING if self._status is PaymentStatus.CREATED else self._status
+        if shown is not self._shown_status:
+            workflow.upsert_search_attributes([PAYMENT_STATUS.value_set(shown.value)])
+            self._shown_status = shown
+
+    def _show(self, waiting_for: str) -> None:
+        self._waiting_for = waiting_for
+        command = self._command
+        workflow.set_current_details(
+            f"**{self._status.value}** · {command.amount} {command.currency} · order `{command.order_id}`\n\n{waiting_for}"
+        )
+
+    async def _render_once(self) -> None:
+        if self._receipt_id is None or self._rendered:
+            return
+        command = RenderReceipt(self._receipt_id)
+        try:
+            await workflow.execute_local_activity(calls.render_receipt, command, **calls.quick_render("render receipt"))
+        except ActivityError:
+            await workflow.execute_activity(calls.render_receipt, command, **calls.own_database("render receipt again"))
+        self._rendered = True
+
+    def _cut_history_when_long(self) -> None:
+        """A payment watched for days keeps its history short; nothing that was signalled is lost."""
+        if not workflow.info().is_continue_as_new_suggested() or self._status not in OPEN:
+            return
+        if self._triggers or self._cancel_requested or not workflow.all_handlers_finished():
+            return
+        watch = Watch(
+            status=self._status,
+            looks_done=self._looks_done,
+            seen_event_ids=tuple(self._seen)[-MAX_REMEMBERED_EVENTS:],
+            checkout_url=None if self._checkout is None else self._checkout.url,
+        )
+        workflow.continue_as_new(replace(self._command, resumed=watch))
