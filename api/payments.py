@@ -10,12 +10,13 @@ from decimal import Decimal
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, EmailStr, Field, HttpUrl, field_validator, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.idempotency import IdempotencyKey
 from api.problems import Problem
 from dispatch.inbox import start_command
 from domain.money import Money, MoneyError
@@ -30,17 +31,6 @@ router = APIRouter(tags=["payments"])
 
 Reader = Annotated[Member, Depends(member("payments:read"))]
 Writer = Annotated[Member, Depends(member("payments:write"))]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="Names this request: a repeat with the same key and body returns the same payment.",
-        examples=["order-1001-try-1"],
-    ),
-]
-
 CANCEL_WAIT = timedelta(seconds=20)
 
 

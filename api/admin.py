@@ -1,0 +1,412 @@
+"""Administration: workspaces, provider accounts, API keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from standardwebhooks.webhooks import Webhook
+
+from api.context import Administrator, Caller, Services, ServicesDep
+from api.idempotency import IdempotencyKey, answer_once
+from api.problems import Problem
+from domain.money import minor_digits
+from domain.receipt import Dealer
+from providers.base import NothingMoved, ProviderError
+from providers.registry import PROVIDERS, required_credentials
+from storage import administration, workspaces
+from storage.models import ApiKey, ProviderAccount, Workspace
+
+router = APIRouter(tags=["administration"])
+
+
+def _rate(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError('a rate is a string with a fraction, such as "0.18"')  # noqa: TRY004
+    try:
+        rate = Decimal(value)
+    except InvalidOperation:
+        raise ValueError('a rate is a fraction, such as "0.18"') from None
+    if not (0 <= rate < 1) or -int(rate.as_tuple().exponent) > 6:  # noqa: PLR2004
+        raise ValueError("a rate is a fraction from 0 to below 1 with at most six digits")
+    return value
+
+
+class WorkspaceSettings(BaseModel):
+    """What a workspace prints, taxes and pays. Rates are fractions as strings: "0.18" is eighteen percent."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    name: str = Field(max_length=200, examples=["Clinic North"])
+    country: str = Field("IL", pattern=r"^[A-Z]{2}$")
+    timezone: str = Field("Asia/Jerusalem", examples=["Asia/Jerusalem"])
+    language: str = Field("en", pattern=r"^(he|en)$")
+    dealer: Dealer = Dealer.COMPANY
+    legal_name: str | None = Field(None, max_length=200)
+    legal_name_he: str | None = Field(None, max_length=200)
+    business_number: str | None = Field(None, max_length=32)
+    address: str | None = Field(None, max_length=300)
+    vat_rate: str = Field("0", examples=["0.18"])
+    commission_rate: str = Field("0", examples=["0.10"])
+    commission_minimum: str = Field("1.00", pattern=r"^\d{1,12}(\.\d{1,4})?$")
+    order_webhook_url: str | None = Field(None, max_length=2000, examples=["https://shop.example/hooks/payments"])
+    order_webhook_secret: SecretStr | None = Field(
+        None, description="Standard Webhooks secret (whsec_ and base64); signs what you receive."
+    )
+
+    _rates = field_validator("vat_rate", "commission_rate", mode="before")(_rate)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("use an IANA time zone such as Asia/Jerusalem")
+        ZoneInfo(value)
+        return value
+
+    @field_validator("order_webhook_secret")
+    @classmethod
+    def _signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                Webhook(value.get_secret_value())
+            except Exception:
+                raise ValueError("a Standard Webhooks secret is whsec_ and base64") from None
+        return value
+
+
+class NewWorkspace(WorkspaceSettings):
+    """A tenant to create; slug and currency are for ever."""
+
+    slug: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", examples=["clinic-north"])
+    currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["ILS"])
+
+    @field_validator("currency")
+    @classmethod
+    def _known_currency(cls, value: str) -> str:
+        minor_digits(value)
+        return value
+
+
+class WorkspaceOut(BaseModel):
+    """A tenant."""
+
+    id: UUID
+    slug: str
+    name: str
+    currency: str
+    country: str
+    timezone: str
+    language: str
+    dealer: Dealer
+    legal_name: str
+    vat_rate: str
+    commission_rate: str
+    commission_minimum: str
+    order_webhook_url: str | None
+    created_at: datetime | None
+
+
+class NewAccount(BaseModel):
+    """A provider's credentials. They are encrypted at rest and never returned."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    workspace_id: UUID | None = Field(None, description="For platform keys; a workspace's key uses its own.")
+    provider: str = Field(max_length=32, examples=["stripe"])
+    name: str = Field("default", min_length=1, max_length=100)
+    credentials: dict[str, SecretStr] = Field(examples=[{"secret_key": "sk_test_…", "webhook_secret": "whsec_…"}])
+    options: dict[str, Any] = Field(default_factory=dict, max_length=20)
+    receives_default_webhook: bool = False
+
+    def secrets(self) -> dict[str, str]:
+        """The credentials in clear."""
+        return {name: value.get_secret_value().strip() for name, value in self.credentials.items()}
+
+
+class AccountOut(BaseModel):
+    """A connected provider."""
+
+    id: UUID
+    workspace_id: UUID
+    provider: str
+    name: str
+    hint: str
+    options: dict[str, Any]
+    enabled: bool
+    receives_default_webhook: bool
+    webhook_path: str
+
+
+class AccountCheckOut(BaseModel):
+    """The connection test's answer."""
+
+    ok: bool
+    account_name: str | None = None
+    live: bool | None = None
+    detail: str = ""
+
+
+class NewKey(BaseModel):
+    """An API key to make."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    workspace_id: UUID | None = None
+    name: str = Field(min_length=1, max_length=100)
+    scopes: list[str] = Field(min_length=1, examples=[["payments:write", "payments:read"]])
+
+
+class KeyOut(BaseModel):
+    """An API key; `key` is there only in the answer that made it."""
+
+    id: UUID
+    workspace_id: UUID | None
+    name: str
+    hint: str
+    scopes: list[str]
+    key: str | None = None
+    revoked_at: datetime | None = None
+
+
+@router.post("/workspaces", status_code=201, summary="Create a workspace")
+async def create_workspace(
+    body: NewWorkspace, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
+) -> WorkspaceOut:
+    """Platform administrators only."""
+    if caller.workspace is not None:
+        raise Problem("forbidden", "Only a platform key creates workspaces.")
+
+    async def work(session: AsyncSession) -> WorkspaceOut:
+        values = _workspace_values(services, body) | {"slug": body.slug, "currency": body.currency}
+        return _workspace_out(await administration.create_workspace(session, values, actor=caller.actor))
+
+    try:
+        return await answer_once(
+            services,
+            scope=f"{caller.key_id}:workspaces",
+            key=idempotency_key,
+            request=body,
+            answer=WorkspaceOut,
+            work=work,
+        )
+    except IntegrityError:
+        raise Problem("already_exists", f"The slug {body.slug} is taken.") from None
+
+
+@router.get("/workspaces", summary="List workspaces")
+async def list_workspaces(caller: Administrator, services: ServicesDep) -> list[WorkspaceOut]:
+    """All for a platform key, its own for a workspace's."""
+    if caller.workspace is not None:
+        return [_workspace_out(caller.workspace)]
+    async with services.database.transaction() as session:
+        return [_workspace_out(row) for row in await workspaces.all_workspaces(session)]
+
+
+@router.post("/provider-accounts", status_code=201, summary="Connect a provider account")
+async def create_account(
+    body: NewAccount, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
+) -> AccountOut:
+    """Store credentials, encrypted. Then point the provider's webhooks at `webhook_path`."""
+    _check_credentials(body)
+
+    async def work(session: AsyncSession) -> AccountOut:
+        workspace_id = await _workspace_id(session, caller, body.workspace_id)
+        account = await administration.create_account(
+            session,
+            services.sealer,
+            workspace_id=workspace_id,
+            provider=body.provider,
+            name=body.name,
+            credentials=body.secrets(),
+            options=body.options,
+            receives_default_webhook=body.receives_default_webhook,
+            actor=caller.actor,
+            hint_of=required_credentials(body.provider)[0],
+        )
+        return _account_out(account)
+
+    try:
+        return await answer_once(
+            services,
+            scope=f"{caller.key_id}:provider-accounts",
+            key=idempotency_key,
+            request=body,
+            answer=AccountOut,
+            work=work,
+        )
+    except IntegrityError:
+        raise Problem("already_exists", "The workspace has an account of this provider and name.") from None
+
+
+@router.get("/provider-accounts", summary="List provider accounts")
+async def list_accounts(caller: Administrator, services: ServicesDep) -> list[AccountOut]:
+    """Never their credentials."""
+    async with services.database.transaction() as session:
+        if caller.workspace is None:
+            rows = await workspaces.all_accounts(session)
+        else:
+            rows = await workspaces.accounts_of(session, caller.workspace.id)
+    return [_account_out(row) for row in rows]
+
+
+@router.post("/provider-accounts/{account_id}/check", summary="Test a provider account")
+async def check_account(account_id: UUID, caller: Administrator, services: ServicesDep) -> AccountCheckOut:
+    """Ask the provider with the stored credentials."""
+    async with services.database.transaction() as session:
+        account = await workspaces.account(session, account_id)
+    if account is None or (caller.workspace is not None and account.workspace_id != caller.workspace.id):
+        raise Problem("not_found", "There is no such account.")
+    try:
+        found = await services.pool.of(account).check_account()
+    except ProviderError as error:
+        what = "refused" if isinstance(error, NothingMoved) else "did not answer"
+        return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error.code}")
+    return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)
+
+
+@router.post("/api-keys", status_code=201, summary="Make an API key")
+async def create_key(
+    body: NewKey, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
+) -> KeyOut:
+    """The key itself is in this answer only."""
+
+    async def work(session: AsyncSession) -> KeyOut:
+        workspace_id = body.workspace_id if caller.workspace is None else None
+        if caller.workspace is not None or workspace_id is not None:
+            workspace_id = await _workspace_id(session, caller, body.workspace_id)
+        made = administration.create_api_key(
+            session, workspace_id=workspace_id, name=body.name, scopes=body.scopes, actor=caller.actor
+        )
+        return _key_out(made.row, made.key)
+
+    try:
+        return await answer_once(
+            services, scope=f"{caller.key_id}:api-keys", key=idempotency_key, request=body, answer=KeyOut, work=work
+        )
+    except ValueError as error:
+        raise Problem("validation_failed", f"scopes: {error}") from None
+
+
+@router.get("/api-keys", summary="List API keys")
+async def list_keys(caller: Administrator, services: ServicesDep) -> list[KeyOut]:
+    """Those of the caller's workspace, or the platform's own."""
+    async with services.database.transaction() as session:
+        rows = await workspaces.keys_of(session, None if caller.workspace is None else caller.workspace.id)
+    return [_key_out(row) for row in rows]
+
+
+@router.delete("/api-keys/{key_id}", status_code=204, summary="Revoke an API key")
+async def revoke_key(key_id: UUID, caller: Administrator, services: ServicesDep) -> Response:
+    """Takes effect within seconds on every replica."""
+    async with services.database.transaction() as session:
+        done = await administration.revoke_api_key(
+            session,
+            key_id,
+            workspace_id=None if caller.workspace is None else caller.workspace.id,
+            at=services.now(),
+            actor=caller.actor,
+        )
+    if not done:
+        raise Problem("not_found", "There is no such live key.")
+    return Response(status_code=204)
+
+
+def _check_credentials(body: NewAccount) -> None:
+    if body.provider not in PROVIDERS:
+        raise Problem("unknown_provider", f"Use one of: {', '.join(sorted(PROVIDERS))}.")
+    missing = [name for name in required_credentials(body.provider) if not body.secrets().get(name)]
+    if missing:
+        raise Problem("validation_failed", f"credentials: {body.provider} needs {', '.join(missing)}.")
+
+
+async def _workspace_id(session: AsyncSession, caller: Caller, asked: UUID | None) -> UUID:
+    """The workspace to act on: a workspace's key acts on its own only."""
+    if caller.workspace is not None:
+        if asked not in (None, caller.workspace.id):
+            raise Problem("forbidden", "This key belongs to another workspace.")
+        return caller.workspace.id
+    if asked is None:
+        raise Problem("validation_failed", "workspace_id: name the workspace.")
+    if await workspaces.get(session, asked) is None:
+        raise Problem("not_found", "There is no such workspace.")
+    return asked
+
+
+def _workspace_values(services: Services, body: WorkspaceSettings) -> dict[str, Any]:
+    secret = body.order_webhook_secret
+    url = body.order_webhook_url
+    if url is not None:
+        plain_allowed = services.limits.allow_plain_http_notices and url.startswith("http://")
+        if not (url.startswith("https://") or plain_allowed):
+            raise Problem("validation_failed", "order_webhook_url: use https.")
+        if secret is None:
+            raise Problem("validation_failed", "order_webhook_secret: needed with order_webhook_url.")
+    return {
+        "name": body.name,
+        "country": body.country,
+        "timezone": body.timezone,
+        "language": body.language,
+        "dealer": body.dealer.value,
+        "legal_name": body.legal_name or body.name,
+        "legal_name_he": body.legal_name_he,
+        "business_number": body.business_number,
+        "address": body.address,
+        "vat_rate": Decimal(body.vat_rate),
+        "commission_rate": Decimal(body.commission_rate),
+        "commission_minimum": Decimal(body.commission_minimum),
+        "order_webhook_url": url,
+        "order_webhook_secret": None if secret is None else services.sealer.seal(secret.get_secret_value()),
+    }
+
+
+def _workspace_out(row: Workspace) -> WorkspaceOut:
+    return WorkspaceOut(
+        id=row.id,
+        slug=row.slug,
+        name=row.name,
+        currency=row.currency,
+        country=row.country,
+        timezone=row.timezone,
+        language=row.language,
+        dealer=Dealer(row.dealer),
+        legal_name=row.legal_name,
+        vat_rate=format(row.vat_rate.normalize(), "f"),
+        commission_rate=format(row.commission_rate.normalize(), "f"),
+        commission_minimum=str(row.commission_minimum),
+        order_webhook_url=row.order_webhook_url,
+        created_at=row.created_at,
+    )
+
+
+def _account_out(row: ProviderAccount) -> AccountOut:
+    return AccountOut(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        provider=row.provider,
+        name=row.name,
+        hint=row.hint,
+        options=row.options,
+        enabled=True if row.enabled is None else row.enabled,
+        receives_default_webhook=row.receives_default_webhook,
+        webhook_path=f"/api/v1/webhooks/{row.provider}/{row.id}",
+    )
+
+
+def _key_out(row: ApiKey, key: str | None = None) -> KeyOut:
+    return KeyOut(
+        id=row.id,
+        workspace_id=row.workspace_id,
+        name=row.name,
+        hint=row.hint,
+        scopes=row.scopes,
+        key=key,
+        revoked_at=row.revoked_at,
+    )

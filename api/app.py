@@ -1,0 +1,59 @@
+"""The application: routers, problems, logging of requests."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI, Request, Response
+
+from api import admin, commissions, health, payments, problems, receipts, webhooks
+from api.context import Services
+
+log = structlog.get_logger()
+
+PREFIX = "/api/v1"
+_PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
+
+
+def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) -> FastAPI:
+    """The API over services that open with the application and close with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with services() as opened:
+            app.state.services = opened
+            yield
+
+    app = FastAPI(
+        title="durable payments",
+        version="1",
+        description="Every payment is a durable workflow. Amounts are decimal strings in major units.",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    problems.install(app)
+    app.include_router(health.router)
+    for module in (payments, webhooks, receipts, commissions, admin):
+        app.include_router(module.router, prefix=PREFIX)
+    app.middleware("http")(log_requests)
+    return app
+
+
+async def log_requests(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """One line a request, with the payment's id where the address names one. Never the query or a header."""
+    structlog.contextvars.clear_contextvars()
+    named = _PAYMENT.search(request.url.path)
+    if named is not None:
+        structlog.contextvars.bind_contextvars(payment_id=named.group(1))
+    begun = time.perf_counter()
+    response = await call_next(request)
+    if not request.url.path.endswith("z"):
+        milliseconds = round((time.perf_counter() - begun) * 1000, 1)
+        log.info("request", method=request.method, path=request.url.path, status=response.status_code, ms=milliseconds)
+    return response

@@ -1,0 +1,156 @@
+"""Referral commissions: lists, a referrer's report, marking paid."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.problems import Problem
+from domain.commission import CommissionStatus
+from domain.money import Money
+from storage import commissions
+from storage.models import Commission
+
+router = APIRouter(tags=["commissions"])
+Reader = Annotated[Member, Depends(member("reports:read"))]
+Payer = Annotated[Member, Depends(member("commissions:write"))]
+
+
+class CommissionOut(BaseModel):
+    """A referrer's share of one order."""
+
+    id: UUID
+    payment_id: UUID
+    order_id: str
+    referrer_id: str
+    order_amount: str
+    rate: str
+    amount: str
+    currency: str
+    status: CommissionStatus
+    payout_reference: str | None
+    created_at: datetime
+    paid_at: datetime | None
+
+
+class CommissionPage(BaseModel):
+    """A page of commissions, newest first."""
+
+    data: list[CommissionOut]
+    next_cursor: str | None
+
+
+class StatusTotal(BaseModel):
+    """Sums of one status."""
+
+    status: CommissionStatus
+    count: int
+    amount: str
+    orders_total: str
+    currency: str
+
+
+class ReferrerReport(BaseModel):
+    """What one referrer brought and earned; `commissions` are the latest hundred."""
+
+    referrer_id: str
+    count: int
+    totals: list[StatusTotal]
+    commissions: list[CommissionOut]
+
+
+class MarkPaid(BaseModel):
+    """How it was paid out."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reference: str | None = Field(None, max_length=200, examples=["bank-transfer-2026-11"])
+
+
+@router.get("/commissions", summary="List commissions")
+async def list_commissions(  # noqa: PLR0913  (one parameter a filter)
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    referrer_id: Annotated[str | None, Query(max_length=128)] = None,
+    status: CommissionStatus | None = None,
+) -> CommissionPage:
+    """Newest first."""
+    async with services.database.transaction() as session:
+        rows = await commissions.page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            referrer_id=referrer_id,
+            status=None if status is None else status.value,
+        )
+    shown = rows[:limit]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return CommissionPage(data=[_out(row) for row in shown], next_cursor=more)
+
+
+@router.get("/referrers/{referrer_id}/report", summary="A referrer's report")
+async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDep) -> ReferrerReport:
+    """Counts and totals by status, and the latest commissions. An unknown referrer has an empty report."""
+    async with services.database.transaction() as session:
+        totals = await commissions.totals(session, caller.workspace.id, referrer_id)
+        latest = await commissions.page(session, caller.workspace.id, limit=100, referrer_id=referrer_id)
+    return ReferrerReport(
+        referrer_id=referrer_id,
+        count=sum(total.count for total in totals),
+        totals=[
+            StatusTotal(
+                status=CommissionStatus(total.status),
+                count=total.count,
+                amount=str(total.amount),
+                orders_total=str(total.orders_total),
+                currency=total.amount.currency,
+            )
+            for total in totals
+        ],
+        commissions=[_out(row) for row in latest],
+    )
+
+
+@router.post("/commissions/{commission_id}/paid", summary="Mark a commission paid out")
+async def mark_paid(commission_id: UUID, body: MarkPaid, caller: Payer, services: ServicesDep) -> CommissionOut:
+    """Books the payout. A repeat with the same reference changes nothing; with another it is refused."""
+    try:
+        async with services.database.transaction() as session:
+            commission = await commissions.mark_paid(
+                session,
+                caller.workspace.id,
+                commission_id,
+                reference=body.reference,
+                actor=caller.actor,
+                at=services.now(),
+            )
+    except commissions.CommissionNotFound:
+        raise Problem("not_found", "This workspace has no such commission.") from None
+    except commissions.CommissionAlreadyPaid:
+        raise Problem("commission_already_paid", "It was paid under another reference.") from None
+    return _out(commission)
+
+
+def _out(row: Commission) -> CommissionOut:
+    return CommissionOut(
+        id=row.id,
+        payment_id=row.payment_id,
+        order_id=row.order_id,
+        referrer_id=row.referrer_id,
+        order_amount=str(Money.from_decimal(row.base_amount, row.currency)),
+        rate=format(row.rate.normalize(), "f"),
+        amount=str(Money.from_decimal(row.amount, row.currency)),
+        currency=row.currency,
+        status=CommissionStatus(row.status),
+        payout_reference=row.payout_reference,
+        created_at=row.created_at,
+        paid_at=row.paid_at,
+    )

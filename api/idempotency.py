@@ -1,0 +1,56 @@
+"""Idempotency-Key for the POSTs that have no identity of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+from fastapi import Header
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.context import Services
+from api.problems import Problem
+from storage import idempotency
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Names this request: a repeat with the same key and body gets the same answer.",
+        examples=["order-1001-try-1"],
+    ),
+]
+
+Out = TypeVar("Out", bound=BaseModel)
+
+
+async def answer_once(  # noqa: PLR0913  (the request's identity, and the work)
+    services: Services,
+    *,
+    scope: str,
+    key: str | None,
+    request: BaseModel,
+    answer: type[Out],
+    work: Callable[[AsyncSession], Awaitable[Out]],
+) -> Out:
+    """Do the work and keep its answer in one transaction, or return the kept one. Raises Problem on a reused key.
+
+    Answers are sealed: some hold a secret that is shown once.
+    """
+    async with services.database.transaction() as session:
+        if key is None:
+            return await work(session)
+        fingerprint = hashlib.sha256(request.model_dump_json().encode()).digest()
+        known = await idempotency.claim(session, scope=scope, key=key, fingerprint=fingerprint)
+        if known is None:
+            out = await work(session)
+            body = services.sealer.seal(out.model_dump_json())
+            await idempotency.keep(session, scope=scope, key=key, status_code=200, body=body)
+            return out
+    if known.fingerprint != fingerprint:
+        raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+    return answer.model_validate_json(services.sealer.open(known.body))
