@@ -34,8 +34,7 @@ def to_wire(amount: Money) -> int:
     """
     if amount.currency not in _SCALE:
         raise ProviderRejected("currency_not_supported", amount.currency)
-    shift = _SCALE[amount.currency] - MINOR_DIGITS[amount.currency]
-    wire, lost = (amount.minor * 10**shift, 0) if shift >= 0 else divmod(amount.minor, 10**-shift)
+    wire, lost = _rescale(amount.minor, _SCALE[amount.currency] - MINOR_DIGITS[amount.currency])
     if lost or wire % _STEP.get(amount.currency, 1):
         raise ProviderRejected("amount_not_representable", f"{amount} {amount.currency}")
     return wire
@@ -51,8 +50,13 @@ def from_wire(amount: object, currency: object) -> Money:
     code = currency.upper()
     if code not in _SCALE:
         raise UnknownCurrency(f"{code[:8]!r} has no known scale at Stripe")
-    shift = MINOR_DIGITS[code] - _SCALE[code]
-    minor, lost = (amount * 10**shift, 0) if shift >= 0 else divmod(amount, 10**-shift)
+    minor, lost = _rescale(amount, MINOR_DIGITS[code] - _SCALE[code])
     if lost:
         raise MoneyError(f"{amount} is not a whole number of {code} minor units")
     return Money(minor, code)
+
+
+def _rescale(units: int, digits: int) -> tuple[int, int]:
+    """Move the decimal point; the second number is what would be lost."""
+    factor = int(10 ** abs(digits))
+    return (units * factor, 0) if digits >= 0 else divmod(units, factor)

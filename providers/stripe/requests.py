@@ -22,10 +22,11 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 MAX_NAME_LENGTH = 250
 
-_LOCALES = frozenset(
-    "auto bg cs da de el en en-GB es es-419 et fi fil fr fr-CA hi-IN hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR"
-    " ro ru sk sl sv th tr vi zh zh-HK zh-TW".split()
-)
+_LOCALES = """
+auto bg cs da de el en en-GB es es-419 et fi fil fr fr-CA hi-IN hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru
+sk sl sv th tr vi zh zh-HK zh-TW
+"""
+_KNOWN_LOCALES = frozenset(_LOCALES.split())
 _REFUND_REASONS = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
 
 
@@ -108,4 +109,4 @@ def _references(request: CheckoutRequest) -> dict[str, str]:
 def _locale(language: str) -> str:
     """The nearest language of Stripe's page; `auto` (the browser's) where it has none, as for Hebrew."""
     base = language.split("-", 1)[0].lower()
-    return language if language in _LOCALES else base if base in _LOCALES else "auto"
+    return language if language in _KNOWN_LOCALES else base if base in _KNOWN_LOCALES else "auto"

@@ -43,17 +43,17 @@ _KINDS = {
 }
 """Event type → what it claims. `checkout.session.completed` depends on its content; families are in `_kind`."""
 
-_AMOUNT_FIELD = {
-    "checkout.session": "amount_total",
-    "payment_intent": "amount",
-    "charge": "amount_refunded",
-    "refund": "amount",
-    "dispute": "amount",
+_AMOUNT_FIELDS = {
+    "checkout.session": ("amount_total",),
+    "payment_intent": ("amount_received", "amount"),
+    "charge": ("amount_refunded",),
+    "refund": ("amount",),
+    "dispute": ("amount",),
 }
-"""Type of the object inside the event → the field with the amount that the event claims."""
+"""Type of the object inside the event → the fields with the amount that the event claims; the first that is not 0."""
 
 
-def check_signature(  # noqa: PLR0913 - every input is explicit so that the check stays pure
+def check_signature(
     header: str | None,
     body: bytes,
     secrets: Sequence[str],
@@ -201,11 +201,10 @@ def _transaction_id(source: Mapping[str, Any]) -> str | None:
 
 
 def _amount(source: Mapping[str, Any]) -> Money | None:
-    field = _AMOUNT_FIELD.get(str(source.get("object")))
-    if field is None:
-        return None
+    fields = _AMOUNT_FIELDS.get(str(source.get("object")), ())
+    amount = next((source[field] for field in fields if source.get(field)), None)
     try:
-        return from_wire(source.get(field), source.get("currency"))
+        return from_wire(amount, source.get("currency"))
     except MoneyError:
         return None
 

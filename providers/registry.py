@@ -1,0 +1,78 @@
+"""Which providers there are: one line each. Everything else about a provider is read from its class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from providers.base import AccountConfig, Capabilities, Provider
+from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
+from providers.stripe import StripeProvider
+from providers.webhook_signatures import WebhookTools
+
+
+class UnknownProvider(LookupError):
+    """No provider of this name."""
+
+
+class ProviderClass(Protocol):
+    """What a provider's class offers before an account exists."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The capability sheet."""
+        ...
+
+    @property
+    def required_credentials(self) -> tuple[str, ...]:
+        """Keys that `AccountConfig.credentials` must hold."""
+        ...
+
+    def __call__(self, config: AccountConfig) -> Provider:
+        """Build the adapter of one account. Raises ProviderMisconfigured when a credential is missing."""
+        ...
+
+
+PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
+    {
+        "stripe": StripeProvider,
+    }
+)
+WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
+    {
+        "stripe": STRIPE_WEBHOOKS,
+    }
+)
+
+
+def build_provider(name: str, config: AccountConfig) -> Provider:
+    """The adapter of one account. Raises UnknownProvider, or ProviderMisconfigured when a credential is missing."""
+    return _provider(name)(config)
+
+
+def capabilities_of(name: str) -> Capabilities:
+    """A provider's capability sheet. Raises UnknownProvider."""
+    return _provider(name).capabilities
+
+
+def required_credentials(name: str) -> tuple[str, ...]:
+    """The credential keys that an account at this provider needs. Raises UnknownProvider."""
+    return _provider(name).required_credentials
+
+
+def webhook_tools(name: str) -> WebhookTools:
+    """A provider's tools to sign and check callbacks by hand. Raises UnknownProvider."""
+    try:
+        return WEBHOOK_TOOLS[name]
+    except KeyError:
+        raise UnknownProvider(
+            f"no webhook tools for {name[:40]!r}; known: {', '.join(sorted(WEBHOOK_TOOLS))}"
+        ) from None
+
+
+def _provider(name: str) -> ProviderClass:
+    try:
+        return PROVIDERS[name]
+    except KeyError:
+        raise UnknownProvider(f"no provider {name[:40]!r}; known: {', '.join(sorted(PROVIDERS))}") from None

@@ -1,0 +1,294 @@
+"""One Stripe account behind the provider contract."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import stripe
+
+from domain.payment import PaymentStatus
+from providers.base import (
+    AccountCheck,
+    AccountConfig,
+    Capabilities,
+    CheckoutMode,
+    CheckoutRef,
+    CheckoutRequest,
+    OpenedCheckout,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderEvent,
+    ProviderMisconfigured,
+    ProviderPayment,
+    ProviderRefund,
+    ProviderRejected,
+    RefundRequest,
+)
+from providers.stripe.amounts import SUPPORTED_CURRENCIES
+from providers.stripe.errors import FAILURE_REPLAYED, IDEMPOTENCY_KEY_REUSED, NOT_FOUND, known_about
+from providers.stripe.objects import JsonObject, payment_of_intent, payment_of_session, refund_of, text
+from providers.stripe.requests import (
+    MAX_SESSION_LIFETIME,
+    MIN_SESSION_LIFETIME,
+    intent_params,
+    refund_params,
+    session_expiry,
+    session_params,
+)
+from providers.stripe.search import StripeSearch
+from providers.stripe.webhooks import SIGNATURE_HEADER, check_signature, read_event, split_secrets
+
+KEY_LIFETIME = timedelta(hours=24)
+"""Stripe keeps an idempotency key for at least this long; afterwards the same key acts again."""
+KEY_TRUSTED_FOR = KEY_LIFETIME - timedelta(hours=1)
+"""Older than this: look our reference up before anything is created, with a margin for clocks and slow calls."""
+
+_EXPAND_SESSION = ["payment_intent.latest_charge"]
+_EXPAND_INTENT = ["latest_charge"]
+_UNKNOWN = ProviderPayment(PaymentStatus.UNKNOWN)
+
+
+class StripeProvider:
+    """One account at Stripe, by its own client: no module-wide key, no retries of the library's.
+
+    Credentials: `secret_key`, `webhook_secret` (comma separated while it is rotated). Options: `api_base`, only to
+    reach something else than Stripe itself. Every call ends within `timeout_seconds` and raises ProviderError
+    subclasses only; their texts hold codes, parameter names and request ids, nothing personal.
+    """
+
+    name = "stripe"
+    required_credentials = ("secret_key", "webhook_secret")
+    capabilities = Capabilities(
+        direct_payment=True,
+        closes_checkout=True,
+        idempotency_key_lifetime=KEY_LIFETIME,
+        looks_up_by_reference=True,
+        failed_can_become_paid=False,
+        currencies=SUPPORTED_CURRENCIES,
+        min_checkout_lifetime=MIN_SESSION_LIFETIME,
+        max_checkout_lifetime=MAX_SESSION_LIFETIME,
+    )
+
+    def __init__(
+        self,
+        config: AccountConfig,
+        *,
+        http_client: stripe.HTTPClient | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Check the credentials' form; nothing is opened yet. Raises ProviderMisconfigured.
+
+        `http_client` replaces the transport and `clock` the time (UTC), both for tests.
+        """
+        self._timeout_seconds = config.timeout_seconds
+        self._tolerance_seconds = config.webhook_tolerance_seconds
+        self._future_tolerance_seconds = config.webhook_future_tolerance_seconds
+        self._secret_key = config.credentials.get("secret_key", "").strip()
+        self._webhook_secrets = split_secrets(config.credentials.get("webhook_secret", ""))
+        if not self._secret_key or not self._secret_key.isascii() or not self._secret_key.isprintable():
+            raise ProviderMisconfigured("credential_missing", "secret_key")
+        if not self._webhook_secrets:
+            raise ProviderMisconfigured("credential_missing", "webhook_secret")
+        api_base = config.options.get("api_base")
+        self._api_base = api_base.rstrip("/") if isinstance(api_base, str) else None
+        self._live = _mode_of(self._secret_key)
+        self._clock = clock
+        self._http_client = http_client
+        self._client: stripe.StripeClient | None = None
+        # The library writes request bodies and Stripe's messages, e-mails among them, to its log below this level.
+        logging.getLogger("stripe").setLevel(logging.WARNING)
+
+    async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
+        """Create the session (hosted) or intent (direct), or find again the one that an earlier try created.
+
+        The key `checkout-{payment_id}` or `intent-{payment_id}` makes every repeat return the first one's object.
+        Where the key cannot be trusted (old payment, stored failure, other parameters) our reference is looked up
+        first. Raises ProviderRejected `checkout_window_passed` when Stripe would no longer accept the expiry.
+        """
+        return await (
+            self._open_session(request) if request.mode is CheckoutMode.HOSTED else self._open_intent(request)
+        )
+
+    async def look(self, ref: CheckoutRef) -> ProviderPayment:
+        """What Stripe says now. UNKNOWN when it does not know the session or, without one, our reference."""
+        if ref.session_id is None:
+            return await self._look_by_reference(ref)
+        try:
+            if ref.mode is CheckoutMode.HOSTED:
+                return payment_of_session(await self._session(ref.session_id))
+            return payment_of_intent(await self._intent(ref.session_id))
+        except ProviderRejected as rejected:
+            if rejected.code == NOT_FOUND:
+                return _UNKNOWN
+            raise
+
+    async def close_checkout(self, ref: CheckoutRef) -> ProviderPayment:
+        """Expire the session or cancel the intent, and return the state after it.
+
+        When Stripe refuses because it is no longer open (paid meanwhile, expired already), the state says so.
+        """
+        session_id = ref.session_id
+        if session_id is None:
+            found = await self._look_by_reference(ref)
+            if found.session_id is None or found.status not in (PaymentStatus.PENDING, PaymentStatus.REQUIRES_ACTION):
+                return found
+            session_id = found.session_id
+        v1 = self._api().v1
+        try:
+            if ref.mode is CheckoutMode.HOSTED:
+                expired = v1.checkout.sessions.expire_async(session_id, {"expand": _EXPAND_SESSION})
+                return payment_of_session(await self._call(expired))
+            canceled = v1.payment_intents.cancel_async(session_id, {"expand": _EXPAND_INTENT})
+            return payment_of_intent(await self._call(canceled))
+        except ProviderRejected:
+            return await self.look(CheckoutRef(ref.payment_id, session_id, ref.mode, ref.created_at))
+
+    async def refund(self, request: RefundRequest) -> ProviderRefund:
+        """Refund part or all of a captured payment; a repeat with the same refund id refunds once.
+
+        A refund has no age here, so its key may be gone: the payment's refunds are looked through first.
+        """
+        params = refund_params(request)
+        earlier = await self._search().refund(request.transaction_id, str(request.refund_id))
+        if earlier is not None:
+            return refund_of(earlier)
+        options: stripe.RequestOptions = {"idempotency_key": f"refund-{request.refund_id}"}
+        return refund_of(await self._call(self._api().v1.refunds.create_async(params, options)))
+
+    async def check_account(self) -> AccountCheck:
+        """Connection test: the account's own name, whether the key is live, and whether it can take money."""
+        account = await self._call(self._api().v1.accounts.retrieve_current_async())
+        profile = account.get("business_profile")
+        name = text(profile, "name") if isinstance(profile, Mapping) else None
+        detail = "can take payments" if account.get("charges_enabled") else "cannot take payments yet"
+        return AccountCheck(name or text(account, "id") or "stripe", live=self._live is True, detail=detail)
+
+    def verify_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:
+        """Authenticate and read a callback. Header names are lower case. Raises WebhookRejected, nothing else."""
+        check_signature(
+            headers.get(SIGNATURE_HEADER),
+            body,
+            self._webhook_secrets,
+            now,
+            tolerance_seconds=self._tolerance_seconds,
+            future_tolerance_seconds=self._future_tolerance_seconds,
+        )
+        return read_event(body, live=self._live)
+
+    async def aclose(self) -> None:
+        """Release connections. A later call opens new ones."""
+        http_client, self._http_client, self._client = self._http_client, None, None
+        if http_client is not None:
+            await http_client.close_async()  # type: ignore[no-untyped-call]
+
+    async def _open_session(self, request: CheckoutRequest) -> OpenedCheckout:
+        params = session_params(request)
+        now = self._clock()
+        too_late = session_expiry(request) - now < MIN_SESSION_LIFETIME
+        if too_late or now - request.created_at > KEY_TRUSTED_FOR:
+            found = await self._search().session(str(request.payment_id), request.created_at)
+            if found is not None:
+                return _opened_session(found)
+        if too_late:
+            raise ProviderRejected("checkout_window_passed")
+        options: stripe.RequestOptions = {"idempotency_key": f"checkout-{request.payment_id}"}
+        try:
+            return _opened_session(await self._call(self._api().v1.checkout.sessions.create_async(params, options)))
+        except ProviderError as error:
+            found = await self._search().session(str(request.payment_id), request.created_at) if _acted(error) else None
+            if found is None:
+                raise
+            return _opened_session(found)
+
+    async def _open_intent(self, request: CheckoutRequest) -> OpenedCheckout:
+        params = intent_params(request)
+        if self._clock() - request.created_at > KEY_TRUSTED_FOR:
+            found = await self._search().intent(str(request.payment_id), request.created_at)
+            if found is not None:
+                return _opened_intent(found)
+        options: stripe.RequestOptions = {"idempotency_key": f"intent-{request.payment_id}"}
+        try:
+            return _opened_intent(await self._call(self._api().v1.payment_intents.create_async(params, options)))
+        except ProviderError as error:
+            found = await self._search().intent(str(request.payment_id), request.created_at) if _acted(error) else None
+            if found is None:
+                raise
+            return _opened_intent(found)
+
+    async def _look_by_reference(self, ref: CheckoutRef) -> ProviderPayment:
+        if ref.mode is CheckoutMode.HOSTED:
+            session = await self._search().session(str(ref.payment_id), ref.created_at)
+            return payment_of_session(session) if session is not None else _UNKNOWN
+        intent = await self._search().intent(str(ref.payment_id), ref.created_at)
+        return payment_of_intent(intent) if intent is not None else _UNKNOWN
+
+    async def _session(self, session_id: str) -> JsonObject:
+        sessions = self._api().v1.checkout.sessions
+        return await self._call(sessions.retrieve_async(session_id, {"expand": _EXPAND_SESSION}))
+
+    async def _intent(self, intent_id: str) -> JsonObject:
+        intents = self._api().v1.payment_intents
+        return await self._call(intents.retrieve_async(intent_id, {"expand": _EXPAND_INTENT}))
+
+    def _search(self) -> StripeSearch:
+        return StripeSearch(self._api(), self._call)
+
+    def _api(self) -> stripe.StripeClient:
+        """The client, made at the first call because its connections belong to the running event loop."""
+        if self._client is None:
+            self._http_client = self._http_client or stripe.HTTPXClient(timeout=self._timeout_seconds)
+            self._client = stripe.StripeClient(
+                self._secret_key,
+                base_addresses={"api": self._api_base} if self._api_base else None,
+                max_network_retries=0,
+                http_client=self._http_client,
+            )
+        return self._client
+
+    async def _call(self, request: Awaitable[Any]) -> JsonObject:
+        """Send one request; the answer as plain data, every failure as a ProviderError.
+
+        The cause is dropped on purpose: the library's exceptions carry Stripe's message and body, and a chained
+        cause would be written to logs and workflow histories.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await request
+        except stripe.StripeError as error:
+            raise known_about(error, self._clock()) from None
+        except TimeoutError:
+            raise OutcomeUnknown("timeout", f"no answer in {self._timeout_seconds:g} s") from None
+        except Exception as error:  # noqa: BLE001 - whatever broke here, the request may have been sent
+            raise OutcomeUnknown("unreadable_answer", type(error).__name__) from None
+        if not isinstance(answer, stripe.StripeObject):
+            raise OutcomeUnknown("unreadable_answer", type(answer).__name__)
+        return answer.to_dict()
+
+
+def _opened_session(session: JsonObject) -> OpenedCheckout:
+    session_id = text(session, "id")
+    if session_id is None:
+        raise OutcomeUnknown("unreadable_answer", "session without id")
+    return OpenedCheckout(session_id, text(session, "url"))
+
+
+def _opened_intent(intent: JsonObject) -> OpenedCheckout:
+    intent_id = text(intent, "id")
+    if intent_id is None:
+        raise OutcomeUnknown("unreadable_answer", "payment intent without id")
+    return OpenedCheckout(intent_id, None, text(intent, "client_secret"))
+
+
+def _acted(error: ProviderError) -> bool:
+    """Whether the key itself shows that an earlier try got through to Stripe, so that its object may exist."""
+    return error.code in (IDEMPOTENCY_KEY_REUSED, FAILURE_REPLAYED)
+
+
+def _mode_of(secret_key: str) -> bool | None:
+    """Live or test, as the key's own prefix says; None for a key that says neither."""
+    parts = secret_key.split("_", 2)
+    return {"live": True, "test": False}.get(parts[1]) if len(parts) == 3 else None

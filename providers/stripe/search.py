@@ -1,0 +1,112 @@
+"""Find what an earlier try created, by our own reference.
+
+Lists by time of creation come first: they are consistent at once, while Stripe's search lags by up to a minute (in
+outages an hour) and does not exist for every country. Search covers what was created far from the expected moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import stripe
+
+from providers.base import ProviderRejected
+from providers.stripe.objects import JsonObject, carries, text
+
+PAGE_SIZE = 100
+MAX_PAGES = 20
+"""Pages read in one window of time: 2,000 objects. A busier account is left to the search."""
+_WINDOWS = (
+    (timedelta(minutes=-5), timedelta(minutes=15)),
+    (timedelta(minutes=15), timedelta(hours=2)),
+)
+"""Distances from the payment's creation, in the order in which they are read."""
+
+_SESSION = ["data.payment_intent.latest_charge"]
+_INTENT = ["data.latest_charge"]
+
+Call = Callable[[Awaitable[Any]], Awaitable[JsonObject]]
+ListCall = Callable[[Any], Awaitable[Any]]
+
+
+class StripeSearch:
+    """Look-ups on one account. `call` sends a request and turns failures into ProviderError."""
+
+    def __init__(self, client: stripe.StripeClient, call: Call) -> None:
+        self._v1 = client.v1
+        self._call = call
+
+    async def session(self, payment_id: str, created_at: datetime) -> JsonObject | None:
+        """The checkout session made for this payment, expanded as for `look`; None when there is none to be seen."""
+        sessions = self._v1.checkout.sessions.list_async
+        found = await self._listed(sessions, _SESSION, payment_id, created_at)
+        if found is not None:
+            return found
+        intent = await self._searched(payment_id)
+        intent_id = text(intent, "id") if intent is not None else None
+        if intent_id is None:
+            return None
+        async for session in self._pages(sessions, {"payment_intent": intent_id, "expand": _SESSION}):
+            return session
+        return None
+
+    async def intent(self, payment_id: str, created_at: datetime) -> JsonObject | None:
+        """The payment intent made for this payment, expanded as for `look`; None when there is none to be seen."""
+        found = await self._listed(self._v1.payment_intents.list_async, _INTENT, payment_id, created_at)
+        return found if found is not None else await self._searched(payment_id)
+
+    async def refund(self, transaction_id: str, refund_id: str) -> JsonObject | None:
+        """The refund of this payment that carries our refund id."""
+        of_payment = {"charge" if transaction_id.startswith("ch_") else "payment_intent": transaction_id}
+        async for refund in self._pages(self._v1.refunds.list_async, of_payment):
+            metadata = refund.get("metadata")
+            if isinstance(metadata, Mapping) and metadata.get("refund_id") == refund_id:
+                return refund
+        return None
+
+    async def _listed(
+        self,
+        list_call: ListCall,
+        expand: list[str],
+        payment_id: str,
+        created_at: datetime,
+    ) -> JsonObject | None:
+        for earliest, latest in _WINDOWS:
+            created = {
+                "gte": int((created_at + earliest).timestamp()),
+                "lte": int((created_at + latest).timestamp()),
+            }
+            async for item in self._pages(list_call, {"created": created, "expand": expand}):
+                if carries(item, payment_id):
+                    return item
+        return None
+
+    async def _pages(self, list_call: ListCall, params: Mapping[str, Any]) -> AsyncIterator[JsonObject]:
+        """Every object of a list, newest first, up to MAX_PAGES."""
+        cursor: dict[str, str] = {}
+        for _ in range(MAX_PAGES):
+            page = await self._call(list_call({**params, "limit": PAGE_SIZE, **cursor}))
+            items = _items(page)
+            for item in items:
+                yield item
+            last_id = text(items[-1], "id") if items else None
+            if not page.get("has_more") or last_id is None:
+                return
+            cursor = {"starting_after": last_id}
+
+    async def _searched(self, payment_id: str) -> JsonObject | None:
+        found = self._v1.payment_intents.search_async(
+            {"query": f"metadata['payment_id']:'{payment_id}'", "limit": 10, "expand": _INTENT}
+        )
+        try:
+            items = _items(await self._call(found))
+        except ProviderRejected:  # an account without search: what the lists did not show is not known
+            return None
+        return next((item for item in items if carries(item, payment_id)), None)
+
+
+def _items(page: JsonObject) -> list[JsonObject]:
+    data = page.get("data")
+    return [item for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []
