@@ -1,0 +1,35 @@
+"""`python -m api`: serve the API until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import uvicorn
+
+import logs
+import process
+import wiring
+from api.app import create_app
+from settings import load_settings
+
+
+def main() -> int:
+    """Serve. Returns the exit code."""
+    settings = load_settings()
+    logs.configure(style=settings.log_style, level=settings.log_level)
+    wiring.sealer(settings)  # refuse to start with bad keys rather than fail at the first payment
+    app = create_app(lambda: wiring.open_services(settings))
+    config = uvicorn.Config(
+        app,
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=10,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 3
+
+
+if __name__ == "__main__":
+    process.end(main)

@@ -1,0 +1,64 @@
+"""Structured logs: JSON in production, readable in development, secrets and personal data never in either."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+_SECRET_NAMES = re.compile(
+    r"secret|password|token|authorization|api_?key|credential|signature|email|customer_name|card|cvc|body", re.IGNORECASE
+)
+_SECRET_VALUES = re.compile(
+    r"(dp_(?:live|test)_[\w-]{8,}|[sr]k_(?:test|live)_\w+|whsec_[\w+/=]+|[\w.+-]+@[\w-]+\.[\w.-]+|\b(?:\d[ -]?){13,19}\b"
+    r"|://[^/\s:@]+:[^/\s@]+@)"
+)
+MASK = "[redacted]"
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask by name what must not be logged, and by shape what slipped into a text."""
+    for name, value in event.items():
+        if _SECRET_NAMES.search(name):
+            event[name] = MASK
+        elif isinstance(value, str):
+            event[name] = _SECRET_VALUES.sub(MASK, value)
+    return event
+
+
+def configure(*, style: Literal["json", "console"], level: str = "INFO") -> None:
+    """Set up structlog and the standard library's logging on the same output (standard error)."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("httpx", "httpcore", "stripe", "uvicorn.access", "temporalio.activity"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

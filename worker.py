@@ -1,0 +1,131 @@
+"""The worker: workflows and activities on one task queue, the inbox dispatcher and the outbox relay beside them.
+
+Any number may run; each can be stopped or killed at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+import logs
+import process
+import wiring
+from activities.checkout import CheckoutActivities
+from activities.confirmation import ConfirmationActivities
+from activities.receipts import ReceiptActivities
+from dispatch import inbox, outbox
+from dispatch.inbox import InboxDispatcher
+from dispatch.outbox import OutboxRelay
+from engine.client import connect, register_search_attributes
+from engine.payments import PaymentEngine
+from providers.pool import ProviderPool
+from settings import Settings, load_settings
+from storage.sealing import Sealer
+from storage.session import Database
+from workflows.afterlife import AfterlifeWorkflow
+from workflows.payment import PaymentWorkflow
+
+log = structlog.get_logger()
+
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow)
+
+
+def utc_now() -> datetime:
+    """The clock of the activities."""
+    return datetime.now(UTC)
+
+
+def build_worker(client: Client, task_queue: str, database: Database, sealer: Sealer, pool: ProviderPool) -> Worker:
+    """A worker with every workflow and activity."""
+    checkout = CheckoutActivities(database, pool, sealer, utc_now)
+    confirmation = ConfirmationActivities(database, pool, utc_now)
+    documents = ReceiptActivities(database)
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=WORKFLOWS,
+        activities=[
+            checkout.open_checkout,
+            confirmation.confirm,
+            confirmation.record_status,
+            documents.render_receipt,
+        ],
+        # pure by contract (checked in `make check`), so the sandbox need not load a copy for each workflow
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules("domain", "workflows.calls")
+        ),
+        max_concurrent_activities=50,
+        max_concurrent_local_activities=50,
+        graceful_shutdown_timeout=timedelta(seconds=15),
+    )
+
+
+@asynccontextmanager
+async def background(settings: Settings, database: Database, sealer: Sealer, engine: PaymentEngine) -> AsyncIterator[None]:
+    """The dispatcher and the relay, while the block runs."""
+    dispatcher = InboxDispatcher(database, engine, wiring.poll_plan(settings))
+    async with httpx.AsyncClient(follow_redirects=False) as http:
+        relay = OutboxRelay(
+            database, sealer, http, wiring.retry_plan(settings), timeout_seconds=settings.outbox_timeout_seconds
+        )
+        every = settings.dispatch_interval_seconds
+        tasks = [
+            asyncio.create_task(inbox.run_forever(dispatcher, interval_seconds=every)),
+            asyncio.create_task(outbox.run_forever(relay, interval_seconds=every)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks)
+            await relay.drain()
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set; what is under way is finished or left to another worker."""
+    sealer, database = wiring.sealer(settings), wiring.database(settings)
+    pool = wiring.provider_pool(settings, sealer)
+    try:
+        client = await connect(wiring.temporal_target(settings))
+        if not await register_search_attributes(client):
+            log.warning("search attributes could not be registered; see README, Temporal Cloud")
+        engine = PaymentEngine(client, settings.temporal_task_queue)
+        worker = build_worker(client, settings.temporal_task_queue, database, sealer, pool)
+        async with background(settings, database, sealer, engine), worker:
+            log.info("worker started", task_queue=settings.temporal_task_queue)
+            await stop.wait()
+    finally:
+        await pool.close()
+        await database.close()
+    log.info("worker stopped")
+
+
+def main() -> int:
+    """Run until SIGTERM or Ctrl-C. Returns the exit code."""
+    settings = load_settings()
+    logs.configure(style=settings.log_style, level=settings.log_level)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(settings, stop)
+
+    asyncio.run(run())
+    return 0
+
+
+if __name__ == "__main__":
+    process.end(main)
