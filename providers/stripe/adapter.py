@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,7 +41,8 @@ from providers.stripe.requests import (
     session_params,
 )
 from providers.stripe.search import StripeSearch
-from providers.stripe.webhooks import SIGNATURE_HEADER, check_signature, read_event, split_secrets
+from providers.stripe.transport import StripeTransport
+from providers.stripe.webhooks import SIGNATURE_HEADER, Tolerance, check_signature, read_event, split_secrets
 
 KEY_LIFETIME = timedelta(hours=24)
 """Stripe keeps an idempotency key for at least this long; afterwards the same key acts again."""
@@ -85,8 +87,7 @@ class StripeProvider:
         `http_client` replaces the transport and `clock` the time (UTC), both for tests.
         """
         self._timeout_seconds = config.timeout_seconds
-        self._tolerance_seconds = config.webhook_tolerance_seconds
-        self._future_tolerance_seconds = config.webhook_future_tolerance_seconds
+        self._tolerance = Tolerance(config.webhook_tolerance_seconds, config.webhook_future_tolerance_seconds)
         self._secret_key = config.credentials.get("secret_key", "").strip()
         self._webhook_secrets = split_secrets(config.credentials.get("webhook_secret", ""))
         if not self._secret_key or not self._secret_key.isascii() or not self._secret_key.isprintable():
@@ -174,8 +175,7 @@ class StripeProvider:
             body,
             self._webhook_secrets,
             now,
-            tolerance_seconds=self._tolerance_seconds,
-            future_tolerance_seconds=self._future_tolerance_seconds,
+            self._tolerance,
         )
         return read_event(body, live=self._live)
 
@@ -240,7 +240,7 @@ class StripeProvider:
     def _api(self) -> stripe.StripeClient:
         """The client, made at the first call because its connections belong to the running event loop."""
         if self._client is None:
-            self._http_client = self._http_client or stripe.HTTPXClient(timeout=self._timeout_seconds)
+            self._http_client = self._http_client or StripeTransport(timeout=self._timeout_seconds)
             self._client = stripe.StripeClient(
                 self._secret_key,
                 base_addresses={"api": self._api_base} if self._api_base else None,
@@ -262,7 +262,7 @@ class StripeProvider:
             raise known_about(error, self._clock()) from None
         except TimeoutError:
             raise OutcomeUnknown("timeout", f"no answer in {self._timeout_seconds:g} s") from None
-        except Exception as error:  # noqa: BLE001 - whatever broke here, the request may have been sent
+        except Exception as error:  # whatever broke here, the request may have been sent
             raise OutcomeUnknown("unreadable_answer", type(error).__name__) from None
         if not isinstance(answer, stripe.StripeObject):
             raise OutcomeUnknown("unreadable_answer", type(answer).__name__)
@@ -290,5 +290,5 @@ def _acted(error: ProviderError) -> bool:
 
 def _mode_of(secret_key: str) -> bool | None:
     """Live or test, as the key's own prefix says; None for a key that says neither."""
-    parts = secret_key.split("_", 2)
-    return {"live": True, "test": False}.get(parts[1]) if len(parts) == 3 else None
+    prefix = re.match(r"[a-z]+_(live|test)_", secret_key)
+    return None if prefix is None else prefix[1] == "live"

@@ -12,8 +12,9 @@ from providers.base import ProviderRejected
 _ZERO_DECIMAL = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"
 _WHOLE_UNITS_IN_HUNDREDTHS = "ISK UGX"
 _THREE_DECIMAL = "BHD JOD KWD OMR TND"
+_USUAL_DIGITS = 2
 _SCALE = (
-    {code: 2 for code, digits in MINOR_DIGITS.items() if digits == 2}
+    {code: digits for code, digits in MINOR_DIGITS.items() if digits == _USUAL_DIGITS}
     | dict.fromkeys(_ZERO_DECIMAL.split(), 0)
     | dict.fromkeys(_WHOLE_UNITS_IN_HUNDREDTHS.split(), 2)
     | dict.fromkeys(_THREE_DECIMAL.split(), 3)
@@ -24,6 +25,9 @@ _STEP = dict.fromkeys(_WHOLE_UNITS_IN_HUNDREDTHS.split(), 100) | dict.fromkeys(_
 
 SUPPORTED_CURRENCIES = frozenset(_SCALE)
 """ISO 4217 codes whose scale at Stripe is known. Guessing one (IQD, LYD, CLF …) could be wrong by a factor of ten."""
+
+MAX_WIRE = 10**14
+"""Far above any charge (Stripe takes 8 to 12 digits), and in every currency within what storage holds."""
 
 
 def to_wire(amount: Money) -> int:
@@ -45,7 +49,7 @@ def from_wire(amount: object, currency: object) -> Money:
 
     Raises MoneyError when the two are not an amount that we can hold exactly.
     """
-    if type(amount) is not int or not isinstance(currency, str):
+    if type(amount) is not int or abs(amount) > MAX_WIRE or not isinstance(currency, str):
         raise MoneyError("an amount at Stripe is an integer with a currency code")
     code = currency.upper()
     if code not in _SCALE:

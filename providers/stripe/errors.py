@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import stripe
 
@@ -45,17 +46,26 @@ def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
             return ProviderBusy(code or "rate_limit", detail, retry_after=_retry_after(error, now))
         case stripe.AuthenticationError() | stripe.PermissionError():
             return ProviderMisconfigured(code or f"http_{error.http_status}", detail)
-        case stripe.IdempotencyError():
-            return ProviderRejected(IDEMPOTENCY_KEY_REUSED, detail)
-        case stripe.InvalidRequestError():
-            return ProviderRejected(code or (NOT_FOUND if error.http_status == 404 else "invalid_request"), detail)
-        case stripe.APIConnectionError():
-            return OutcomeUnknown("connection", detail)
-    if error.http_status == 409:  # another request with our key, or on this object, is still running
+        case stripe.InvalidRequestError() | stripe.IdempotencyError():
+            return ProviderRejected(_rejection_code(error), detail)
+    if error.http_status == HTTPStatus.CONFLICT:  # another request with our key, or on this object, still runs
         return ProviderBusy(code or "conflict", detail, retry_after=_retry_after(error, now))
-    if error.http_status is not None and error.http_status >= 500 and _header(error, "idempotent-replayed") == "true":
-        return OutcomeUnknown(FAILURE_REPLAYED, detail)
-    return OutcomeUnknown(f"http_{error.http_status}" if error.http_status else "unreadable_answer", detail)
+    return OutcomeUnknown(_silence_code(error), detail)
+
+
+def _rejection_code(error: stripe.StripeError) -> str:
+    if isinstance(error, stripe.IdempotencyError):
+        return IDEMPOTENCY_KEY_REUSED
+    return _code(error) or (NOT_FOUND if error.http_status == HTTPStatus.NOT_FOUND else "invalid_request")
+
+
+def _silence_code(error: stripe.StripeError) -> str:
+    if isinstance(error, stripe.APIConnectionError):
+        return "connection"
+    status = error.http_status or 0
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _header(error, "idempotent-replayed") == "true":
+        return FAILURE_REPLAYED
+    return f"http_{status}" if status else "unreadable_answer"
 
 
 def _field(error: stripe.StripeError, name: str) -> str:

@@ -33,7 +33,8 @@ def payment_of_session(session: JsonObject) -> ProviderPayment:
     """
     intent = _object(session, "payment_intent")
     complete = session.get("status") == "complete"
-    paid = session.get("payment_status") == "paid" or (complete and session.get("payment_status") != "unpaid")
+    free = complete and session.get("payment_status") == "no_payment_required"  # a coupon of the whole amount
+    paid = free or session.get("payment_status") == "paid"
     captured = _money(session.get("amount_total"), session.get("currency")) if paid else _captured_by(intent)
     status = PaymentStatus.PAID if captured is not None else _unpaid_session_status(session, intent)
     return _payment(status, captured, intent, session_id=text(session, "id"), transaction_id=reference(session))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import stripe
@@ -22,8 +22,6 @@ from providers.stripe.objects import reference
 from providers.webhook_signatures import SignatureVerdict, WebhookTools, mask, read_json_object
 
 SIGNATURE_HEADER = "stripe-signature"
-DEFAULT_TOLERANCE_SECONDS = 300
-DEFAULT_FUTURE_TOLERANCE_SECONDS = 60
 MAX_HEADER_LENGTH = 4096
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -53,14 +51,22 @@ _AMOUNT_FIELDS = {
 """Type of the object inside the event → the fields with the amount that the event claims; the first that is not 0."""
 
 
+class Tolerance(NamedTuple):
+    """How far a callback's timestamp may be from now. 300 s is Stripe's own; the future is for clocks that differ."""
+
+    past_seconds: int = 300
+    future_seconds: int = 60
+
+
+USUAL_TOLERANCE = Tolerance()
+
+
 def check_signature(
     header: str | None,
     body: bytes,
     secrets: Sequence[str],
     now: datetime,
-    *,
-    tolerance_seconds: int = DEFAULT_TOLERANCE_SECONDS,
-    future_tolerance_seconds: int = DEFAULT_FUTURE_TOLERANCE_SECONDS,
+    tolerance: Tolerance = USUAL_TOLERANCE,
 ) -> None:
     """Accept a callback signed with any of the secrets (two during a rotation) and recent enough at `now`.
 
@@ -70,12 +76,12 @@ def check_signature(
     if not any(_signed_with(secret, header, body) for secret in secrets if secret):
         raise WebhookRejected(Rejection.BAD_SIGNATURE, "no signature matches")
     age_seconds = now.timestamp() - timestamp
-    if age_seconds > tolerance_seconds:
-        raise WebhookRejected(Rejection.STALE_TIMESTAMP, f"{age_seconds:.0f} s old, {tolerance_seconds} s allowed")
-    if -age_seconds > future_tolerance_seconds:
-        raise WebhookRejected(
-            Rejection.FUTURE_TIMESTAMP, f"{-age_seconds:.0f} s ahead, {future_tolerance_seconds} s allowed"
-        )
+    if age_seconds > tolerance.past_seconds:
+        detail = f"{age_seconds:.0f} s old, {tolerance.past_seconds} s allowed"
+        raise WebhookRejected(Rejection.STALE_TIMESTAMP, detail)
+    if -age_seconds > tolerance.future_seconds:
+        detail = f"{-age_seconds:.0f} s ahead, {tolerance.future_seconds} s allowed"
+        raise WebhookRejected(Rejection.FUTURE_TIMESTAMP, detail)
 
 
 def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
@@ -108,15 +114,15 @@ def explain_signature(headers: Mapping[str, str], body: bytes, secret: str, now:
     try:
         signed = f"{_timestamp_of(header)}.{body.decode('utf-8', errors='replace')}"
     except WebhookRejected as rejected:
-        return SignatureVerdict(False, str(rejected), "")
+        return SignatureVerdict(valid=False, why=str(rejected), signed_string_masked="")
     secrets = split_secrets(secret)
     for one in secrets:
         signed = mask(signed, one)
     try:
         check_signature(header, body, secrets, now)
     except WebhookRejected as rejected:
-        return SignatureVerdict(False, str(rejected), signed)
-    return SignatureVerdict(True, "signature and timestamp are good", signed)
+        return SignatureVerdict(valid=False, why=str(rejected), signed_string_masked=signed)
+    return SignatureVerdict(valid=True, why="signature and timestamp are good", signed_string_masked=signed)
 
 
 def sign_webhook(secret: str, body: bytes, timestamp: int) -> dict[str, str]:
@@ -155,7 +161,7 @@ def _timestamp_of(header: str | None) -> int:
 def _signed_with(secret: str, header: str | None, body: bytes) -> bool:
     try:
         stripe.WebhookSignature.verify_header(body, header, secret, tolerance=None)
-    except Exception:  # noqa: BLE001 - the library lets TypeError and UnicodeError through on odd headers and bodies
+    except Exception:  # the library lets TypeError and UnicodeError through on odd headers and bodies
         return False
     return True
 
