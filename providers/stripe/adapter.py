@@ -58,7 +58,7 @@ class StripeProvider:
     """One account at Stripe, by its own client: no module-wide key, no retries of the library's.
 
     Credentials: `secret_key`, `webhook_secret` (comma separated while it is rotated). Options: `api_base`, only to
-    reach something else than Stripe itself. Every call ends within `timeout_seconds` and raises ProviderError
+    reach something else than Stripe itself. Every request ends within `timeout_seconds`; calls raise ProviderError
     subclasses only; their texts hold codes, parameter names and request ids, nothing personal.
     """
 

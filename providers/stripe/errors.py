@@ -105,12 +105,13 @@ def _detail(error: stripe.StripeError) -> str:
 def _retry_after(error: stripe.StripeError, now: datetime) -> timedelta | None:
     """The Retry-After header, as seconds or as an HTTP date, between zero and MAX_RETRY_AFTER. None if unreadable."""
     text = _header(error, "retry-after").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        wait = timedelta(seconds=int(text))
-    else:
-        try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        wait = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
+    try:
+        wait = timedelta(seconds=int(text)) if re.fullmatch(r"[0-9]{1,9}", text) else _date(text) - now
+    except (ValueError, TypeError, OverflowError):
+        return None
     return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
+
+
+def _date(text: str) -> datetime:
+    moment = parsedate_to_datetime(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,60 @@
+"""The registry: every provider is whole before an account exists."""
+
+from __future__ import annotations
+
+import inspect
+from uuid import uuid4
+
+import pytest
+
+from domain.currencies import MINOR_DIGITS
+from providers.base import AccountConfig, Provider, ProviderMisconfigured
+from providers.registry import (
+    PROVIDERS,
+    UnknownProvider,
+    build_provider,
+    capabilities_of,
+    required_credentials,
+    webhook_tools,
+)
+
+CALLS = [name for name, _ in inspect.getmembers(Provider, inspect.isfunction) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_an_adapter_answers_the_whole_contract(name: str) -> None:
+    credentials = dict.fromkeys(required_credentials(name), "test_value")
+    provider = build_provider(name, AccountConfig(account_id=uuid4(), credentials=credentials))
+    assert provider.name == name
+    assert provider.capabilities is capabilities_of(name)
+    for call in CALLS:
+        promised = inspect.signature(getattr(Provider, call)).parameters
+        assert list(inspect.signature(getattr(provider, call)).parameters) == list(promised)[1:]
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_every_required_credential_is_missed_by_name_and_none_is_shown(name: str) -> None:
+    for missing in required_credentials(name):
+        credentials = {key: "test_value" for key in required_credentials(name) if key != missing}
+        config = AccountConfig(account_id=uuid4(), credentials=credentials)
+        with pytest.raises(ProviderMisconfigured, match=missing) as refused:
+            build_provider(name, config)
+        assert "test_value" not in str(refused.value)
+        assert "test_value" not in repr(config)
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_capability_sheet_makes_sense(name: str) -> None:
+    sheet = capabilities_of(name)
+    assert sheet.redirect_checkout or sheet.direct_payment
+    assert sheet.max_checkout_lifetime is None or sheet.min_checkout_lifetime < sheet.max_checkout_lifetime
+    assert sheet.currencies is None or sheet.currencies <= MINOR_DIGITS.keys()
+    # promise 2: something must tell a repeat from a second payment
+    assert sheet.idempotency_key_lifetime is not None or sheet.looks_up_by_reference
+
+
+@pytest.mark.parametrize("call", [capabilities_of, required_credentials, webhook_tools])
+def test_an_unknown_provider_is_its_own_error(call: object) -> None:
+    assert callable(call)
+    with pytest.raises(UnknownProvider, match="known: "):
+        call("paypal")
