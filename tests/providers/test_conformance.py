@@ -1,0 +1,300 @@
+"""One suite for all providers, over real HTTP against the sandbox: what the contract promises, whoever keeps it.
+
+What a provider cannot do is skipped by its capability sheet, never by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from domain.money import Money
+from domain.payment import PaymentStatus
+from providers.base import (
+    CheckoutMode,
+    CheckoutRef,
+    CheckoutRequest,
+    OpenedCheckout,
+    OutcomeUnknown,
+    Provider,
+    ProviderBusy,
+    ProviderMisconfigured,
+    ProviderPayment,
+    ProviderRejected,
+    RefundRequest,
+    RefundStatus,
+)
+
+RequestFor = Callable[..., CheckoutRequest]
+OPEN = {PaymentStatus.PENDING, PaymentStatus.REQUIRES_ACTION}
+
+
+def ref_to(request: CheckoutRequest, opened: OpenedCheckout | None) -> CheckoutRef:
+    session_id = None if opened is None else opened.session_id
+    return CheckoutRef(request.payment_id, session_id, request.mode, request.created_at)
+
+
+@pytest.fixture(params=list(CheckoutMode))
+def mode(request: pytest.FixtureRequest, provider: Provider) -> CheckoutMode:
+    chosen = CheckoutMode(request.param)
+    sheet = provider.capabilities
+    if not (sheet.redirect_checkout if chosen is CheckoutMode.HOSTED else sheet.direct_payment):
+        pytest.skip(f"{provider.name} has no {chosen.value} checkout")
+    return chosen
+
+
+@pytest.mark.asyncio
+async def test_a_checkout_is_pending_until_it_is_paid(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    request = request_for("129.90", "ILS", mode=mode)
+    opened = await provider.open_checkout(request)
+    assert bool(opened.url) is (mode is CheckoutMode.HOSTED)
+    assert bool(opened.client_secret) is (mode is CheckoutMode.DIRECT)
+    before = await provider.look(ref_to(request, opened))
+    assert (before.status, before.captured) == (PaymentStatus.PENDING, None)
+    await payer.pays(opened)
+    after = await provider.look(ref_to(request, opened))
+    assert (after.status, after.captured) == (PaymentStatus.PAID, request.amount)
+    assert after.transaction_id
+    assert (after.method, after.card_last4, after.refunded) == ("card", "4242", None)
+
+
+@pytest.mark.asyncio
+async def test_a_declined_attempt_leaves_the_checkout_open_for_the_next(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    request = request_for(mode=mode)
+    opened = await provider.open_checkout(request)
+    await payer.is_declined(opened)
+    seen = await provider.look(ref_to(request, opened))
+    assert (seen.status, seen.captured) == (PaymentStatus.PENDING, None)
+    assert seen.failure_code
+    await payer.pays(opened)
+    paid = await provider.look(ref_to(request, opened))
+    assert (paid.status, paid.captured, paid.failure_code) == (PaymentStatus.PAID, request.amount, None)
+
+
+@pytest.mark.asyncio
+async def test_a_payer_who_must_confirm_at_the_bank_is_seen_waiting(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    if not provider.capabilities.direct_payment:
+        pytest.skip(f"{provider.name} has no direct checkout")
+    request = request_for(mode=CheckoutMode.DIRECT)
+    opened = await provider.open_checkout(request)
+    await payer.is_challenged(opened)
+    assert (await provider.look(ref_to(request, opened))).status is PaymentStatus.REQUIRES_ACTION
+    await payer.passes_challenge(opened)
+    seen = await provider.look(ref_to(request, opened))
+    assert (seen.status, seen.captured) == (PaymentStatus.PAID, request.amount)
+
+
+@pytest.mark.asyncio
+async def test_a_closed_checkout_takes_no_money_and_closing_again_is_harmless(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    if not provider.capabilities.closes_checkout:
+        pytest.skip(f"{provider.name} cannot close a checkout")
+    request = request_for(mode=mode)
+    opened = await provider.open_checkout(request)
+    for _ in range(2):
+        closed = await provider.close_checkout(ref_to(request, opened))
+        assert closed.status in {PaymentStatus.EXPIRED, PaymentStatus.CANCELED}
+    await payer.tries_to_pay(opened)
+    assert (await provider.look(ref_to(request, opened))).captured is None
+
+
+@pytest.mark.asyncio
+async def test_closing_a_paid_checkout_reports_the_money(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    if not provider.capabilities.closes_checkout:
+        pytest.skip(f"{provider.name} cannot close a checkout")
+    request = request_for(mode=mode)
+    opened = await provider.open_checkout(request)
+    await payer.pays(opened)
+    seen = await provider.close_checkout(ref_to(request, opened))
+    assert (seen.status, seen.captured) == (PaymentStatus.PAID, request.amount)
+
+
+@pytest.mark.asyncio
+async def test_silence_after_creation_is_answered_by_the_same_checkout_on_the_next_try(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    request = request_for(mode=mode)
+    await payer.faults("timeout_after:5")
+    with pytest.raises(OutcomeUnknown):
+        await provider.open_checkout(request)
+    if provider.capabilities.looks_up_by_reference:
+        found = await provider.look(ref_to(request, None))
+        assert found.status is PaymentStatus.PENDING
+    opened = await provider.open_checkout(request)
+    assert opened == await provider.open_checkout(request)
+    assert await payer.checkouts_of(request.payment_id) == [opened.session_id]
+
+
+@pytest.mark.asyncio
+async def test_silence_before_creation_is_not_found_and_not_failed(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    request = request_for()
+    await payer.faults("timeout_before:5")
+    with pytest.raises(OutcomeUnknown):
+        await provider.open_checkout(request)
+    assert (await provider.look(ref_to(request, None))).status is PaymentStatus.UNKNOWN
+    opened = await provider.open_checkout(request)
+    assert await payer.checkouts_of(request.payment_id) == [opened.session_id]
+
+
+@pytest.mark.asyncio
+async def test_the_same_checkout_asked_for_many_times_at_once_exists_once(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    request = request_for(mode=mode)
+    answers = await asyncio.gather(*(provider.open_checkout(request) for _ in range(8)), return_exceptions=True)
+    opened = [answer for answer in answers if isinstance(answer, OpenedCheckout)]
+    assert all(isinstance(answer, OpenedCheckout | ProviderBusy) for answer in answers)
+    assert opened
+    assert await payer.checkouts_of(request.payment_id) == list({answer.session_id for answer in opened})
+
+
+async def _each_call(provider: Provider, request: CheckoutRequest) -> list[Callable[[], Awaitable[Any]]]:
+    ref = CheckoutRef(request.payment_id, "cs_unknown", request.mode, request.created_at)
+    return [lambda: provider.open_checkout(request), lambda: provider.look(ref), provider.check_account]
+
+
+@pytest.mark.asyncio
+async def test_an_answer_of_500_leaves_the_outcome_unknown(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    for call in await _each_call(provider, request_for()):
+        await payer.faults("error:500")
+        with pytest.raises(OutcomeUnknown):
+            await call()
+
+
+@pytest.mark.asyncio
+async def test_a_rate_limit_says_when_to_come_back(provider: Provider, payer: Any, request_for: RequestFor) -> None:
+    for call in await _each_call(provider, request_for()):
+        await payer.faults("rate_limit:7")
+        with pytest.raises(ProviderBusy) as busy:
+            await call()
+        assert busy.value.retry_after == timedelta(seconds=7)
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_key_is_the_operators_business(misconfigured: Provider, request_for: RequestFor) -> None:
+    for call in await _each_call(misconfigured, request_for()):
+        with pytest.raises(ProviderMisconfigured):
+            await call()
+
+
+@pytest.mark.asyncio
+async def test_an_amount_that_the_provider_does_not_take_is_rejected(
+    provider: Provider, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    with pytest.raises(ProviderRejected):
+        await provider.open_checkout(request_for("0.01", "USD", mode=mode))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("amount", "currency"), [("500", "JPY"), ("5.120", "KWD"), ("2500.00", "COP"), ("500", "ISK"), ("129.90", "ILS")]
+)
+async def test_every_kind_of_currency_arrives_and_comes_back_exactly(
+    provider: Provider, payer: Any, request_for: RequestFor, amount: str, currency: str
+) -> None:
+    sheet = provider.capabilities
+    if sheet.currencies is not None and currency not in sheet.currencies:
+        pytest.skip(f"{provider.name} does not take {currency}")
+    request = request_for(amount, currency)
+    opened = await provider.open_checkout(request)
+    await payer.pays(opened)
+    assert (await provider.look(ref_to(request, opened))).captured == Money.parse(amount, currency)
+
+
+async def paid(provider: Provider, payer: Any, request: CheckoutRequest) -> ProviderPayment:
+    opened = await provider.open_checkout(request)
+    await payer.pays(opened)
+    return await provider.look(ref_to(request, opened))
+
+
+def refund_of(request: CheckoutRequest, seen: ProviderPayment, amount: str) -> RefundRequest:
+    money = Money.parse(amount, request.amount.currency)
+    return RefundRequest(uuid4(), request.payment_id, seen.transaction_id or "", money)
+
+
+@pytest.mark.asyncio
+async def test_refunds_in_parts_add_up_and_never_exceed_the_payment(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    if not provider.capabilities.partial_refund:
+        pytest.skip(f"{provider.name} refunds in full only")
+    request = request_for("129.90", "ILS")
+    seen = await paid(provider, payer, request)
+    part = await provider.refund(refund_of(request, seen, "29.90"))
+    assert part.status in {RefundStatus.SUCCEEDED, RefundStatus.PENDING}
+    with pytest.raises(ProviderRejected):
+        await provider.refund(refund_of(request, seen, "100.01"))
+    rest = await provider.refund(refund_of(request, seen, "100.00"))
+    assert rest.provider_refund_id != part.provider_refund_id
+    with pytest.raises(ProviderRejected):
+        await provider.refund(refund_of(request, seen, "0.01"))
+    after = await provider.look(CheckoutRef(request.payment_id, seen.session_id, request.mode, request.created_at))
+    assert (after.status, after.captured, after.refunded) == (PaymentStatus.PAID, request.amount, request.amount)
+
+
+@pytest.mark.asyncio
+async def test_a_refund_repeated_after_silence_or_at_once_moves_money_once(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    if not provider.capabilities.refund:
+        pytest.skip(f"{provider.name} has no refunds")
+    request = request_for("129.90", "ILS")
+    seen = await paid(provider, payer, request)
+    refund = refund_of(request, seen, "129.90")
+    await payer.faults("timeout_after:5", on="refund")
+    with pytest.raises(OutcomeUnknown):
+        await provider.refund(refund)
+    answers = await asyncio.gather(*(provider.refund(refund) for _ in range(4)), return_exceptions=True)
+    assert len({answer.provider_refund_id for answer in answers if not isinstance(answer, BaseException)}) == 1
+    assert all(isinstance(answer, ProviderBusy) for answer in answers if isinstance(answer, BaseException))
+    after = await provider.look(CheckoutRef(request.payment_id, seen.session_id, request.mode, request.created_at))
+    assert after.refunded == request.amount
+
+
+@pytest.mark.asyncio
+async def test_a_paid_checkout_is_found_by_our_reference_alone(
+    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    if not provider.capabilities.looks_up_by_reference:
+        pytest.skip(f"{provider.name} has no look-up by reference")
+    request = request_for(mode=mode)
+    opened = await provider.open_checkout(request)
+    assert (await provider.look(ref_to(request, None))).status in OPEN
+    await payer.pays(opened)
+    seen = await provider.look(ref_to(request, None))
+    assert (seen.status, seen.captured, seen.session_id) == (PaymentStatus.PAID, request.amount, opened.session_id)
+
+
+@pytest.mark.asyncio
+async def test_what_the_provider_does_not_know_is_unknown_and_not_failed(
+    provider: Provider, request_for: RequestFor, mode: CheckoutMode
+) -> None:
+    request = request_for(mode=mode)
+    for session_id in (None, "cs_test_unknown" if mode is CheckoutMode.HOSTED else "pi_unknown"):
+        ref = CheckoutRef(request.payment_id, session_id, mode, request.created_at)
+        assert (await provider.look(ref)).status is PaymentStatus.UNKNOWN
+
+
+@pytest.mark.asyncio
+async def test_the_connection_test_names_the_account(provider: Provider) -> None:
+    check = await provider.check_account()
+    assert check.account_name
+    assert not check.live
