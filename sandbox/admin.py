@@ -1,0 +1,164 @@
+"""The sandbox's own controls, under /sandbox: faults, endpoints, what happened, and payers without a browser."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel
+
+from sandbox.faults import Fault, FaultPlan, UnknownFault
+from sandbox.state import Json, new_id
+from sandbox.stripe_objects import GOOD, StripeTwin, public
+
+
+class NewFault(BaseModel):
+    """A fault to plan; `operation` is one of the interface's, `*` or `webhooks`."""
+
+    operation: str = "*"
+    fault: str
+    count: int = 1
+
+
+class NewEndpoint(BaseModel):
+    """Where events go; without `account_key` those of every account."""
+
+    url: str
+    secret: str
+    account_key: str | None = None
+
+
+class Card(BaseModel):
+    """How a payer without a browser pays; `approved` answers a 3DS challenge."""
+
+    card: str = GOOD
+    approved: bool | None = None
+
+
+class Settlement(BaseModel):
+    """What becomes of a payment that settles later."""
+
+    succeeded: bool = True
+
+
+class Resend(BaseModel):
+    """How often."""
+
+    times: int = 1
+
+
+def router(twin: StripeTwin, faults: FaultPlan) -> APIRouter:
+    """The controls."""
+    routes = APIRouter(prefix="/sandbox")
+    notices: list[Json] = []
+
+    @routes.post("/faults")
+    async def add_fault(body: NewFault) -> Json:
+        try:
+            faults.add(body.operation, Fault.parse(body.fault), body.count)
+        except UnknownFault as error:
+            raise HTTPException(422, str(error)) from None
+        return {"planned": len(faults.planned)}
+
+    @routes.delete("/faults")
+    async def clear_faults() -> Json:
+        faults.clear()
+        return {"planned": 0}
+
+    @routes.post("/webhook-endpoints")
+    async def add_endpoint(body: NewEndpoint) -> Json:
+        """The same address for the same account is kept once, with the newest secret."""
+        for old in twin.store.all("webhook_endpoint"):
+            if (old["url"], old["account_key"]) == (body.url, body.account_key):
+                twin.store.remove(old["id"])
+        endpoint = body.model_dump() | {"id": new_id("we"), "object": "webhook_endpoint"}
+        return public(twin.store.put("webhook_endpoint", body.account_key or "", endpoint))
+
+    @routes.delete("/webhook-endpoints")
+    async def remove_endpoints() -> Json:
+        for old in twin.store.all("webhook_endpoint"):
+            twin.store.remove(old["id"])
+        return {"left": 0}
+
+    @routes.post("/sessions/{session_id}/pay")
+    async def pay(session_id: str, body: Card) -> Json:
+        session = _found(twin, "checkout.session", session_id)
+        return {"outcome": twin.pay_session(session, body.card, approved=body.approved)}
+
+    @routes.post("/sessions/{session_id}/pay-later")
+    async def pay_later(session_id: str) -> Json:
+        return {"outcome": twin.pay_session_later(_found(twin, "checkout.session", session_id))}
+
+    @routes.post("/sessions/{session_id}/settle")
+    async def settle(session_id: str, body: Settlement) -> Json:
+        session = _found(twin, "checkout.session", session_id)
+        twin.settle_later(session, succeeded=body.succeeded)
+        return {"payment_status": session["payment_status"]}
+
+    @routes.post("/sessions/{session_id}/expire-now")
+    async def expire_now(session_id: str) -> Json:
+        return {"status": twin.expire(_found(twin, "checkout.session", session_id))["status"]}
+
+    @routes.post("/sessions/{session_id}/amount")
+    async def change_amount(session_id: str, body: dict[str, Any]) -> Json:
+        """Let the provider hold another amount or currency than was asked for."""
+        session = _found(twin, "checkout.session", session_id)
+        return public(twin.store.put("checkout.session", twin.store.owner_of(session_id), session | body))
+
+    @routes.post("/payment_intents/{intent_id}/confirm")
+    async def confirm(intent_id: str, body: Card) -> Json:
+        return {"outcome": twin.confirm(_found(twin, "payment_intent", intent_id), body.card, approved=body.approved)}
+
+    @routes.post("/charges/{charge_id}/dispute")
+    async def dispute(charge_id: str) -> Json:
+        return twin.dispute(_found(twin, "charge", charge_id))
+
+    @routes.post("/events/{event_id}/resend")
+    async def resend(event_id: str, body: Resend) -> Json:
+        _found(twin, "event", event_id)
+        twin.sender.resend(event_id, body.times)
+        return {"times": body.times}
+
+    @routes.get("/objects")
+    async def objects(type: str) -> list[Json]:  # noqa: A002  (the query's name)
+        return [public(thing) for thing in twin.store.all(type)]
+
+    @routes.get("/deliveries")
+    async def deliveries() -> list[Json]:
+        return twin.sender.deliveries
+
+    @routes.get("/totals")
+    async def totals() -> dict[str, Json]:
+        """By our payment id: sessions, intents, succeeded charges and refunds, with their sums in minor units."""
+        found: dict[str, Json] = defaultdict(lambda: dict.fromkeys(("sessions", "intents", "charges", "charged", "refunded"), 0))
+        for session in twin.store.all("checkout.session"):
+            found[str(session["client_reference_id"])]["sessions"] += 1
+        for intent in twin.store.all("payment_intent"):
+            found[str(intent["metadata"].get("payment_id"))]["intents"] += 1
+        for charge in twin.store.all("charge"):
+            line = found[str(charge["metadata"].get("payment_id"))]
+            line["charges"] += 1
+            line["charged"] += charge["amount"]
+            line["refunded"] += charge["amount_refunded"]
+        return dict(found)
+
+    @routes.post("/merchant/notifications")
+    async def take_notice(body: Json) -> Json:
+        """A stand-in for the merchant's order service, so that a demonstration shows what it is told."""
+        notices.append(body)
+        del notices[:-500]
+        return {"taken": True}
+
+    @routes.get("/merchant/notifications")
+    async def read_notices() -> list[Json]:
+        return notices
+
+    return routes
+
+
+def _found(twin: StripeTwin, kind: str, thing_id: str) -> Json:
+    thing = twin.store.get(kind, thing_id)
+    if thing is None:
+        raise HTTPException(404, f"no such {kind}")
+    return thing

@@ -1,0 +1,376 @@
+"""Stripe's HTTP interface: form bodies in, JSON out, idempotency keys, errors in Stripe's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from sandbox.faults import Fault, FaultPlan
+from sandbox.state import Json, new_id
+from sandbox.stripe_objects import StripeTwin, public
+
+MINIMUM = {
+    "usd": 50, "eur": 50, "gbp": 30, "aed": 200, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "czk": 1500, "dkk": 250,
+    "hkd": 400, "huf": 17500, "inr": 50, "jpy": 50, "mxn": 1000, "myr": 200, "nok": 300, "nzd": 50, "pln": 200,
+    "ron": 200, "sek": 300, "sgd": 50, "thb": 1000, "ils": 50, "cop": 50, "zar": 50, "ars": 50, "krw": 50,
+}  # fmt: skip
+"""Smallest charges, in minor units."""
+MAXIMUM = 99_999_999
+MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 30 * 60, 24 * 3600
+
+
+class StripeFault(Exception):
+    """An error answer of the interface."""
+
+    def __init__(self, status: int, kind: str, message: str, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"type": kind, "message": message, "code": code, "param": param}}
+
+
+def invalid(message: str, code: str | None = None, param: str | None = None, status: int = 400) -> StripeFault:
+    """A request that Stripe does not accept."""
+    return StripeFault(status, "invalid_request_error", message, code, param)
+
+
+def missing(kind: str, thing_id: str) -> StripeFault:
+    """No such object of this account."""
+    return invalid(f"No such {kind}: '{thing_id}'", "resource_missing", "id", 404)
+
+
+def unflatten(pairs: list[tuple[str, str]]) -> Json:
+    """`a[b][0]=c` to nested mappings and lists."""
+    root: Json = {}
+    for name, value in pairs:
+        parts = [part for part in re.split(r"[\[\]]", name) if part]
+        if name.endswith("[]"):
+            root.setdefault(parts[0], []).append(value)
+            continue
+        node = root
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+        node[parts[-1]] = value
+    return _lists(root)
+
+
+def _lists(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    shaped = {name: _lists(value) for name, value in node.items()}
+    if shaped and all(name.isdigit() for name in shaped):
+        return [shaped[name] for name in sorted(shaped, key=int)]
+    return shaped
+
+
+@dataclass(slots=True)
+class Call:
+    """One request of one account."""
+
+    owner: str
+    fields: Json
+    idempotency_key: str | None
+    base_url: str
+
+    @property
+    def expand(self) -> list[str]:
+        """Asked references."""
+        return [str(path).removeprefix("data.") for path in self.fields.get("expand", [])]
+
+
+Handler = Callable[[Call, str], Json]
+
+
+@dataclass(slots=True)
+class StripeApi:
+    """The operations; `base_url` of the pages is taken from the request."""
+
+    twin: StripeTwin
+    faults: FaultPlan
+    in_progress: set[str] = field(default_factory=set)
+
+    def create_session(self, call: Call, _: str) -> Json:
+        """POST /v1/checkout/sessions."""
+        fields = call.fields
+        items = fields.get("line_items") or []
+        if fields.get("mode") != "payment":
+            raise invalid("This sandbox takes mode payment.", param="mode")
+        if not items:
+            raise invalid("Missing required param: line_items.", "parameter_missing", "line_items")
+        price = items[0].get("price_data", {})
+        amount = sum(int(item["price_data"]["unit_amount"]) * int(item.get("quantity", 1)) for item in items)
+        currency = str(price.get("currency", "")).lower()
+        _check_amount(amount, currency, "line_items[0][price_data][unit_amount]")
+        now = int(time.time())
+        expires_at = int(fields.get("expires_at", now + MAX_LIFE_SECONDS))
+        if not now + MIN_LIFE_SECONDS - 1 <= expires_at <= now + MAX_LIFE_SECONDS:
+            raise invalid("The `expires_at` timestamp must be between 30 minutes and 24 hours from now.", param="expires_at")
+        session_id = new_id("cs_test")
+        session: Json = {
+            "id": session_id,
+            "object": "checkout.session",
+            "amount_total": amount,
+            "cancel_url": fields.get("cancel_url"),
+            "client_reference_id": fields.get("client_reference_id"),
+            "created": now,
+            "currency": currency,
+            "customer_email": fields.get("customer_email"),
+            "expires_at": expires_at,
+            "livemode": False,
+            "metadata": fields.get("metadata", {}),
+            "mode": "payment",
+            "payment_intent": None,
+            "payment_status": "unpaid",
+            "status": "open",
+            "success_url": fields.get("success_url"),
+            "url": f"{call.base_url}/c/pay/{session_id}",
+            "_intent_metadata": fields.get("payment_intent_data", {}).get("metadata", {}),
+            "_product": price.get("product_data", {}).get("name", "Payment"),
+        }
+        return self.twin.expanded(self.twin.store.put("checkout.session", call.owner, session), call.expand)
+
+    def read_session(self, call: Call, session_id: str) -> Json:
+        """GET /v1/checkout/sessions/{id}."""
+        return self.twin.expanded(self._session(call, session_id), call.expand)
+
+    def list_sessions(self, call: Call, _: str) -> Json:
+        """GET /v1/checkout/sessions."""
+        return self._page(call, "checkout.session", "/v1/checkout/sessions")
+
+    def expire_session(self, call: Call, session_id: str) -> Json:
+        """POST /v1/checkout/sessions/{id}/expire."""
+        session = self._session(call, session_id)
+        if session["status"] != "open":
+            raise invalid(f"Only Checkout Sessions with a status in [\"open\"] can be expired. This has {session['status']}.")
+        return self.twin.expanded(self.twin.expire(session), call.expand)
+
+    def create_intent(self, call: Call, _: str) -> Json:
+        """POST /v1/payment_intents."""
+        amount, currency = int(call.fields.get("amount", 0)), str(call.fields.get("currency", "")).lower()
+        _check_amount(amount, currency, "amount")
+        return self.twin.new_intent(call.owner, call.fields | {"amount": amount, "currency": currency})
+
+    def read_intent(self, call: Call, intent_id: str) -> Json:
+        """GET /v1/payment_intents/{id}."""
+        return self.twin.expanded(self._intent(call, intent_id), call.expand)
+
+    def list_intents(self, call: Call, _: str) -> Json:
+        """GET /v1/payment_intents."""
+        return self._page(call, "payment_intent", "/v1/payment_intents")
+
+    def search_intents(self, call: Call, _: str) -> Json:
+        """GET /v1/payment_intents/search by metadata."""
+        found = re.fullmatch(r"metadata\['(\w+)'\]:'([^']*)'", str(call.fields.get("query", "")))
+        if found is None:
+            raise invalid("This sandbox searches metadata['name']:'value'.", param="query")
+        name, value = found.groups()
+        intents = self.twin.store.all("payment_intent", call.owner)
+        hits = [self.twin.expanded(one, call.expand) for one in intents if one["metadata"].get(name) == value]
+        return {"object": "search_result", "data": hits, "has_more": False, "url": "/v1/payment_intents/search"}
+
+    def confirm_intent(self, call: Call, intent_id: str) -> Json:
+        """POST /v1/payment_intents/{id}/confirm with the test field `card`."""
+        intent = self._intent(call, intent_id)
+        self.twin.confirm(intent, str(call.fields.get("card", "4242424242424242")))
+        return self.twin.expanded(intent, call.expand)
+
+    def cancel_intent(self, call: Call, intent_id: str) -> Json:
+        """POST /v1/payment_intents/{id}/cancel."""
+        intent = self._intent(call, intent_id)
+        if intent["status"] in ("succeeded", "canceled", "processing"):
+            message = f"You cannot cancel this PaymentIntent because it has a status of {intent['status']}."
+            raise invalid(message, "payment_intent_unexpected_state")
+        return self.twin.expanded(self.twin.cancel_intent(intent), call.expand)
+
+    def create_refund(self, call: Call, _: str) -> Json:
+        """POST /v1/refunds."""
+        charge = self.twin.store.get("charge", str(call.fields.get("charge", "")), call.owner)
+        intent_id = charge["payment_intent"] if charge else str(call.fields.get("payment_intent", ""))
+        intent = self._intent(call, intent_id)
+        if intent["latest_charge"] is None:
+            raise invalid("This PaymentIntent does not have a successful charge to refund.")
+        charge = self.twin.must("charge", intent["latest_charge"])
+        left = charge["amount"] - charge["amount_refunded"]
+        amount = int(call.fields.get("amount", left))
+        if left == 0:
+            raise invalid(f"Charge {charge['id']} has already been refunded.", "charge_already_refunded")
+        if not 0 < amount <= left:
+            raise invalid(f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).", param="amount")
+        return self.twin.refund(call.owner, intent, amount, call.fields)
+
+    def read_refund(self, call: Call, refund_id: str) -> Json:
+        """GET /v1/refunds/{id}."""
+        refund = self.twin.store.get("refund", refund_id, call.owner)
+        if refund is None:
+            raise missing("refund", refund_id)
+        return refund
+
+    def list_refunds(self, call: Call, _: str) -> Json:
+        """GET /v1/refunds."""
+        return self._page(call, "refund", "/v1/refunds")
+
+    def list_events(self, call: Call, _: str) -> Json:
+        """GET /v1/events."""
+        return self._page(call, "event", "/v1/events")
+
+    def account(self, call: Call, _: str) -> Json:
+        """GET /v1/account."""
+        return {
+            "id": f"acct_{hashlib.sha256(call.owner.encode()).hexdigest()[:16]}",
+            "object": "account",
+            "charges_enabled": True,
+            "business_profile": {"name": "Sandbox merchant"},
+            "settings": {"dashboard": {"display_name": "Sandbox merchant"}},
+        }
+
+    def _session(self, call: Call, session_id: str) -> Json:
+        session = self.twin.store.get("checkout.session", session_id, call.owner)
+        if session is None:
+            raise missing("checkout.session", session_id)
+        self.twin.expire_if_due(session)
+        return session
+
+    def _intent(self, call: Call, intent_id: str) -> Json:
+        intent = self.twin.store.get("payment_intent", intent_id, call.owner)
+        if intent is None:
+            raise missing("payment_intent", intent_id)
+        return intent
+
+    def _page(self, call: Call, kind: str, url: str) -> Json:
+        """A list, newest first, filtered and cut as asked."""
+        fields = call.fields
+        things = [thing for thing in self.twin.store.all(kind, call.owner) if _matches(thing, fields)]
+        after = fields.get("starting_after")
+        if after is not None:
+            ids = [thing["id"] for thing in things]
+            things = things[ids.index(after) + 1 :] if after in ids else []
+        limit = int(fields.get("limit", 10))
+        shown = [self.twin.expanded(thing, call.expand) for thing in things[:limit]]
+        return {"object": "list", "url": url, "data": shown, "has_more": len(things) > limit}
+
+    async def answer(self, request: Request, operation: str, handler: Handler, thing_id: str) -> Response:
+        """Authenticate, misbehave if asked to, act once per idempotency key, answer."""
+        text = (await request.body()).decode() if request.method == "POST" else request.url.query
+        headers = {"request-id": new_id("req")}
+        try:
+            owner = _authenticate(request.headers.get("authorization", ""))
+            fault = self._fault(request, operation)
+            await _before(fault)
+            key = request.headers.get("idempotency-key")
+            call = Call(owner, unflatten(parse_qsl(text, keep_blank_values=True)), key, str(request.base_url).rstrip("/"))
+            status, body, replayed = self._once(call, f"{operation}:{thing_id}:{text}", lambda: handler(call, thing_id))
+            if replayed:
+                headers["idempotent-replayed"] = "true"
+            if fault is not None and fault.kind == "timeout_after":
+                await asyncio.sleep(fault.value)
+                return Response(status_code=504)
+        except StripeFault as error:
+            if error.status == 429:  # noqa: PLR2004
+                headers["retry-after"] = str(error.body["error"]["param"] or 1)
+            return JSONResponse(error.body, error.status, headers=headers)
+        return JSONResponse(body, status, headers=headers)
+
+    def _fault(self, request: Request, operation: str) -> Fault | None:
+        named = request.headers.get("x-sandbox-fault")
+        return Fault.parse(named) if named else self.faults.take(operation)
+
+    def _once(self, call: Call, identity: str, act: Callable[[], Json]) -> tuple[int, Json, bool]:
+        """Act, or give the stored answer of the same key; another request under the key is an error."""
+        if call.idempotency_key is None:
+            return 200, act(), False
+        slot = f"idem:{call.owner}:{call.idempotency_key}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        known = self.twin.store.get("idempotency", slot)
+        if known is not None:
+            if known["digest"] != digest:
+                message = "Keys for idempotent requests can only be used with the same parameters they were first used with."
+                raise StripeFault(400, "idempotency_error", message)
+            return known["status"], known["body"], True
+        body = act()
+        stored = json.loads(json.dumps(public(body)))
+        self.twin.store.put("idempotency", call.owner, {"digest": digest, "status": 200, "body": stored}, slot)
+        return 200, body, False
+
+
+def _authenticate(header: str) -> str:
+    key = header.removeprefix("Bearer ").strip()
+    if not re.match(r"[sr]k_(test|live)_", key) or "invalid" in key:
+        raise StripeFault(401, "invalid_request_error", "Invalid API Key provided.")
+    return key
+
+
+async def _before(fault: Fault | None) -> None:
+    if fault is None:
+        return
+    if fault.kind == "error":
+        raise StripeFault(int(fault.value), "api_error", "An unknown error occurred.")
+    if fault.kind == "rate_limit":
+        raise StripeFault(429, "invalid_request_error", "Too many requests.", "rate_limit", str(int(fault.value)))
+    if fault.kind == "timeout_before":
+        await asyncio.sleep(fault.value)
+        raise StripeFault(504, "api_error", "No answer in time.")
+
+
+def _check_amount(amount: int, currency: str, param: str) -> None:
+    if not re.fullmatch(r"[a-z]{3}", currency):
+        raise invalid(f"Invalid currency: {currency}.", param="currency")
+    if amount < MINIMUM.get(currency, 1):
+        raise invalid("Amount is below the minimum for this currency.", "amount_too_small", param)
+    if amount > MAXIMUM:
+        raise invalid("Amount must be no more than 99,999,999.", "amount_too_large", param)
+
+
+def _matches(thing: Json, fields: Json) -> bool:
+    created = fields.get("created", {})
+    bounds = created if isinstance(created, dict) else {}
+    tests = {"gt": int.__gt__, "gte": int.__ge__, "lt": int.__lt__, "lte": int.__le__}
+    in_time = all(tests[name](thing["created"], int(bound)) for name, bound in bounds.items() if name in tests)
+    types = fields.get("types") or ([fields["type"]] if fields.get("type") else None)
+    same = all(thing.get(name) == fields[name] for name in ("payment_intent", "charge") if name in fields)
+    return in_time and same and (types is None or thing.get("type") in types)
+
+
+ROUTES: tuple[tuple[str, str, str], ...] = (
+    ("POST", "/v1/checkout/sessions", "create_session"),
+    ("GET", "/v1/checkout/sessions", "list_sessions"),
+    ("GET", "/v1/checkout/sessions/{thing_id}", "read_session"),
+    ("POST", "/v1/checkout/sessions/{thing_id}/expire", "expire_session"),
+    ("POST", "/v1/payment_intents", "create_intent"),
+    ("GET", "/v1/payment_intents", "list_intents"),
+    ("GET", "/v1/payment_intents/search", "search_intents"),
+    ("GET", "/v1/payment_intents/{thing_id}", "read_intent"),
+    ("POST", "/v1/payment_intents/{thing_id}/confirm", "confirm_intent"),
+    ("POST", "/v1/payment_intents/{thing_id}/cancel", "cancel_intent"),
+    ("POST", "/v1/refunds", "create_refund"),
+    ("GET", "/v1/refunds", "list_refunds"),
+    ("GET", "/v1/refunds/{thing_id}", "read_refund"),
+    ("GET", "/v1/events", "list_events"),
+    ("GET", "/v1/account", "account"),
+)
+"""Method, path and operation; the operation's name is also what faults are planned for."""
+
+
+def router(api: StripeApi) -> APIRouter:
+    """The interface as routes."""
+    routes = APIRouter()
+    for method, path, operation in ROUTES:
+        routes.add_api_route(path, _endpoint(api, operation), methods=[method], name=operation)
+    return routes
+
+
+def _endpoint(api: StripeApi, operation: str) -> Callable[[Request], Awaitable[Response]]:
+    handler: Handler = getattr(api, operation)
+
+    async def endpoint(request: Request) -> Response:
+        return await api.answer(request, operation, handler, request.path_params.get("thing_id", ""))
+
+    return endpoint

@@ -1,0 +1,247 @@
+"""Stripe's objects and what payers do to them, apart from HTTP."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.state import Json, Store, new_id
+from sandbox.webhooks import Sender
+
+DECLINES = {
+    "4000000000000002": ("card_declined", "generic_decline", "Your card was declined."),
+    "4000000000009995": ("card_declined", "insufficient_funds", "Your card has insufficient funds."),
+    "4000000000000069": ("expired_card", None, "Your card has expired."),
+    "4000000000000127": ("incorrect_cvc", None, "Your card's security code is incorrect."),
+    "4000000000000119": ("processing_error", None, "An error occurred while processing your card."),
+}
+CHALLENGE = "4000000000003220"
+GOOD = "4242424242424242"
+
+
+@dataclass(slots=True)
+class StripeTwin:
+    """The state machine of sessions, intents, charges and refunds."""
+
+    store: Store
+    sender: Sender
+
+    def new_intent(self, owner: str, fields: Json) -> Json:
+        """A payment intent that waits for a card."""
+        intent_id = new_id("pi")
+        intent: Json = {
+            "id": intent_id,
+            "object": "payment_intent",
+            "amount": fields["amount"],
+            "amount_received": 0,
+            "canceled_at": None,
+            "client_secret": new_id(f"{intent_id}_secret"),
+            "created": int(time.time()),
+            "currency": fields["currency"],
+            "description": fields.get("description"),
+            "last_payment_error": None,
+            "latest_charge": None,
+            "livemode": False,
+            "metadata": fields.get("metadata", {}),
+            "next_action": None,
+            "payment_method": None,
+            "status": "requires_payment_method",
+        }
+        self.store.put("payment_intent", owner, intent)
+        self.sender.emit(owner, "payment_intent.created", intent)
+        return intent
+
+    def pay_session(self, session: Json, card: str, *, approved: bool | None = None) -> str:
+        """The payer submits a card on the hosted page. Returns paid, challenge, or the decline's message."""
+        owner = self.store.owner_of(session["id"])
+        self.expire_if_due(session)
+        if session["status"] != "open":
+            return "paid" if session["payment_status"] == "paid" else "This page has expired."
+        if session["payment_intent"] is None:
+            fields = {"amount": session["amount_total"], "currency": session["currency"]}
+            intent = self.new_intent(owner, fields | {"metadata": session["_intent_metadata"]})
+            self.store.put("checkout.session", owner, session | {"payment_intent": intent["id"]})
+            session["payment_intent"] = intent["id"]
+        intent = self.must("payment_intent", session["payment_intent"])
+        outcome = self.confirm(intent, card, approved=approved)
+        if outcome == "paid":
+            session |= {"status": "complete", "payment_status": "paid", "url": None}
+            session["customer_details"] = {"email": session.get("customer_email")}
+            self.store.put("checkout.session", owner, session)
+            self.sender.emit(owner, "checkout.session.completed", public(session))
+        return outcome
+
+    def pay_session_later(self, session: Json) -> str:
+        """The payer chooses a bank debit: the page is complete, the money comes (or not) later."""
+        owner = self.store.owner_of(session["id"])
+        if session["status"] != "open":
+            return "This page has expired."
+        fields = {"amount": session["amount_total"], "currency": session["currency"]}
+        intent = self.new_intent(owner, fields | {"metadata": session["_intent_metadata"]})
+        intent["status"] = "processing"
+        self.store.put("payment_intent", owner, intent)
+        session |= {"status": "complete", "payment_status": "unpaid", "url": None, "payment_intent": intent["id"]}
+        self.store.put("checkout.session", owner, session)
+        self.sender.emit(owner, "payment_intent.processing", intent)
+        self.sender.emit(owner, "checkout.session.completed", public(session))
+        return "later"
+
+    def settle_later(self, session: Json, *, succeeded: bool) -> None:
+        """The bank debit of a complete session arrives or bounces."""
+        owner, intent = self.store.owner_of(session["id"]), self.must("payment_intent", session["payment_intent"])
+        if succeeded:
+            self._capture(owner, intent, GOOD)
+            session["payment_status"] = "paid"
+        else:
+            intent |= {"status": "requires_payment_method", "last_payment_error": {"code": "payment_intent_payment_attempt_failed"}}
+            self.store.put("payment_intent", owner, intent)
+            self.sender.emit(owner, "payment_intent.payment_failed", intent)
+        self.store.put("checkout.session", owner, session)
+        self.sender.emit(owner, f"checkout.session.async_payment_{'succeeded' if succeeded else 'failed'}", public(session))
+
+    def confirm(self, intent: Json, card: str, *, approved: bool | None = None) -> str:
+        """Try a card on an intent. `approved` answers the 3DS challenge. Returns as `pay_session`."""
+        owner, card = self.store.owner_of(intent["id"]), "".join(card.split())
+        if intent["status"] in ("succeeded", "canceled", "processing"):
+            return "paid" if intent["status"] == "succeeded" else "This payment can no longer be paid."
+        if card == CHALLENGE and approved is None:
+            intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk"}, "last_payment_error": None}
+            self.store.put("payment_intent", owner, intent)
+            self.sender.emit(owner, "payment_intent.requires_action", intent)
+            return "challenge"
+        if card == CHALLENGE and not approved:
+            return self._decline(owner, intent, "payment_intent_authentication_failure", None, "The bank could not confirm it was you.")
+        if card in DECLINES:
+            return self._decline(owner, intent, *DECLINES[card])
+        if not (card.isdigit() and 12 <= len(card) <= 19):
+            return "Your card number is invalid."
+        self._capture(owner, intent, card)
+        return "paid"
+
+    def cancel_intent(self, intent: Json) -> Json:
+        """Close an intent that was not paid."""
+        owner = self.store.owner_of(intent["id"])
+        intent |= {"status": "canceled", "canceled_at": int(time.time()), "next_action": None}
+        self.store.put("payment_intent", owner, intent)
+        self.sender.emit(owner, "payment_intent.canceled", intent)
+        return intent
+
+    def expire(self, session: Json) -> Json:
+        """Close a session; its intent, if any, is canceled with it."""
+        owner = self.store.owner_of(session["id"])
+        session |= {"status": "expired", "url": None}
+        self.store.put("checkout.session", owner, session)
+        if session["payment_intent"] is not None:
+            self.cancel_intent(self.must("payment_intent", session["payment_intent"]))
+        self.sender.emit(owner, "checkout.session.expired", public(session))
+        return session
+
+    def expire_if_due(self, session: Json) -> None:
+        """A session closes by itself when its time is over."""
+        if session["status"] == "open" and session["expires_at"] <= time.time():
+            self.expire(session)
+
+    def refund(self, owner: str, intent: Json, amount: int, fields: Json) -> Json:
+        """Give back part of a captured intent."""
+        charge = self.must("charge", intent["latest_charge"])
+        refund: Json = {
+            "id": new_id("re"),
+            "object": "refund",
+            "amount": amount,
+            "charge": charge["id"],
+            "created": int(time.time()),
+            "currency": intent["currency"],
+            "metadata": fields.get("metadata", {}),
+            "payment_intent": intent["id"],
+            "reason": fields.get("reason"),
+            "status": "succeeded",
+        }
+        charge["amount_refunded"] += amount
+        charge["refunded"] = charge["amount_refunded"] == charge["amount"]
+        self.store.put("charge", owner, charge)
+        self.store.put("refund", owner, refund)
+        self.sender.emit(owner, "refund.created", refund)
+        self.sender.emit(owner, "charge.refunded", charge)
+        return refund
+
+    def dispute(self, charge: Json) -> Json:
+        """The payer's bank takes the money back for now."""
+        owner = self.store.owner_of(charge["id"])
+        dispute: Json = {
+            "id": new_id("dp"),
+            "object": "dispute",
+            "amount": charge["amount"],
+            "charge": charge["id"],
+            "created": int(time.time()),
+            "currency": charge["currency"],
+            "payment_intent": charge["payment_intent"],
+            "reason": "fraudulent",
+            "status": "needs_response",
+        }
+        self.store.put("dispute", owner, dispute)
+        self.sender.emit(owner, "charge.dispute.created", dispute)
+        return dispute
+
+    def must(self, kind: str, thing_id: str) -> Json:
+        """An object that exists because another refers to it."""
+        found = self.store.get(kind, thing_id)
+        if found is None:
+            raise LookupError(thing_id)
+        return found
+
+    def expanded(self, thing: Json, paths: list[str]) -> Json:
+        """The public form with the asked references replaced by their objects."""
+        shown = public(thing)
+        for path in paths:
+            self._expand(shown, path.split("."))
+        return shown
+
+    def _expand(self, holder: Json, path: list[str]) -> None:
+        name, rest = path[0], path[1:]
+        value: Any = holder.get(name)
+        kind = {"payment_intent": "payment_intent", "latest_charge": "charge"}.get(name)
+        if isinstance(value, str) and kind is not None:
+            found = self.store.get(kind, value)
+            holder[name] = value = public(found) if found is not None else value
+        if rest and isinstance(value, dict):
+            self._expand(value, rest)
+
+    def _capture(self, owner: str, intent: Json, card: str) -> None:
+        charge: Json = {
+            "id": new_id("ch"),
+            "object": "charge",
+            "amount": intent["amount"],
+            "amount_refunded": 0,
+            "created": int(time.time()),
+            "currency": intent["currency"],
+            "metadata": intent["metadata"],
+            "paid": True,
+            "payment_intent": intent["id"],
+            "payment_method_details": {"type": "card", "card": {"brand": "visa", "last4": card[-4:]}},
+            "refunded": False,
+            "status": "succeeded",
+        }
+        self.store.put("charge", owner, charge)
+        intent |= {
+            "status": "succeeded",
+            "amount_received": intent["amount"],
+            "latest_charge": charge["id"],
+            "last_payment_error": None,
+            "next_action": None,
+        }
+        self.store.put("payment_intent", owner, intent)
+        self.sender.emit(owner, "charge.succeeded", charge)
+        self.sender.emit(owner, "payment_intent.succeeded", intent)
+
+    def _decline(self, owner: str, intent: Json, code: str, decline_code: str | None, message: str) -> str:
+        error = {"type": "card_error", "code": code, "decline_code": decline_code, "message": message}
+        intent |= {"status": "requires_payment_method", "last_payment_error": error, "next_action": None}
+        self.store.put("payment_intent", owner, intent)
+        self.sender.emit(owner, "payment_intent.payment_failed", intent)
+        return message
+
+
+def public(thing: Json) -> Json:
+    """Without what the sandbox keeps for itself."""
+    return {name: value for name, value in thing.items() if not name.startswith("_")}
