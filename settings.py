@@ -35,6 +35,7 @@ class Settings(BaseSettings):
 
     api_host: str = Field("127.0.0.1", description="Address that the API listens on")
     api_port: int = Field(8000, description="Port of the API")
+    public_base_url: str = Field("http://127.0.0.1:8000", description="How payers' browsers reach the API; used where a payment names no page of the shop")
     rate_limit_per_minute: int = Field(6000, ge=1, description="Requests a minute for each API key")
     key_cache_seconds: float = Field(5.0, ge=0, description="How long a good API key is remembered; a revoked one may work so long")
     checkout_wait_seconds: float = Field(20.0, gt=0, description="How long POST /payments waits for the checkout before it answers 202")
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     outbox_max_retry_seconds: float = Field(3600.0, gt=0, description="Longest wait between two deliveries")
     outbox_give_up_after_seconds: float = Field(432_000.0, gt=0, description="Age at which a notification is given up, visibly (5 days)")
 
+    ready_file: Path | None = Field(None, description="The worker touches this file once it polls")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: JSON in production, readable in development")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line that is written")
 

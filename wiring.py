@@ -96,6 +96,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             checkout_wait_seconds=settings.checkout_wait_seconds,
             checkout_expires_seconds=settings.checkout_expires_seconds,
             key_cache_seconds=settings.key_cache_seconds,
+            public_base_url=settings.public_base_url.rstrip("/"),
             allow_plain_http_notices=settings.environment != "production",
         ),
     )

@@ -105,6 +105,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         worker = build_worker(client, settings.temporal_task_queue, database, sealer, pool)
         async with background(settings, database, sealer, engine), worker:
             log.info("worker started", task_queue=settings.temporal_task_queue)
+            if settings.ready_file is not None:
+                settings.ready_file.touch()
             await stop.wait()
     finally:
         await pool.close()

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
 
 from api import admin, commissions, health, payments, problems, receipts, webhooks
 from api.context import Services
@@ -39,10 +40,20 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     )
     problems.install(app)
     app.include_router(health.router)
+    app.add_api_route("/paid", thank_you, include_in_schema=False)
     for module in (payments, webhooks, receipts, commissions, admin):
         app.include_router(module.router, prefix=PREFIX)
     app.middleware("http")(log_requests)
     return app
+
+
+async def thank_you() -> HTMLResponse:
+    """Where payers land when the shop named no page of its own. Says nothing about the payment: they may not be paid yet."""
+    return HTMLResponse(
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        "<title>Thank you</title><body style=\"font:18px system-ui;text-align:center;margin:20vh 1rem\">"
+        "<h1>Thank you</h1><p>You can close this page.</p></body></html>"
+    )
 
 
 async def log_requests(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -36,6 +36,7 @@ class ApiLimits:
     checkout_wait_seconds: float
     checkout_expires_seconds: int
     key_cache_seconds: float
+    public_base_url: str
     allow_plain_http_notices: bool
 
 
@@ -192,6 +193,3 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
         return parsed, UUID(row_id)
     except (ValueError, binascii.Error):
         raise Problem("validation_failed", "cursor: use next_cursor of the page before, as it was given.") from None
-
-
-DEFAULT_WAIT = timedelta(seconds=20)

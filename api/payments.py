@@ -367,7 +367,7 @@ def _values(  # noqa: PLR0913  (the columns of a payment)
         "customer_tax_id": body.customer.tax_id,
         "referrer_id": body.referrer_id,
         "language": body.language or caller.workspace.language,
-        "success_url": None if body.success_url is None else str(body.success_url),
+        "success_url": str(body.success_url or f"{services.limits.public_base_url}/paid"),
         "cancel_url": None if body.cancel_url is None else str(body.cancel_url),
         "metadata": body.metadata,
         "idempotency_key": idempotency_key,

@@ -128,7 +128,7 @@ async def test_silence_after_creation_is_answered_by_the_same_checkout_on_the_ne
     provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
 ) -> None:
     request = request_for(mode=mode)
-    await payer.faults("timeout_after:5")
+    await payer.faults("timeout_after:1")
     with pytest.raises(OutcomeUnknown):
         await provider.open_checkout(request)
     if provider.capabilities.looks_up_by_reference:
@@ -144,7 +144,7 @@ async def test_silence_before_creation_is_not_found_and_not_failed(
     provider: Provider, payer: Any, request_for: RequestFor
 ) -> None:
     request = request_for()
-    await payer.faults("timeout_before:5")
+    await payer.faults("timeout_before:1")
     with pytest.raises(OutcomeUnknown):
         await provider.open_checkout(request)
     assert (await provider.look(ref_to(request, None))).status is PaymentStatus.UNKNOWN
@@ -259,7 +259,7 @@ async def test_a_refund_repeated_after_silence_or_at_once_moves_money_once(
     request = request_for("129.90", "ILS")
     seen = await paid(provider, payer, request)
     refund = refund_of(request, seen, "129.90")
-    await payer.faults("timeout_after:5", on="refund")
+    await payer.faults("timeout_after:1", on="refund")
     with pytest.raises(OutcomeUnknown):
         await provider.refund(refund)
     answers = await asyncio.gather(*(provider.refund(refund) for _ in range(4)), return_exceptions=True)

@@ -1,0 +1,109 @@
+"""What only Stripe has, over real HTTP: delayed methods, and its own signed callbacks from creation to refund."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from conftest import WEBHOOK_SECRET, StripePayer, served  # type: ignore[import-not-found,unused-ignore]
+
+from domain.payment import PaymentStatus
+from providers.base import CheckoutRef, CheckoutRequest, EventKind, Provider, ProviderEvent, RefundRequest
+
+RequestFor = Callable[..., CheckoutRequest]
+
+
+class Mailbox:
+    """An endpoint that keeps every callback and says 200."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[dict[str, str], bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.received.append((headers, body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[Mailbox, str]]:
+    box = Mailbox()
+    with served(box) as address:
+        yield box, address
+
+
+async def until(box: Mailbox, provider: Provider, kind: EventKind) -> list[ProviderEvent]:
+    """Wait for a kind of event; everything that arrived must verify."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        events = [provider.verify_webhook(headers, body, datetime.now(UTC)) for headers, body in list(box.received)]
+        if any(event.kind is kind for event in events):
+            return events
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"no {kind} among {len(box.received)} callbacks")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("succeeded", "status"), [(True, PaymentStatus.PAID), (False, PaymentStatus.FAILED)])
+async def test_a_delayed_method_is_pending_until_its_money_arrives_or_bounces(
+    *, provider: Provider, payer: StripePayer, request_for: RequestFor, succeeded: bool, status: PaymentStatus
+) -> None:
+    request = request_for()
+    opened = await provider.open_checkout(request)
+    ref = CheckoutRef(request.payment_id, opened.session_id, request.mode, request.created_at)
+    await payer.sandbox(f"sessions/{opened.session_id}/pay-later")
+    assert (await provider.look(ref)).status is PaymentStatus.PENDING
+    assert (await provider.close_checkout(ref)).status is PaymentStatus.PENDING
+    await payer.sandbox(f"sessions/{opened.session_id}/settle", succeeded=succeeded)
+    seen = await provider.look(ref)
+    assert seen.status is status
+    assert seen.captured == (request.amount if succeeded else None)
+
+
+@pytest.mark.asyncio
+async def test_its_own_callbacks_verify_and_name_our_payment(
+    provider: Provider, payer: StripePayer, request_for: RequestFor, mailbox: tuple[Mailbox, str]
+) -> None:
+    box, address = mailbox
+    await payer.sandbox("webhook-endpoints", url=address, secret=WEBHOOK_SECRET, account_key=payer.key)
+    request = request_for()
+    opened = await provider.open_checkout(request)
+    await payer.is_declined(opened)
+    await until(box, provider, EventKind.ATTEMPT_FAILED)
+    await payer.pays(opened)
+    await until(box, provider, EventKind.CAPTURED)
+    ref = CheckoutRef(request.payment_id, opened.session_id, request.mode, request.created_at)
+    transaction_id = (await provider.look(ref)).transaction_id
+    assert transaction_id is not None
+    await provider.refund(RefundRequest(uuid4(), request.payment_id, transaction_id, request.amount))
+    events = await until(box, provider, EventKind.REFUND)
+    assert {event.payment_id for event in events} == {request.payment_id}
+    assert {event.transaction_id for event in events} <= {transaction_id}
+    captured = [event for event in events if event.kind is EventKind.CAPTURED]
+    assert {event.amount for event in captured} == {request.amount}
+
+
+@pytest.mark.asyncio
+async def test_an_amount_that_stripe_changed_is_reported_as_it_is(
+    provider: Provider, payer: StripePayer, request_for: RequestFor
+) -> None:
+    request = request_for("129.90", "ILS")
+    opened = await provider.open_checkout(request)
+    await payer.sandbox(f"sessions/{opened.session_id}/amount", amount_total=100, currency="usd")
+    await payer.pays(opened)
+    ref = CheckoutRef(request.payment_id, opened.session_id, request.mode, request.created_at)
+    captured = (await provider.look(ref)).captured
+    assert captured is not None
+    assert (str(captured), captured.currency) == ("1.00", "USD")
