@@ -24,8 +24,8 @@ from providers.stripe.transport import StripeTransport
 from sandbox.app import create_app
 
 WEBHOOK_SECRET = "whsec_test_secret"
-PATIENCE_SECONDS = 0.4
-"""How long the adapters under test wait for an answer; the sandbox's silence is longer."""
+SILENCE_SECONDS = 1.5
+"""How long the sandbox keeps silent where a test asks for it; the impatient adapter gives up long before."""
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
@@ -59,12 +59,12 @@ class StripePayer:
         self.key = f"sk_test_{uuid4().hex}"
         self.http = httpx.AsyncClient(base_url=address)
 
-    def account(self, **credentials: str) -> AccountConfig:
+    def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
             account_id=uuid4(),
             credentials={"secret_key": self.key, "webhook_secret": WEBHOOK_SECRET} | credentials,
             options={"api_base": self.address},
-            timeout_seconds=PATIENCE_SECONDS,
+            timeout_seconds=timeout_seconds,
         )
 
     def wrong_account(self) -> AccountConfig:
@@ -93,6 +93,10 @@ class StripePayer:
             assert await self._confirm(opened, card=self.GOOD) != "paid"
         else:
             assert (await self.http.post(opened.url, data={"card": self.GOOD})).status_code == 410
+
+    async def falls_silent(self, when: str, on: str = "*") -> None:
+        """The next call gets no answer: `before` it acts, or `after` it has acted."""
+        await self.faults(f"timeout_{when}:{SILENCE_SECONDS}", on)
 
     async def faults(self, fault: str, on: str = "*") -> None:
         operation = {"*": "*", "refund": "create_refund"}[on]
@@ -123,6 +127,18 @@ class StripePayer:
 PAYERS = {"stripe": StripePayer}
 
 
+@pytest.fixture
+def serve() -> Callable[[Any], contextlib.AbstractContextManager[str]]:
+    """Serve an application of the test's own."""
+    return served
+
+
+@pytest.fixture
+def webhook_secret() -> str:
+    """The signing secret of the accounts under test."""
+    return WEBHOOK_SECRET
+
+
 @pytest.fixture(scope="session")
 def sandbox_address() -> Iterator[str]:
     with served(create_app()) as address:
@@ -146,6 +162,14 @@ def provider_name(request: pytest.FixtureRequest, payer: StripePayer) -> str:
 async def provider(provider_name: str, payer: StripePayer) -> AsyncIterator[Provider]:
     """The adapter under test."""
     built = build_provider(provider_name, payer.account())
+    yield built
+    await built.aclose()
+
+
+@pytest_asyncio.fixture
+async def impatient(provider_name: str, payer: StripePayer) -> AsyncIterator[Provider]:
+    """The same account by an adapter that gives up soon, for the calls that get no answer."""
+    built = build_provider(provider_name, payer.account(timeout_seconds=0.3))
     yield built
     await built.aclose()
 

@@ -125,12 +125,12 @@ async def test_closing_a_paid_checkout_reports_the_money(
 
 @pytest.mark.asyncio
 async def test_silence_after_creation_is_answered_by_the_same_checkout_on_the_next_try(
-    provider: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
+    provider: Provider, impatient: Provider, payer: Any, request_for: RequestFor, mode: CheckoutMode
 ) -> None:
     request = request_for(mode=mode)
-    await payer.faults("timeout_after:1")
+    await payer.falls_silent("after")
     with pytest.raises(OutcomeUnknown):
-        await provider.open_checkout(request)
+        await impatient.open_checkout(request)
     if provider.capabilities.looks_up_by_reference:
         found = await provider.look(ref_to(request, None))
         assert found.status is PaymentStatus.PENDING
@@ -141,12 +141,12 @@ async def test_silence_after_creation_is_answered_by_the_same_checkout_on_the_ne
 
 @pytest.mark.asyncio
 async def test_silence_before_creation_is_not_found_and_not_failed(
-    provider: Provider, payer: Any, request_for: RequestFor
+    provider: Provider, impatient: Provider, payer: Any, request_for: RequestFor
 ) -> None:
     request = request_for()
-    await payer.faults("timeout_before:1")
+    await payer.falls_silent("before")
     with pytest.raises(OutcomeUnknown):
-        await provider.open_checkout(request)
+        await impatient.open_checkout(request)
     assert (await provider.look(ref_to(request, None))).status is PaymentStatus.UNKNOWN
     opened = await provider.open_checkout(request)
     assert await payer.checkouts_of(request.payment_id) == [opened.session_id]
@@ -252,16 +252,16 @@ async def test_refunds_in_parts_add_up_and_never_exceed_the_payment(
 
 @pytest.mark.asyncio
 async def test_a_refund_repeated_after_silence_or_at_once_moves_money_once(
-    provider: Provider, payer: Any, request_for: RequestFor
+    provider: Provider, impatient: Provider, payer: Any, request_for: RequestFor
 ) -> None:
     if not provider.capabilities.refund:
         pytest.skip(f"{provider.name} has no refunds")
     request = request_for("129.90", "ILS")
     seen = await paid(provider, payer, request)
     refund = refund_of(request, seen, "129.90")
-    await payer.faults("timeout_after:1", on="refund")
+    await payer.falls_silent("after", on="refund")
     with pytest.raises(OutcomeUnknown):
-        await provider.refund(refund)
+        await impatient.refund(refund)
     answers = await asyncio.gather(*(provider.refund(refund) for _ in range(4)), return_exceptions=True)
     assert len({answer.provider_refund_id for answer in answers if not isinstance(answer, BaseException)}) == 1
     assert all(isinstance(answer, ProviderBusy) for answer in answers if isinstance(answer, BaseException))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import WEBHOOK_SECRET, StripePayer, served  # type: ignore[import-not-found,unused-ignore]
 
 from domain.payment import PaymentStatus
 from providers.base import CheckoutRef, CheckoutRequest, EventKind, Provider, ProviderEvent, RefundRequest
@@ -38,9 +38,9 @@ class Mailbox:
 
 
 @pytest.fixture
-def mailbox() -> Iterator[tuple[Mailbox, str]]:
+def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
     box = Mailbox()
-    with served(box) as address:
+    with serve(box) as address:
         yield box, address
 
 
@@ -58,7 +58,7 @@ async def until(box: Mailbox, provider: Provider, kind: EventKind) -> list[Provi
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("succeeded", "status"), [(True, PaymentStatus.PAID), (False, PaymentStatus.FAILED)])
 async def test_a_delayed_method_is_pending_until_its_money_arrives_or_bounces(
-    *, provider: Provider, payer: StripePayer, request_for: RequestFor, succeeded: bool, status: PaymentStatus
+    *, provider: Provider, payer: Any, request_for: RequestFor, succeeded: bool, status: PaymentStatus
 ) -> None:
     request = request_for()
     opened = await provider.open_checkout(request)
@@ -74,10 +74,10 @@ async def test_a_delayed_method_is_pending_until_its_money_arrives_or_bounces(
 
 @pytest.mark.asyncio
 async def test_its_own_callbacks_verify_and_name_our_payment(
-    provider: Provider, payer: StripePayer, request_for: RequestFor, mailbox: tuple[Mailbox, str]
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
 ) -> None:
     box, address = mailbox
-    await payer.sandbox("webhook-endpoints", url=address, secret=WEBHOOK_SECRET, account_key=payer.key)
+    await payer.sandbox("webhook-endpoints", url=address, secret=webhook_secret, account_key=payer.key)
     request = request_for()
     opened = await provider.open_checkout(request)
     await payer.is_declined(opened)
@@ -97,7 +97,7 @@ async def test_its_own_callbacks_verify_and_name_our_payment(
 
 @pytest.mark.asyncio
 async def test_an_amount_that_stripe_changed_is_reported_as_it_is(
-    provider: Provider, payer: StripePayer, request_for: RequestFor
+    provider: Provider, payer: Any, request_for: RequestFor
 ) -> None:
     request = request_for("129.90", "ILS")
     opened = await provider.open_checkout(request)
