@@ -145,7 +145,7 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
     log.info(
         "callback stored",
         payment_id=str(payment.id) if payment else None,
-        event=event.event_id,
+        event_id=event.event_id,
         type=event.type,
         repeat=not row.new,
     )

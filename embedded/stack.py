@@ -150,18 +150,19 @@ async def service(state: Path, ports: Ports, extra_env: Mapping[str, str] | None
     ports.require_free()
     async with engines(state, ports, pages=True) as stack:
         env = {**stack.env, **(extra_env or {})}
-        await stack.supervisor.start(_sandbox(state, ports))
-        await stack.supervisor.start(_python("worker", ["worker.py"], env, state / "worker.ready"))
-        await stack.supervisor.start(_api(ports, env))
+        await stack.supervisor.start(
+            _sandbox(state, ports), _python("worker", ["worker.py"], env, state / "worker.ready"), _api(ports, env)
+        )
         yield stack
 
 
 async def _start_engines(supervisor: Supervisor, state: Path, ports: Ports, *, pages: bool) -> None:
-    await supervisor.start(postgres.part(state / "postgres"))
+    ui_port = ports.temporal_ui if pages else None
+    await supervisor.start(
+        postgres.part(state / "postgres"), temporal.part(state / "temporal", port=ports.temporal, ui_port=ui_port)
+    )
     postgres.ensure_database(state / "postgres")
     migrate(postgres.database_url(state / "postgres"))
-    ui_port = ports.temporal_ui if pages else None
-    await supervisor.start(temporal.part(state / "temporal", port=ports.temporal, ui_port=ui_port))
 
 
 def migrate(database_url: str, target: str = "head") -> None:

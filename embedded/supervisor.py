@@ -27,6 +27,7 @@ class Supervisor:
         self._logs = logs
         self._say = say
         self._running: dict[str, tuple[Part, asyncio.subprocess.Process]] = {}
+        self._groups: list[tuple[str, ...]] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
         logs.mkdir(parents=True, exist_ok=True)
@@ -35,22 +36,29 @@ class Supervisor:
         """The process id of a part now."""
         return self._running[name][1].pid
 
-    async def start(self, part: Part) -> None:
-        """Start a part and wait until it is ready; from then on it is restarted whenever it ends. Raises StartFailed."""
+    async def start(self, *parts: Part) -> None:
+        """Start parts together and wait until all are ready; from then on each is restarted whenever it ends.
+
+        Raises StartFailed for the first that does not become ready.
+        """
+        self._groups.append(tuple(part.name for part in parts))
+        await asyncio.gather(*(self._start(part) for part in parts))
+
+    async def stop(self) -> None:
+        """Stop all parts, the group started last first."""
+        self._stopping = True
+        for watcher in self._watchers:
+            watcher.cancel()
+        for group in reversed(self._groups):
+            await asyncio.gather(*(self._end(*self._running[name]) for name in group if name in self._running))
+        self._running.clear()
+
+    async def _start(self, part: Part) -> None:
         process = await part.spawn(self._logs / f"{part.name}.log")
         self._running[part.name] = (part, process)
         if not await self._becomes_ready(part, process):
             raise StartFailed(f"{part.name} did not start. {self._last_words(part)}")
         self._watchers.append(asyncio.create_task(self._watch(part)))
-
-    async def stop(self) -> None:
-        """Stop all parts, last started first."""
-        self._stopping = True
-        for watcher in self._watchers:
-            watcher.cancel()
-        for part, process in reversed(list(self._running.values())):
-            await self._end(part, process)
-        self._running.clear()
 
     async def _watch(self, part: Part) -> None:
         wait = FIRST_RESTART_SECONDS

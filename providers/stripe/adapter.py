@@ -101,7 +101,8 @@ class StripeProvider:
         self._http_client = http_client
         self._client: stripe.StripeClient | None = None
         # The library writes request bodies and Stripe's messages, e-mails among them, to its log below this level.
-        logging.getLogger("stripe").setLevel(logging.WARNING)
+        library_log = logging.getLogger("stripe")
+        library_log.setLevel(max(library_log.level, logging.WARNING))
 
     async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
         """Create the session (hosted) or intent (direct), or find again the one that an earlier try created.

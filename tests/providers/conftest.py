@@ -169,7 +169,7 @@ async def provider(provider_name: str, payer: StripePayer) -> AsyncIterator[Prov
 @pytest_asyncio.fixture
 async def impatient(provider_name: str, payer: StripePayer) -> AsyncIterator[Provider]:
     """The same account by an adapter that gives up soon, for the calls that get no answer."""
-    built = build_provider(provider_name, payer.account(timeout_seconds=0.3))
+    built = build_provider(provider_name, payer.account(timeout_seconds=0.5))
     yield built
     await built.aclose()
 

@@ -476,3 +476,15 @@ async def test_a_refund_that_is_on_record_is_not_sent_again_however_old(answered
 def test_credentials_are_checked_before_the_first_call(credentials: dict[str, str]) -> None:
     with pytest.raises(ProviderMisconfigured, match="credential_missing"):
         StripeProvider(AccountConfig(account_id=uuid4(), credentials=credentials))
+
+
+@pytest.mark.asyncio
+async def test_the_library_logs_neither_bodies_nor_messages(
+    answered_by: Build, request_for: RequestFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    provider = answered_by(Wire(POST_checkout_sessions=failure(400, code="email_invalid")))
+    with pytest.raises(ProviderRejected):
+        await provider.open_checkout(request_for(customer_email=PERSONAL))
+    assert PERSONAL not in caplog.text
+    assert "sk_test_0000" not in caplog.text
