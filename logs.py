@@ -11,10 +11,12 @@ from typing import Any, Literal
 import structlog
 
 _SECRET_NAMES = re.compile(
-    r"secret|password|token|authorization|api_?key|credential|signature|email|customer_name|card|cvc|body", re.IGNORECASE
+    r"secret|password|token|authorization|api_?key|credential|signature|email|customer_name|card|cvc|body",
+    re.IGNORECASE,
 )
 _SECRET_VALUES = re.compile(
-    r"(dp_(?:live|test)_[\w-]{8,}|[sr]k_(?:test|live)_\w+|whsec_[\w+/=]+|[\w.+-]+@[\w-]+\.[\w.-]+|\b(?:\d[ -]?){13,19}\b"
+    r"(dp_(?:live|test)_[\w-]{8,}|[sr]k_(?:test|live)_\w+|whsec_[\w+/=]+|[\w.+-]+@[\w-]+\.[\w.-]+"
+    r"|\b(?:\d[ -]?){13,19}\b"
     r"|://[^/\s:@]+:[^/\s@]+@)"
 )
 MASK = "[redacted]"
@@ -42,7 +44,9 @@ def configure(*, style: Literal["json", "console"], level: str = "INFO") -> None
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

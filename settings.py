@@ -18,11 +18,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
-    environment: Literal["development", "production"] = Field("development", description="Production insists on HTTPS for notifications and logs JSON")
+    environment: Literal["development", "production"] = Field(
+        "development", description="Production insists on HTTPS for notifications and logs JSON"
+    )
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host/name")
-    db_pool_size: int = Field(10, ge=1, le=200, description="Connections kept per process; as many more may open under load")
-    credentials_keys: SecretStr = Field(SecretStr(""), description="Fernet keys for secrets at rest, comma separated, newest first")
-    redis_url: str | None = Field(None, description="Shared store of the rate limits; without it each process counts alone")
+    db_pool_size: int = Field(
+        10, ge=1, le=200, description="Connections kept per process; as many more may open under load"
+    )
+    credentials_keys: SecretStr = Field(
+        SecretStr(""), description="Fernet keys for secrets at rest, comma separated, newest first"
+    )
+    redis_url: str | None = Field(
+        None, description="Shared store of the rate limits; without it each process counts alone"
+    )
 
     temporal_address: str = Field("127.0.0.1:7233", description="host:port of the Temporal frontend")
     temporal_namespace: str = Field("default", description="Temporal namespace")
@@ -31,35 +39,58 @@ class Settings(BaseSettings):
     temporal_tls_cert_path: Path | None = Field(None, description="Client certificate (PEM) for mTLS")
     temporal_tls_key_path: Path | None = Field(None, description="Its private key (PEM)")
     temporal_tls_ca_path: Path | None = Field(None, description="Authority of the server's certificate (PEM)")
-    temporal_codec_keys: SecretStr = Field(SecretStr(""), description="name:base64 of 32 bytes, comma separated, newest first; seals all workflow data")
+    temporal_codec_keys: SecretStr = Field(
+        SecretStr(""), description="name:base64 of 32 bytes, comma separated, newest first; seals all workflow data"
+    )
 
     api_host: str = Field("127.0.0.1", description="Address that the API listens on")
     api_port: int = Field(8000, description="Port of the API")
-    public_base_url: str = Field("http://127.0.0.1:8000", description="How payers' browsers reach the API; used where a payment names no page of the shop")
+    public_base_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="How payers' browsers reach the API; used where a payment names no page of the shop",
+    )
     rate_limit_per_minute: int = Field(6000, ge=1, description="Requests a minute for each API key")
-    key_cache_seconds: float = Field(5.0, ge=0, description="How long a good API key is remembered; a revoked one may work so long")
-    checkout_wait_seconds: float = Field(20.0, gt=0, description="How long POST /payments waits for the checkout before it answers 202")
-    checkout_expires_seconds: int = Field(3600, ge=60, description="Life of a checkout, unless the request says otherwise")
+    key_cache_seconds: float = Field(
+        5.0, ge=0, description="How long a good API key is remembered; a revoked one may work so long"
+    )
+    checkout_wait_seconds: float = Field(
+        20.0, gt=0, description="How long POST /payments waits for the checkout before it answers 202"
+    )
+    checkout_expires_seconds: int = Field(
+        3600, ge=60, description="Life of a checkout, unless the request says otherwise"
+    )
     webhook_max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest callback that is read")
     webhook_tolerance_seconds: int = Field(300, ge=1, description="Oldest callback that is accepted")
-    webhook_future_tolerance_seconds: int = Field(60, ge=0, description="How far a callback's clock may be ahead of ours")
+    webhook_future_tolerance_seconds: int = Field(
+        60, ge=0, description="How far a callback's clock may be ahead of ours"
+    )
 
     provider_timeout_seconds: float = Field(10.0, gt=0, le=18, description="One HTTP call to a provider")
-    poll_first_seconds: float = Field(60.0, gt=0, description="First own look at the provider after the checkout opened")
+    poll_first_seconds: float = Field(
+        60.0, gt=0, description="First own look at the provider after the checkout opened"
+    )
     poll_growth: float = Field(2.0, ge=1, description="Each wait is so many times the one before")
     poll_max_seconds: float = Field(3600.0, gt=0, description="Longest wait between two looks")
     poll_jitter: float = Field(0.1, ge=0, le=1, description="Share of a wait that is random")
 
-    dispatch_interval_seconds: float = Field(0.5, gt=0, description="How often inbox and outbox are checked for due work")
+    dispatch_interval_seconds: float = Field(
+        0.5, gt=0, description="How often inbox and outbox are checked for due work"
+    )
     outbox_timeout_seconds: float = Field(10.0, gt=0, description="One delivery to the order service")
     outbox_first_retry_seconds: float = Field(5.0, gt=0, description="Wait after the first failed delivery")
     outbox_retry_growth: float = Field(2.0, ge=1, description="Each wait is so many times the one before")
     outbox_max_retry_seconds: float = Field(3600.0, gt=0, description="Longest wait between two deliveries")
-    outbox_give_up_after_seconds: float = Field(432_000.0, gt=0, description="Age at which a notification is given up, visibly (5 days)")
+    outbox_give_up_after_seconds: float = Field(
+        432_000.0, gt=0, description="Age at which a notification is given up, visibly (5 days)"
+    )
 
     ready_file: Path | None = Field(None, description="The worker touches this file once it polls")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: JSON in production, readable in development")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line that is written")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: JSON in production, readable in development"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe line that is written"
+    )
 
     @property
     def credentials_key_list(self) -> list[str]:
@@ -100,7 +131,9 @@ def load_settings() -> Settings:
     try:
         settings = Settings(_env_file=DEVELOPMENT_FILE if DEVELOPMENT_FILE.exists() else None)
     except ValidationError as error:
-        faults = [f"  {'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
+        faults = [
+            f"  {'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()
+        ]
         hint = "Set them in the environment (README, Settings), or run `make up` for a local service."
         raise SystemExit("\n".join(["Settings are missing or wrong:", *faults, hint])) from None
     return settings.model_copy(update={"database_url": async_url(settings.database_url)})

@@ -71,7 +71,9 @@ def build_worker(client: Client, task_queue: str, database: Database, sealer: Se
 
 
 @asynccontextmanager
-async def background(settings: Settings, database: Database, sealer: Sealer, engine: PaymentEngine) -> AsyncIterator[None]:
+async def background(
+    settings: Settings, database: Database, sealer: Sealer, engine: PaymentEngine
+) -> AsyncIterator[None]:
     """The dispatcher and the relay, while the block runs."""
     dispatcher = InboxDispatcher(database, engine, wiring.poll_plan(settings))
     async with httpx.AsyncClient(follow_redirects=False) as http:

@@ -59,9 +59,7 @@ class CheckoutActivities:
             if opened.client_secret is not None:
                 locked.client_secret = self._sealer.seal(opened.client_secret)
             await payments.add_attempt(session, locked, session_id=opened.session_id, status="pending")
-            payments.change_status(
-                session, workspace, locked, PaymentStatus.PENDING, at=self._now(), actor="workflow"
-            )
+            payments.change_status(session, workspace, locked, PaymentStatus.PENDING, at=self._now(), actor="workflow")
             return PaymentStatus(locked.status)
 
 

@@ -22,7 +22,7 @@ from storage.models import Payment, Receipt, Workspace
 async def settle(
     session: AsyncSession, payment: Payment, workspace: Workspace, observed: ProviderPayment, *, at: datetime
 ) -> Confirmation:
-    """Book captured money on a locked payment: receipt with its number, commission, ledger, notification, audit, status.
+    """Book captured money on a locked payment: receipt, commission, ledger, notification, audit entry, status.
 
     All of it commits together or not at all. A repeat finds the payment captured and returns what is on record. Money
     that is not what was asked for is flagged and not settled: the payment stays visibly unknown until a person decides.
@@ -161,7 +161,9 @@ async def _accrue_commission(session: AsyncSession, payment: Payment, workspace:
         customer_id=payment.customer_id,
     )
     amount, refusal = decision.amount, decision.refusal
-    if amount is not None and not await commissions.insert_once(session, _commission_values(payment, workspace, amount)):
+    if amount is not None and not await commissions.insert_once(
+        session, _commission_values(payment, workspace, amount)
+    ):
         amount, refusal = None, CommissionRefusal.ORDER_HAS_COMMISSION
     details = {"order_id": payment.order_id, "rate": str(workspace.commission_rate)}
     details |= {"amount": str(amount)} if amount is not None else {"reason": refusal.value if refusal else "none"}

@@ -12,7 +12,7 @@ from alembic import context
 from storage.models import Base
 
 LOCK_TIMEOUT = "5s"
-"""A migration waits this long for a table that is in use, then fails and is run again: it must never queue up writers."""
+"""A migration waits this long for a table in use, then fails and is run again: it must never queue up writers."""
 
 
 def run(connection: Connection) -> None:

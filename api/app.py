@@ -48,10 +48,10 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
 
 
 async def thank_you() -> HTMLResponse:
-    """Where payers land when the shop named no page of its own. Says nothing about the payment: they may not be paid yet."""
+    """Where payers land when the shop named no page of its own. It does not say that anything was paid."""
     return HTMLResponse(
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        "<title>Thank you</title><body style=\"font:18px system-ui;text-align:center;margin:20vh 1rem\">"
+        '<title>Thank you</title><body style="font:18px system-ui;text-align:center;margin:20vh 1rem">'
         "<h1>Thank you</h1><p>You can close this page.</p></body></html>"
     )
 

@@ -73,7 +73,7 @@ class MarkPaid(BaseModel):
 
 
 @router.get("/commissions", summary="List commissions")
-async def list_commissions(  # noqa: PLR0913  (one parameter a filter)
+async def list_commissions(
     caller: Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,

@@ -52,7 +52,9 @@ class Services:
     limiter: MovingWindowRateLimiter
     poll: PollPlan
     limits: ApiLimits
-    keys: KeyCache = field(default_factory=lambda: KeyCache())
+    keys: KeyCache = field(
+        default_factory=lambda: KeyCache()  # noqa: PLW0108  (defined below)
+    )
 
     def now(self) -> datetime:
         """The current time, UTC."""
@@ -188,8 +190,13 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
     try:
         at, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
         parsed = datetime.fromisoformat(at)
-        if parsed.tzinfo is None:
-            raise ValueError("no zone")
-        return parsed, UUID(row_id)
+        position = parsed, UUID(row_id)
     except (ValueError, binascii.Error):
-        raise Problem("validation_failed", "cursor: use next_cursor of the page before, as it was given.") from None
+        raise _bad_cursor() from None
+    if parsed.tzinfo is None:
+        raise _bad_cursor()
+    return position
+
+
+def _bad_cursor() -> Problem:
+    return Problem("validation_failed", "cursor: use next_cursor of the page before, as it was given.")

@@ -28,7 +28,7 @@ IdempotencyKey = Annotated[
 Out = TypeVar("Out", bound=BaseModel)
 
 
-async def answer_once(  # noqa: PLR0913  (the request's identity, and the work)
+async def answer_once(
     services: Services,
     *,
     scope: str,

@@ -50,8 +50,6 @@ def _plain(value: str) -> str:
     return value
 
 
-
-
 class Customer(BaseModel):
     """Who pays. Printed on the receipt; never written to logs or workflow histories, except the opaque `id`."""
 
@@ -224,7 +222,7 @@ async def read_payment(payment_id: UUID, caller: Reader, services: ServicesDep) 
 
 
 @router.get("/payments", summary="List payments")
-async def list_payments(  # noqa: PLR0913  (one parameter a filter)
+async def list_payments(
     caller: Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -248,9 +246,7 @@ async def list_payments(  # noqa: PLR0913  (one parameter a filter)
 
 
 @router.post("/payments/{payment_id}/cancel", summary="Cancel a payment")
-async def cancel_payment(
-    payment_id: UUID, caller: Writer, services: ServicesDep, response: Response
-) -> CancelOut:
+async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep, response: Response) -> CancelOut:
     """Close the checkout at the provider. Answers `paid` when the money was faster, 202 when it is still under way."""
     async with services.database.transaction() as session:
         payment = await _existing(session, caller, payment_id)
@@ -281,6 +277,7 @@ async def read_timeline(payment_id: UUID, caller: Reader, services: ServicesDep)
             TimelineEntry(at=entry.at, source=entry.actor, what=entry.action, details=entry.details)
             for entry in await audit.entries_about(session, caller.workspace.id, "payment", payment_id)
         ]
+        details: dict[str, Any]
         for event in await inbox.events_of(session, payment_id):
             details = {"event": event.event_id, "status": event.status, "outcome": event.outcome}
             entries.append(
@@ -337,7 +334,7 @@ async def _accept(
     return existing, False
 
 
-def _values(  # noqa: PLR0913  (the columns of a payment)
+def _values(
     services: Services,
     caller: Member,
     body: NewPayment,
@@ -412,7 +409,9 @@ def _opening_failed(payment: Payment, checkout: Checkout) -> Problem:
     advice = "Run payment-cli account check." if known.get(code) == "provider_misconfigured" else ""
     return Problem(
         known.get(code, "provider_rejected"),
-        " ".join(part for part in (f"{payment.provider} answered {code}.", detail if detail != code else "", advice) if part),
+        " ".join(
+            part for part in (f"{payment.provider} answered {code}.", detail if detail != code else "", advice) if part
+        ),
         payment_id=str(payment.id),
         provider_code=code,
     )

@@ -18,7 +18,7 @@ class LedgerEntry:
 def capture_entries(
     *, net: Money, vat: Money, commission: Money | None, provider_account: str, referrer: str | None
 ) -> list[LedgerEntry]:
-    """A captured payment: the provider owes us the total; we owe net to sales, VAT to the state, a share to the referrer.
+    """A captured payment: the provider owes us the total; net is sales, VAT the state's, a share the referrer's.
 
     Zero amounts make no entry.
     """

@@ -16,6 +16,7 @@ from domain.currencies import MINOR_DIGITS
 MAX_MAJOR_DIGITS = 15
 """Digits before the decimal point; NUMERIC(19, 4) in storage holds exactly this many."""
 
+_MAX_TEXT = 40
 _AMOUNT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.([0-9]+))?")
 
 
@@ -57,7 +58,7 @@ class Money:
         large for storage.
         """
         digits = minor_digits(currency)
-        match = _AMOUNT.fullmatch(text) if len(text) <= 40 else None
+        match = _AMOUNT.fullmatch(text) if len(text) <= _MAX_TEXT else None
         if match is None:
             raise MoneyError('an amount is a decimal string in major units, such as "129.90"')
         fraction = match.group(1) or ""

@@ -56,7 +56,9 @@ async def run_demo(stack: Stack, demo: Demo) -> None:
         payment = await _until_paid(api, payment["id"])
         clock.step(f"the payment is {payment['status']}")
         receipt = await _receipt(api, payment["receipt_id"])
-        clock.step(f"receipt {receipt['display_number']}: {receipt['net']} + {receipt['vat']} VAT = {receipt['total']} ILS")
+        clock.step(
+            f"receipt {receipt['display_number']}: {receipt['net']} + {receipt['vat']} VAT = {receipt['total']} ILS"
+        )
         pdf = await _pdf(api, payment["receipt_id"])
         path = stack.state / "demo-receipt.pdf"
         path.write_bytes(pdf)

@@ -73,7 +73,9 @@ def require_free(port: int, setting: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            message = f"Port {port} is taken. Stop what listens there, or choose another: {setting}={port + 10000} make up"
+            message = (
+                f"Port {port} is taken. Stop what listens there, or choose another: {setting}={port + 10000} make up"
+            )
             raise StartFailed(message) from None
 
 

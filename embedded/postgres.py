@@ -64,10 +64,8 @@ def ensure_database(data: Path, name: str = "payments") -> None:
     """Create the database unless it is there."""
     sockets = str(socket_folder(data))
     psql = [str(BINARIES / "psql"), "-h", sockets, "-U", "postgres", "-tA", "-c"]
-    known = subprocess.run(
-        [*psql, f"SELECT 1 FROM pg_database WHERE datname = '{name}'"], capture_output=True, text=True, check=True
-    )
-    if not known.stdout.strip():
+    known = subprocess.run([*psql, "SELECT datname FROM pg_database"], capture_output=True, text=True, check=True)
+    if name not in known.stdout.split():
         subprocess.run([*psql, f'CREATE DATABASE "{name}"'], capture_output=True, check=True)
 
 
@@ -93,7 +91,7 @@ def _prepare(data: Path, user: str | None) -> Path:
 
 
 def _let_pass(place: Path) -> None:
-    """Give the system user the right to walk to a folder below one that only root may enter; nothing is readable by it."""
+    """Let the system user walk to a folder below one that only root may enter; nothing becomes readable by it."""
     for folder in place.resolve().parents:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -101,7 +99,16 @@ def _let_pass(place: Path) -> None:
 
 
 def _initialise(data: Path, user: str | None) -> None:
-    command = [str(BINARIES / "initdb"), "-D", str(data), "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "postgres"]
+    command = [
+        str(BINARIES / "initdb"),
+        "-D",
+        str(data),
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "-U",
+        "postgres",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, user=user, cwd="/")
     if done.returncode:
         raise StartFailed(f"PostgreSQL could not be set up in {data}: {done.stderr.strip() or done.stdout.strip()}")

@@ -61,7 +61,7 @@ async def connect(target: TemporalTarget, *, lazy: bool = False) -> Client:
 
 
 async def register_search_attributes(client: Client) -> bool:
-    """Register ours where the server lets us; Temporal Cloud wants it done by its own tools. True when all are there."""
+    """Register ours where the server lets us (Temporal Cloud wants its own tools). True when all are there."""
     types = {
         attribute.name: IndexedValueType.ValueType(attribute.indexed_value_type) for attribute in search_attributes.ALL
     }

@@ -79,7 +79,11 @@ def _view(document: ReceiptDocument) -> dict[str, Any]:
         "seller": _cleaned(stored["seller"] | {"name": seller_name}),
         "customer": _cleaned(stored["customer"]),
         "lines": [
-            {"description": clean(line.description), "quantity": line.quantity, "amount": _amount(str(line.gross), document)}
+            {
+                "description": clean(line.description),
+                "quantity": line.quantity,
+                "amount": _amount(str(line.gross), document),
+            }
             for line in document.lines
         ],
         "net": _amount(str(document.net), document),

@@ -1,1 +1,1 @@
-"""The providers' side of the wire, for development and tests: a server of its own that imports nothing of the service."""
+"""The providers' side of the wire, for development and tests: a server that imports nothing of the service."""

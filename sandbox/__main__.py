@@ -17,7 +17,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8100)
     parser.add_argument("--state-file", type=Path)
     chosen = parser.parse_args()
-    uvicorn.run(create_app(chosen.state_file), host=chosen.host, port=chosen.port, log_level="warning", access_log=False)
+    uvicorn.run(
+        create_app(chosen.state_file), host=chosen.host, port=chosen.port, log_level="warning", access_log=False
+    )
 
 
 if __name__ == "__main__":

@@ -131,7 +131,9 @@ def router(twin: StripeTwin, faults: FaultPlan) -> APIRouter:
     @routes.get("/totals")
     async def totals() -> dict[str, Json]:
         """By our payment id: sessions, intents, succeeded charges and refunds, with their sums in minor units."""
-        found: dict[str, Json] = defaultdict(lambda: dict.fromkeys(("sessions", "intents", "charges", "charged", "refunded"), 0))
+        found: dict[str, Json] = defaultdict(
+            lambda: dict.fromkeys(("sessions", "intents", "charges", "charged", "refunded"), 0)
+        )
         for session in twin.store.all("checkout.session"):
             found[str(session["client_reference_id"])]["sessions"] += 1
         for intent in twin.store.all("payment_intent"):

@@ -26,8 +26,10 @@ CARDS = {
     "challenge": CHALLENGE,
 }
 SYMBOLS = {"ils": "₪", "usd": "$", "eur": "€", "gbp": "£"}
-ZERO_DECIMAL = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split())
-THREE_DECIMAL = frozenset("bhd jod kwd omr tnd".split())
+ZERO_DECIMAL = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
+THREE_DECIMAL = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
 _pages = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
@@ -62,7 +64,9 @@ def router(twin: StripeTwin) -> APIRouter:
         if session["status"] == "open":
             return _page("checkout.html", 402 if error else 200, **view)
         paid = session["status"] == "complete"
-        return _page("done.html", 200 if paid else 410, paid=paid, target=_success_url(session) if paid else None, **view)
+        return _page(
+            "done.html", 200 if paid else 410, paid=paid, target=_success_url(session) if paid else None, **view
+        )
 
     def after(session: Json, outcome: str) -> Response:
         if outcome == "challenge":

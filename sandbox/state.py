@@ -24,12 +24,16 @@ class Store:
         self._database = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.execute("CREATE TABLE IF NOT EXISTS things (id TEXT PRIMARY KEY, kind TEXT, owner TEXT, body TEXT)")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS things (id TEXT PRIMARY KEY, kind TEXT, owner TEXT, body TEXT)"
+        )
         self._things: dict[str, Json] = {}
         self._kind: dict[str, str] = {}
         self._owner: dict[str, str] = {}
         self._order: dict[str, list[str]] = defaultdict(list)
-        for thing_id, kind, owner, body in self._database.execute("SELECT id, kind, owner, body FROM things ORDER BY rowid"):
+        for thing_id, kind, owner, body in self._database.execute(
+            "SELECT id, kind, owner, body FROM things ORDER BY rowid"
+        ):
             self._remember(thing_id, kind, owner, json.loads(body))
 
     def _remember(self, thing_id: str, kind: str, owner: str, body: Json) -> None:

@@ -60,7 +60,8 @@ def unflatten(pairs: list[tuple[str, str]]) -> Json:
         for part in parts[:-1]:
             node = node.setdefault(part, {})
         node[parts[-1]] = value
-    return _lists(root)
+    shaped = _lists(root)
+    return shaped if isinstance(shaped, dict) else {}
 
 
 def _lists(node: Any) -> Any:
@@ -113,7 +114,9 @@ class StripeApi:
         now = int(time.time())
         expires_at = int(fields.get("expires_at", now + MAX_LIFE_SECONDS))
         if not now + MIN_LIFE_SECONDS - 1 <= expires_at <= now + MAX_LIFE_SECONDS:
-            raise invalid("The `expires_at` timestamp must be between 30 minutes and 24 hours from now.", param="expires_at")
+            raise invalid(
+                "The `expires_at` timestamp must be between 30 minutes and 24 hours from now.", param="expires_at"
+            )
         session_id = new_id("cs_test")
         session: Json = {
             "id": session_id,
@@ -150,7 +153,9 @@ class StripeApi:
         """POST /v1/checkout/sessions/{id}/expire."""
         session = self._session(call, session_id)
         if session["status"] != "open":
-            raise invalid(f"Only Checkout Sessions with a status in [\"open\"] can be expired. This has {session['status']}.")
+            raise invalid(
+                f'Only Checkout Sessions with a status in ["open"] can be expired. This has {session["status"]}.'
+            )
         return self.twin.expanded(self.twin.expire(session), call.expand)
 
     def create_intent(self, call: Call, _: str) -> Json:
@@ -204,7 +209,9 @@ class StripeApi:
         if left == 0:
             raise invalid(f"Charge {charge['id']} has already been refunded.", "charge_already_refunded")
         if not 0 < amount <= left:
-            raise invalid(f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).", param="amount")
+            raise invalid(
+                f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left}).", param="amount"
+            )
         return self.twin.refund(call.owner, intent, amount, call.fields)
 
     def read_refund(self, call: Call, refund_id: str) -> Json:
@@ -266,7 +273,9 @@ class StripeApi:
             fault = self._fault(request, operation)
             await _before(fault)
             key = request.headers.get("idempotency-key")
-            call = Call(owner, unflatten(parse_qsl(text, keep_blank_values=True)), key, str(request.base_url).rstrip("/"))
+            call = Call(
+                owner, unflatten(parse_qsl(text, keep_blank_values=True)), key, str(request.base_url).rstrip("/")
+            )
             status, body, replayed = self._once(call, f"{operation}:{thing_id}:{text}", lambda: handler(call, thing_id))
             if replayed:
                 headers["idempotent-replayed"] = "true"
@@ -274,7 +283,7 @@ class StripeApi:
                 await asyncio.sleep(fault.value)
                 return Response(status_code=504)
         except StripeFault as error:
-            if error.status == 429:  # noqa: PLR2004
+            if error.status == 429:
                 headers["retry-after"] = str(error.body["error"]["param"] or 1)
             return JSONResponse(error.body, error.status, headers=headers)
         return JSONResponse(body, status, headers=headers)
@@ -292,7 +301,9 @@ class StripeApi:
         known = self.twin.store.get("idempotency", slot)
         if known is not None:
             if known["digest"] != digest:
-                message = "Keys for idempotent requests can only be used with the same parameters they were first used with."
+                message = (
+                    "Keys for idempotent requests can only be used with the same parameters they were first used with."
+                )
                 raise StripeFault(400, "idempotency_error", message)
             return known["status"], known["body"], True
         body = act()

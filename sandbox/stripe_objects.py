@@ -94,11 +94,16 @@ class StripeTwin:
             self._capture(owner, intent, GOOD)
             session["payment_status"] = "paid"
         else:
-            intent |= {"status": "requires_payment_method", "last_payment_error": {"code": "payment_intent_payment_attempt_failed"}}
+            intent |= {
+                "status": "requires_payment_method",
+                "last_payment_error": {"code": "payment_intent_payment_attempt_failed"},
+            }
             self.store.put("payment_intent", owner, intent)
             self.sender.emit(owner, "payment_intent.payment_failed", intent)
         self.store.put("checkout.session", owner, session)
-        self.sender.emit(owner, f"checkout.session.async_payment_{'succeeded' if succeeded else 'failed'}", public(session))
+        self.sender.emit(
+            owner, f"checkout.session.async_payment_{'succeeded' if succeeded else 'failed'}", public(session)
+        )
 
     def confirm(self, intent: Json, card: str, *, approved: bool | None = None) -> str:
         """Try a card on an intent. `approved` answers the 3DS challenge. Returns as `pay_session`."""
@@ -106,12 +111,18 @@ class StripeTwin:
         if intent["status"] in ("succeeded", "canceled", "processing"):
             return "paid" if intent["status"] == "succeeded" else "This payment can no longer be paid."
         if card == CHALLENGE and approved is None:
-            intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk"}, "last_payment_error": None}
+            intent |= {
+                "status": "requires_action",
+                "next_action": {"type": "use_stripe_sdk"},
+                "last_payment_error": None,
+            }
             self.store.put("payment_intent", owner, intent)
             self.sender.emit(owner, "payment_intent.requires_action", intent)
             return "challenge"
         if card == CHALLENGE and not approved:
-            return self._decline(owner, intent, "payment_intent_authentication_failure", None, "The bank could not confirm it was you.")
+            return self._decline(
+                owner, intent, "payment_intent_authentication_failure", None, "The bank could not confirm it was you."
+            )
         if card in DECLINES:
             return self._decline(owner, intent, *DECLINES[card])
         if not (card.isdigit() and 12 <= len(card) <= 19):

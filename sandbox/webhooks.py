@@ -94,7 +94,9 @@ class Sender:
                 await asyncio.sleep(wait)
             async with self._gate:
                 status = await self._post(endpoint, body)
-            self.deliveries.append({"event": event["id"], "type": event["type"], "url": endpoint["url"], "status": status})
+            self.deliveries.append(
+                {"event": event["id"], "type": event["type"], "url": endpoint["url"], "status": status}
+            )
             if status is not None and status // 100 == 2:
                 return
 

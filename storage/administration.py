@@ -49,7 +49,9 @@ async def create_workspace(session: AsyncSession, values: Mapping[str, Any], *, 
     return workspace
 
 
-async def update_workspace(session: AsyncSession, workspace: Workspace, changes: Mapping[str, Any], *, actor: str) -> None:
+async def update_workspace(
+    session: AsyncSession, workspace: Workspace, changes: Mapping[str, Any], *, actor: str
+) -> None:
     """Change settings of a tenant; the audit log keeps their names, not secret values."""
     for name, value in changes.items():
         setattr(workspace, name, value)
@@ -106,7 +108,13 @@ async def create_account(  # noqa: PLR0913  (the columns of an account)
 
 
 async def replace_credentials(
-    session: AsyncSession, sealer: Sealer, account: ProviderAccount, credentials: Mapping[str, str], *, at: datetime, actor: str
+    session: AsyncSession,
+    sealer: Sealer,
+    account: ProviderAccount,
+    credentials: Mapping[str, str],
+    *,
+    at: datetime,
+    actor: str,
 ) -> None:
     """Overwrite some of an account's credentials."""
     merged = sealer.open_mapping(account.credentials) | dict(credentials)
@@ -143,7 +151,12 @@ def create_api_key(
         raise ValueError(f"unknown scope {', '.join(sorted(unknown))}; use {', '.join(SCOPES)}")
     key = f"dp_live_{secrets.token_urlsafe(32)}"
     row = ApiKey(
-        id=uuid7(), workspace_id=workspace_id, name=name, hint=_hint(key), key_hash=workspaces.hash_key(key), scopes=list(scopes)
+        id=uuid7(),
+        workspace_id=workspace_id,
+        name=name,
+        hint=_hint(key),
+        key_hash=workspaces.hash_key(key),
+        scopes=list(scopes),
     )
     session.add(row)
     if workspace_id is not None:
@@ -158,7 +171,9 @@ def create_api_key(
     return NewApiKey(row, key)
 
 
-async def revoke_api_key(session: AsyncSession, key_id: UUID, *, workspace_id: UUID | None, at: datetime, actor: str) -> bool:
+async def revoke_api_key(
+    session: AsyncSession, key_id: UUID, *, workspace_id: UUID | None, at: datetime, actor: str
+) -> bool:
     """Revoke one key; with a workspace only that workspace's. Returns whether there was such a key."""
     statement = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)).values(revoked_at=at)
     if workspace_id is not None:

@@ -39,7 +39,9 @@ def record(
     )
 
 
-async def entries_about(session: AsyncSession, workspace_id: UUID, subject_type: str, subject_id: object) -> list[AuditEntry]:
+async def entries_about(
+    session: AsyncSession, workspace_id: UUID, subject_type: str, subject_id: object
+) -> list[AuditEntry]:
     """What happened to one thing, oldest first."""
     query = (
         select(AuditEntry)

@@ -32,7 +32,7 @@ async def insert_once(session: AsyncSession, values: dict[str, Any]) -> bool:
     return (await session.execute(statement)).first() is not None
 
 
-async def page(  # noqa: PLR0913  (one argument a filter)
+async def page(
     session: AsyncSession,
     workspace_id: UUID,
     *,
@@ -49,7 +49,9 @@ async def page(  # noqa: PLR0913  (one argument a filter)
         query = query.where(Commission.status == status)
     if before is not None:
         query = query.where(tuple_(Commission.created_at, Commission.id) < before)
-    return (await session.scalars(query.order_by(Commission.created_at.desc(), Commission.id.desc()).limit(limit))).all()
+    return (
+        await session.scalars(query.order_by(Commission.created_at.desc(), Commission.id.desc()).limit(limit))
+    ).all()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,9 +123,13 @@ async def count_rejection(session: AsyncSession, *, account: str, provider: str,
 async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str, Any]:
     """Counts by status, what waits, latencies in milliseconds over the last day, refusals by reason."""
     of_account = WebhookEvent.provider_account_id.in_(account_ids)
-    counts = await session.execute(select(WebhookEvent.status, func.count()).where(of_account).group_by(WebhookEvent.status))
+    counts = await session.execute(
+        select(WebhookEvent.status, func.count()).where(of_account).group_by(WebhookEvent.status)
+    )
     waiting = await session.scalar(
-        select(func.min(WebhookEvent.received_at)).where(of_account, WebhookEvent.status.in_(["received", "dispatched"]))
+        select(func.min(WebhookEvent.received_at)).where(
+            of_account, WebhookEvent.status.in_(["received", "dispatched"])
+        )
     )
     seconds = func.extract("epoch", WebhookEvent.handled_at - WebhookEvent.received_at)
     latency = await session.execute(

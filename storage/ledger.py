@@ -14,7 +14,13 @@ from storage.models import LedgerEntry
 
 
 def book(
-    session: AsyncSession, *, workspace_id: UUID, payment_id: UUID, movement_id: UUID, kind: str, entries: Iterable[Entry]
+    session: AsyncSession,
+    *,
+    workspace_id: UUID,
+    payment_id: UUID,
+    movement_id: UUID,
+    kind: str,
+    entries: Iterable[Entry],
 ) -> None:
     """Add one movement. The database refuses at commit what does not balance, and a movement booked twice."""
     session.add_all(
@@ -44,4 +50,6 @@ async def balances(session: AsyncSession, workspace_id: UUID) -> dict[str, Money
 
 async def entries_of(session: AsyncSession, payment_id: UUID) -> Sequence[LedgerEntry]:
     """All entries of one payment."""
-    return (await session.scalars(select(LedgerEntry).where(LedgerEntry.payment_id == payment_id).order_by(LedgerEntry.id))).all()
+    return (
+        await session.scalars(select(LedgerEntry).where(LedgerEntry.payment_id == payment_id).order_by(LedgerEntry.id))
+    ).all()

@@ -15,7 +15,13 @@ from storage.models import OrderNotice, Payment, Workspace
 
 
 def add_notice(
-    session: AsyncSession, workspace: Workspace, payment: Payment, *, notice_type: str, at: datetime, data: dict[str, Any]
+    session: AsyncSession,
+    workspace: Workspace,
+    payment: Payment,
+    *,
+    notice_type: str,
+    at: datetime,
+    data: dict[str, Any],
 ) -> None:
     """Queue one notification if the workspace has an endpoint. The caller holds the payment's row lock.
 
@@ -110,13 +116,17 @@ async def send_again(session: AsyncSession, workspace_id: UUID | None = None) ->
 
 async def notices_of(session: AsyncSession, payment_id: UUID) -> Sequence[OrderNotice]:
     """All notifications of one payment, in order."""
-    return (await session.scalars(select(OrderNotice).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.seq))).all()
+    return (
+        await session.scalars(select(OrderNotice).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.seq))
+    ).all()
 
 
 async def health(session: AsyncSession, workspace_id: UUID) -> dict[str, Any]:
     """How delivery is going: counts by status, those failing now, and the oldest that waits."""
     counts = await session.execute(
-        select(OrderNotice.status, func.count()).where(OrderNotice.workspace_id == workspace_id).group_by(OrderNotice.status)
+        select(OrderNotice.status, func.count())
+        .where(OrderNotice.workspace_id == workspace_id)
+        .group_by(OrderNotice.status)
     )
     failing = await session.execute(
         select(func.count(), func.min(OrderNotice.created_at), func.max(OrderNotice.last_error)).where(

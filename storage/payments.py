@@ -50,7 +50,7 @@ async def lock(session: AsyncSession, payment_id: UUID) -> tuple[Payment, Worksp
     return row[0], row[1]
 
 
-def change_status(  # noqa: PLR0913  (every argument is a column of the audit entry)
+def change_status(
     session: AsyncSession,
     workspace: Workspace,
     payment: Payment,
@@ -113,7 +113,9 @@ def notice_data(payment: Payment, previous: PaymentStatus) -> dict[str, Any]:
     }
 
 
-async def add_attempt(session: AsyncSession, payment: Payment, *, session_id: str | None, status: str, error_code: str | None = None) -> None:
+async def add_attempt(
+    session: AsyncSession, payment: Payment, *, session_id: str | None, status: str, error_code: str | None = None
+) -> None:
     """Record the try at the provider, once a session."""
     statement = (
         insert(Attempt)
@@ -164,10 +166,12 @@ def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dic
 
 async def attempts_of(session: AsyncSession, payment_id: UUID) -> Sequence[Attempt]:
     """All tries, first to last."""
-    return (await session.scalars(select(Attempt).where(Attempt.payment_id == payment_id).order_by(Attempt.number))).all()
+    return (
+        await session.scalars(select(Attempt).where(Attempt.payment_id == payment_id).order_by(Attempt.number))
+    ).all()
 
 
-async def page(  # noqa: PLR0913  (one argument a filter)
+async def page(
     session: AsyncSession,
     workspace_id: UUID,
     *,

@@ -15,7 +15,9 @@ from storage.models import Receipt, ReceiptCounter, ReceiptPdf
 
 async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, fiscal_year: int) -> int:
     """The next number of the series, locked to the commit: a rolled-back number is given to the next caller."""
-    statement = insert(ReceiptCounter).values(workspace_id=workspace_id, kind=kind, fiscal_year=fiscal_year, last_number=1)
+    statement = insert(ReceiptCounter).values(
+        workspace_id=workspace_id, kind=kind, fiscal_year=fiscal_year, last_number=1
+    )
     statement = statement.on_conflict_do_update(
         index_elements=["workspace_id", "kind", "fiscal_year"], set_={"last_number": ReceiptCounter.last_number + 1}
     )
@@ -24,7 +26,9 @@ async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, fisc
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
     """The document that the payment's capture issued."""
-    return await session.scalar(select(Receipt).where(Receipt.payment_id == payment_id).order_by(Receipt.created_at).limit(1))
+    return await session.scalar(
+        select(Receipt).where(Receipt.payment_id == payment_id).order_by(Receipt.created_at).limit(1)
+    )
 
 
 async def get(session: AsyncSession, receipt_id: UUID, workspace_id: UUID | None = None) -> Receipt | None:

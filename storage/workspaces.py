@@ -57,7 +57,9 @@ async def account(session: AsyncSession, account_id: UUID, provider: str | None 
 
 async def default_webhook_account(session: AsyncSession, provider: str) -> ProviderAccount | None:
     """The account behind the webhook address that names no account."""
-    query = select(ProviderAccount).where(ProviderAccount.provider == provider, ProviderAccount.receives_default_webhook)
+    query = select(ProviderAccount).where(
+        ProviderAccount.provider == provider, ProviderAccount.receives_default_webhook
+    )
     return await session.scalar(query)
 
 

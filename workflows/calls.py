@@ -19,7 +19,7 @@ NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "Provide
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
 
 PROVIDER_CALL_SECONDS = 20
-"""One call of an activity that talks to a provider; the HTTP time-out inside it is shorter (PROVIDER_TIMEOUT_SECONDS)."""
+"""One try of an activity that calls a provider; the HTTP time-out inside is shorter (PROVIDER_TIMEOUT_SECONDS)."""
 
 _PROVIDER_RETRIES = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -56,9 +56,7 @@ def provider_call(summary: str, *, patience: timedelta) -> ActivityConfig:
 
 def own_database(summary: str) -> ActivityConfig:
     """A write to our own database: repeated until PostgreSQL is back."""
-    return ActivityConfig(
-        start_to_close_timeout=timedelta(seconds=30), retry_policy=_DATABASE_RETRIES, summary=summary
-    )
+    return ActivityConfig(start_to_close_timeout=timedelta(seconds=30), retry_policy=_DATABASE_RETRIES, summary=summary)
 
 
 def quick_render(summary: str) -> LocalActivityConfig:

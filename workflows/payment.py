@@ -70,7 +70,7 @@ class PaymentWorkflow:
                 await self._wait_for_news()
                 await self._look()
                 self._cut_history_when_long()
-            self._show("Nothing: done.")
+            self._show("nothing, it is done")
             await self._render_once()
             await workflow.wait_condition(workflow.all_handlers_finished)
             if not self._triggers:
@@ -110,17 +110,13 @@ class PaymentWorkflow:
     @workflow.query
     def status(self) -> PaymentView:
         """Where the payment stands and what it waits for."""
-        return PaymentView(
-            self._command.payment_id, self._status, self._waiting_for, self._looks_done, len(self._seen)
-        )
+        return PaymentView(self._command.payment_id, self._status, self._waiting_for, self._looks_done, len(self._seen))
 
     async def _open(self) -> None:
         """One quick try, then patience. A checkout that cannot be had is a failed payment only if that is certain."""
         command, summary = self._command, f"open checkout at {self._command.provider}"
         try:
-            opened = await workflow.execute_local_activity(
-                calls.open_checkout, command, **calls.provider_try(summary)
-            )
+            opened = await workflow.execute_local_activity(calls.open_checkout, command, **calls.provider_try(summary))
         except ActivityError as error:
             if calls.will_never_work(error):
                 await self._could_not_open(error)
@@ -150,7 +146,7 @@ class PaymentWorkflow:
         """Until an event, a cancel, or the time of the next look or of the checkout's end."""
         until_look, expiry = self._next_look(), self._command.expires_at - workflow.now()
         wait = min(until_look, expiry) if expiry > timedelta(0) else until_look
-        self._show(f"The payer, or the next look at {(workflow.now() + wait):%Y-%m-%d %H:%M:%S} UTC")
+        self._show(f"the payer, or the next look at {(workflow.now() + wait):%Y-%m-%d %H:%M:%S} UTC")
         try:
             await workflow.wait_condition(
                 lambda: self._fresh_trigger or (self._cancel_requested and self._retry_in is None),
@@ -228,9 +224,8 @@ class PaymentWorkflow:
     def _show(self, waiting_for: str) -> None:
         self._waiting_for = waiting_for
         command = self._command
-        workflow.set_current_details(
-            f"**{self._status.value}** · {command.amount} {command.currency} · order `{command.order_id}`\n\n{waiting_for}"
-        )
+        headline = f"**{self._status.value}** · {command.amount} {command.currency} · order `{command.order_id}`"
+        workflow.set_current_details(f"{headline}\n\nWaiting for: {waiting_for}")
 
     async def _render_once(self) -> None:
         if self._receipt_id is None or self._rendered:
