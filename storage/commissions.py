@@ -82,7 +82,7 @@ async def totals(session: AsyncSession, workspace_id: UUID, referrer_id: str | N
         query = query.where(Commission.referrer_id == referrer_id)
     return [
         ReferrerTotal(status, count, Money.from_decimal(amount, currency), Money.from_decimal(base, currency))
-        for status, currency, count, amount, base in (await session.execute(query)).tuples().all()
+        for status, currency, count, amount, base in (await session.execute(query)).all()
     ]
 
 

@@ -34,7 +34,7 @@ async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
     # xmax is zero only on a row that this statement inserted
     inserted: ColumnElement[bool] = literal_column("xmax = 0")
     row = await session.execute(statement.returning(WebhookEvent.id, inserted, WebhookEvent.status))
-    inbox_id, new, status = row.tuples().one()
+    inbox_id, new, status = row.one()
     return Stored(inbox_id, new, status)
 
 
@@ -146,11 +146,11 @@ async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str
         .group_by(WebhookRejection.reason)
     )
     return {
-        "counts": dict(counts.tuples().all()),
+        "counts": dict(counts.all()),
         "oldest_waiting_since": waiting,
         "last_handled_received_at": last,
         "handled_within_ms": {"p50": _milliseconds(p50), "p95": _milliseconds(p95)},
-        "refused": {reason: int(number) for reason, number in refused.tuples().all()},
+        "refused": {reason: int(number) for reason, number in refused.all()},
     }
 
 

@@ -44,7 +44,7 @@ async def balances(session: AsyncSession, workspace_id: UUID) -> dict[str, Money
         .where(LedgerEntry.workspace_id == workspace_id)
         .group_by(LedgerEntry.account, LedgerEntry.currency)
     )
-    rows = (await session.execute(query)).tuples().all()
+    rows = (await session.execute(query)).all()
     return {account: Money.from_decimal(amount, currency) for account, currency, amount in rows}
 
 

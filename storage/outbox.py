@@ -135,7 +135,7 @@ async def health(session: AsyncSession, workspace_id: UUID) -> dict[str, Any]:
     )
     number, oldest, error = failing.one()
     return {
-        "counts": dict(counts.tuples().all()),
+        "counts": dict(counts.all()),
         "failing": number,
         "oldest_failing_since": oldest,
         "last_error": error,

@@ -1,0 +1,56 @@
+"""One PostgreSQL, one Temporal server, one sandbox and one service for the whole run; every test has its own shop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import hypothesis  # noqa: F401  (imported at the end of a run otherwise, when 3.11 may refuse to parse it)
+import pytest
+import pytest_asyncio
+
+from embedded.stack import Ports, Stack, engines
+from sandbox.app import create_app
+from tests.support.service import Service, Shop, running_service, served
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> None:
+    """A developer's own environment must not reach the tests."""
+    for name in ("DATABASE_URL", "TEMPORAL_ADDRESS", "REDIS_URL", "CREDENTIALS_KEYS", "TEMPORAL_CODEC_KEYS"):
+        os.environ.pop(name, None)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """PostgreSQL (migrated) and Temporal."""
+    state = tmp_path_factory.mktemp("stack")
+    for folder in (state, *state.parents):
+        if folder.owner() == "root" and folder != Path("/") and folder.stat().st_mode & 0o111 != 0o111:
+            folder.chmod(folder.stat().st_mode | 0o111)
+    async with engines(state, Ports.free()) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def sandbox_url() -> AsyncIterator[str]:
+    """The sandbox provider over real HTTP."""
+    async with served(create_app()) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session")
+async def service(stack: Stack, sandbox_url: str) -> AsyncIterator[Service]:
+    """API and worker."""
+    async with running_service(stack, sandbox_url) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def shop(service: Service) -> AsyncIterator[Shop]:
+    """A workspace of this test's own."""
+    made = await service.shop()
+    yield made
+    await made.api.aclose()
+    await made.sandbox("DELETE", "/faults")

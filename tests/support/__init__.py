@@ -1,0 +1,1 @@
+"""What tests share: a running service in this process, and people who use it."""
