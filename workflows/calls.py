@@ -66,31 +66,36 @@ def quick_render(summary: str) -> LocalActivityConfig:
     )
 
 
-def error_type(error: ActivityError) -> str:
-    """The name of the error that an activity ended with; a time-out is an unknown outcome."""
-    cause = error.cause
-    return (cause.type or "OutcomeUnknown") if isinstance(cause, ApplicationError) else "OutcomeUnknown"
+CallFailed = (ActivityError, ApplicationError)
+"""What a failed call raises: a local activity that fails for good comes without the wrapping of a regular one."""
 
 
-def error_code(error: ActivityError) -> tuple[str, str]:
+def _reason(error: BaseException) -> ApplicationError | None:
+    """What the activity said; None for a time-out, which is an unknown outcome."""
+    reason = error if isinstance(error, ApplicationError) else error.__cause__
+    return reason if isinstance(reason, ApplicationError) else None
+
+
+def error_code(error: BaseException) -> tuple[str, str]:
     """The stable code and the detail of a provider error."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.details:
-        return str(cause.details[0]), str(cause.message)
+    reason = _reason(error)
+    if reason is not None and reason.details:
+        return str(reason.details[0]), str(reason.message)
     return "provider_unavailable", "the provider did not answer"
 
 
-def retry_after(error: ActivityError) -> timedelta | None:
+def retry_after(error: BaseException) -> timedelta | None:
     """How long the provider asked us to wait, if it did."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and len(cause.details) > 1 and cause.details[1] is not None:
-        return timedelta(seconds=float(cause.details[1]))
+    reason = _reason(error)
+    if reason is not None and len(reason.details) > 1 and reason.details[1] is not None:
+        return timedelta(seconds=float(reason.details[1]))
     return None
 
 
-def will_never_work(error: ActivityError) -> bool:
+def will_never_work(error: BaseException) -> bool:
     """Whether another try is pointless: declined, rejected or misconfigured."""
-    return error_type(error) in NOTHING_MOVED_AND_NEVER_WILL
+    reason = _reason(error)
+    return reason is not None and reason.type in NOTHING_MOVED_AND_NEVER_WILL
 
 
 @activity.defn

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ApplicationError
 
 from domain.payment import (
     OPEN,
@@ -117,7 +117,7 @@ class PaymentWorkflow:
         command, summary = self._command, f"open checkout at {self._command.provider}"
         try:
             opened = await workflow.execute_local_activity(calls.open_checkout, command, **calls.provider_try(summary))
-        except ActivityError as error:
+        except calls.CallFailed as error:
             if calls.will_never_work(error):
                 await self._could_not_open(error)
                 return
@@ -127,7 +127,7 @@ class PaymentWorkflow:
                 opened = await workflow.execute_activity(
                     calls.open_checkout, command, **calls.provider_call(summary, patience=patience)
                 )
-            except ActivityError as slow_error:
+            except calls.CallFailed as slow_error:
                 if calls.will_never_work(slow_error):
                     await self._could_not_open(slow_error)
                 else:  # nobody got the address, but we do not know: the watch looks our reference up
@@ -137,7 +137,7 @@ class PaymentWorkflow:
         self._checkout = opened
         self._advance(Confirmation(opened.status))
 
-    async def _could_not_open(self, error: ActivityError) -> None:
+    async def _could_not_open(self, error: BaseException) -> None:
         code, detail = calls.error_code(error)
         await self._record(PaymentStatus.FAILED, code)
         self._checkout = Checkout(PaymentStatus.FAILED, None, code, detail)
@@ -175,7 +175,7 @@ class PaymentWorkflow:
         command = Confirm(self._command.payment_id, tuple(trigger.inbox_id for trigger in answered), close_as)
         try:
             confirmation = await self._ask(command)
-        except ActivityError as error:
+        except calls.CallFailed as error:
             await self._look_failed(error)
         else:
             self._retry_in = None
@@ -196,7 +196,7 @@ class PaymentWorkflow:
             **calls.provider_call(f"close as {command.close_as.value}", patience=CLOSING_PATIENCE),
         )
 
-    async def _look_failed(self, error: ActivityError) -> None:
+    async def _look_failed(self, error: BaseException) -> None:
         """Silence is never failure: past the end of the checkout the payment is visibly unknown until we know."""
         wait = calls.retry_after(error) or min(
             (self._retry_in or timedelta(seconds=2.5)) * 2, timedelta(seconds=self._command.poll.max_seconds)
@@ -233,7 +233,7 @@ class PaymentWorkflow:
         command = RenderReceipt(self._receipt_id)
         try:
             await workflow.execute_local_activity(calls.render_receipt, command, **calls.quick_render("render receipt"))
-        except ActivityError:
+        except calls.CallFailed:
             await workflow.execute_activity(calls.render_receipt, command, **calls.own_database("render receipt again"))
         self._rendered = True
 

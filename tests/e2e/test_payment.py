@@ -147,7 +147,9 @@ async def test_bad_callbacks_get_the_right_answer_change_nothing_and_are_counted
         "id": "evt_forged",
         "object": "event",
         "type": "checkout.session.completed",
-        "data": {"object": {"object": "checkout.session", "client_reference_id": payment["id"], "payment_status": "paid"}},
+        "data": {
+            "object": {"object": "checkout.session", "client_reference_id": payment["id"], "payment_status": "paid"}
+        },
     }
     body = json.dumps(event).encode()
     now = int(time.time())
@@ -163,7 +165,11 @@ async def test_bad_callbacks_get_the_right_answer_change_nothing_and_are_counted
             404,
             "not_found",
         ),
-        (await shop.service.http.post(f"{shop.service.api_url}/api/v1/webhooks/nobody", content=body), 404, "not_found"),
+        (
+            await shop.service.http.post(f"{shop.service.api_url}/api/v1/webhooks/nobody", content=body),
+            404,
+            "not_found",
+        ),
     ]
     for answer, status, code in cases:
         assert (answer.status_code, answer.json()["code"]) == (status, code)

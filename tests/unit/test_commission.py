@@ -1,0 +1,57 @@
+"""Who earns what on an order, and why not."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.commission import CommissionDecision, CommissionRefusal, decide_commission
+from domain.ledger import capture_entries
+from domain.money import Money
+from domain.vat import split_gross
+
+
+def decide(
+    paid: str = "100.00", rate: str = "0.10", referrer: str | None = "r-1", customer: str | None = "c-1"
+) -> CommissionDecision:
+    return decide_commission(
+        paid=Money.parse(paid, "ILS"),
+        rate=Decimal(rate),
+        minimum=Money.parse("1.00", "ILS"),
+        referrer_id=referrer,
+        customer_id=customer,
+    )
+
+
+def test_the_rate_of_the_paid_amount_rounded_half_up() -> None:
+    assert decide("129.90").amount == Money.parse("12.99", "ILS")
+    assert decide("100.05").amount == Money.parse("10.01", "ILS")
+    assert decide("10.00").amount == Money.parse("1.00", "ILS")
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"referrer": None}, CommissionRefusal.NO_REFERRER),
+        ({"referrer": "C-1 "}, CommissionRefusal.SELF_REFERRAL),
+        ({"paid": "9.94"}, CommissionRefusal.BELOW_MINIMUM),
+        ({"rate": "0"}, CommissionRefusal.NO_RATE),
+    ],
+)
+def test_refusals_have_reasons(changes: dict[str, str | None], refusal: CommissionRefusal) -> None:
+    assert decide(**changes) == CommissionDecision(None, refusal)  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 10**9), st.sampled_from(["ILS", "JPY", "KWD"]), st.decimals(0, Decimal("0.5"), places=3))
+def test_a_capture_always_balances(minor: int, currency: str, rate: Decimal) -> None:
+    paid = Money(minor, currency)
+    split = split_gross(paid, Decimal("0.18"))
+    commission = decide_commission(
+        paid=paid, rate=rate, minimum=Money.zero(currency), referrer_id="r", customer_id="c"
+    ).amount
+    entries = capture_entries(net=split.net, vat=split.vat, commission=commission, provider_account="a", referrer="r")
+    assert sum(entry.amount.minor for entry in entries) == 0
+    assert all(entry.amount.minor for entry in entries)
