@@ -45,6 +45,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox of workflows. What is pure by contract (checked in `make check`) is not loaded anew for each one."""
+    return SandboxedWorkflowRunner(
+        restrictions=SandboxRestrictions.default.with_passthrough_modules("domain", "workflows.calls")
+    )
+
+
 def build_worker(client: Client, task_queue: str, database: Database, sealer: Sealer, pool: ProviderPool) -> Worker:
     """A worker with every workflow and activity."""
     checkout = CheckoutActivities(database, pool, sealer, utc_now)
@@ -60,10 +67,7 @@ def build_worker(client: Client, task_queue: str, database: Database, sealer: Se
             confirmation.record_status,
             documents.render_receipt,
         ],
-        # pure by contract (checked in `make check`), so the sandbox need not load a copy for each workflow
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules("domain", "workflows.calls")
-        ),
+        workflow_runner=workflow_runner(),
         max_concurrent_activities=50,
         max_concurrent_local_activities=50,
         graceful_shutdown_timeout=timedelta(seconds=15),
