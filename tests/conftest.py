@@ -6,13 +6,19 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import hypothesis  # noqa: F401  (imported at the end of a run otherwise, when 3.11 may refuse to parse it)
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from embedded.stack import Ports, Stack, engines
 from sandbox.app import create_app
 from tests.support.service import Service, Shop, running_service, served
+
+
+# new cases at every local run; the same ones in CI, where a red run must mean a change
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(scope="session", autouse=True)
