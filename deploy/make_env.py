@@ -40,7 +40,7 @@ def write(folder: Path) -> int:
     for name, text in fill({name: (folder / f"{name}.example").read_text() for name in FILES}).items():
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(text.partition("\n\n")[2] if name == ".env" else text)
+            file.write(text)
         sys.stdout.write(f"wrote {folder / name}\n")
     return 0
 
