@@ -14,7 +14,6 @@ from embedded.stack import Ports, Stack, engines
 from sandbox.app import create_app
 from tests.support.service import Service, Shop, running_service, served
 
-
 # new cases at every local run; the same ones in CI, where a red run must mean a change
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("local", deadline=None)

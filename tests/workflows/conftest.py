@@ -1,0 +1,216 @@
+"""A time-skipping server with the real activities: real PostgreSQL, real HTTP to the sandbox, no real waiting."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest_asyncio
+from temporalio import activity
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+import wiring
+import worker
+from dispatch.inbox import start_command
+from domain.payment import (
+    Checkout,
+    Confirm,
+    Confirmation,
+    PaymentStatus,
+    PollPlan,
+    RecordStatus,
+    RenderReceipt,
+    StartPayment,
+)
+from embedded.temporal import binary
+from engine.client import register_search_attributes
+from engine.payments import PaymentEngine, workflow_id
+from storage.models import Payment
+from tests.support.service import Service, Shop
+from workflows.afterlife import AfterlifeWorkflow
+from workflows.payment import PaymentWorkflow
+
+
+@pytest_asyncio.fixture
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """Time passes only while nothing else is to be done; a server a test, since time never goes back."""
+    environment = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
+    )
+    async with environment:
+        await register_search_attributes(environment.client)
+        yield environment
+
+
+async def skip_to_end(environment: WorkflowEnvironment, payment_workflow_id: str) -> Any:
+    """The result of a payment's workflow; while it waits for something, time jumps there."""
+    handle = environment.client.get_workflow_handle_for(PaymentWorkflow.run, payment_workflow_id)
+    async with environment.time_skipping_unlocked():
+        return await handle.result()
+
+
+@dataclass
+class Lab:
+    """Real payments of a shop on the time-skipping server."""
+
+    shop: Shop
+    environment: WorkflowEnvironment
+    engine: PaymentEngine
+
+    async def accept(self, **changes: Any) -> Payment:
+        """A payment on record, its workflow not started."""
+        now = datetime.now(UTC)
+        values: dict[str, Any] = {
+            "id": uuid4(),
+            "workspace_id": self.shop.workspace.id,
+            "provider_account_id": self.shop.account.id,
+            "provider": "stripe",
+            "order_id": f"order-{uuid4().hex[:6]}",
+            "amount": Decimal(100),
+            "currency": "ILS",
+            "status": "created",
+            "description": "x",
+            "success_url": "http://127.0.0.1:9/thanks",
+            "checkout_mode": "hosted",
+            "language": "en",
+            "expires_at": now + timedelta(hours=2),
+            "created_at": now,
+            "updated_at": now,
+        }
+        async with self.shop.service.database.transaction() as session:
+            payment = Payment(**(values | changes))
+            session.add(payment)
+        return payment
+
+    async def start(self, payment: Payment, poll: PollPlan | None = None) -> Checkout:
+        opened = await self.engine.start(start_command(payment, poll or PollPlan()), wait=timedelta(seconds=15))
+        assert opened is not None
+        return opened
+
+    async def outcome(self, payment_id: UUID) -> Any:
+        """Wait for the end; time is skipped meanwhile."""
+        return await skip_to_end(self.environment, workflow_id(payment_id))
+
+    async def history(self, payment_id: UUID) -> WorkflowHistory:
+        return await self.environment.client.get_workflow_handle(workflow_id(payment_id)).fetch_history()
+
+
+@pytest_asyncio.fixture
+async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    """A shop whose webhooks go nowhere."""
+    shop = await service.shop(order_webhook_url=None)
+    await shop.point_webhooks("http://127.0.0.1:9/nowhere")
+    pool = wiring.provider_pool(service.settings, service.sealer)
+    queue = f"lab-{uuid4().hex[:6]}"
+    async with worker.build_worker(skipping.client, queue, service.database, service.sealer, pool):
+        yield Lab(shop, skipping, PaymentEngine(skipping.client, queue))
+    await pool.close()
+    await shop.api.aclose()
+    await shop.sandbox("DELETE", "/faults")
+
+
+@dataclass
+class Books:
+    """A provider's books kept by the test: what each call answers, and what was asked."""
+
+    opens: list[Checkout | ApplicationError] = field(default_factory=list)
+    looks: list[Confirmation | ApplicationError] = field(default_factory=list)
+    asked: list[Confirm] = field(default_factory=list)
+    recorded: list[RecordStatus] = field(default_factory=list)
+    rendered: list[RenderReceipt] = field(default_factory=list)
+    settled: Confirmation | None = None
+    render_faults: int = 0
+    opened: int = 0
+
+    @activity.defn
+    async def open_checkout(self, command: StartPayment) -> Checkout:
+        self.opened += 1
+        answer = self.opens.pop(0) if self.opens else Checkout(PaymentStatus.PENDING, "http://pay.example/c")
+        if isinstance(answer, ApplicationError):
+            raise answer
+        return answer
+
+    @activity.defn
+    async def confirm(self, command: Confirm) -> Confirmation:
+        self.asked.append(command)
+        if self.settled is not None:  # the server may ask for the same look again
+            return self.settled
+        answer = self.looks.pop(0) if self.looks else Confirmation(command.close_as or PaymentStatus.PENDING)
+        if isinstance(answer, ApplicationError):
+            raise answer
+        if answer.status is PaymentStatus.PAID:
+            self.settled = answer
+        return answer
+
+    @activity.defn
+    async def record_status(self, command: RecordStatus) -> Confirmation:
+        self.recorded.append(command)
+        return Confirmation(command.status)
+
+    @activity.defn
+    async def render_receipt(self, command: RenderReceipt) -> None:
+        self.rendered.append(command)
+        if len(self.rendered) <= self.render_faults:
+            raise ApplicationError("no fonts", "render_failed", None, type="RenderFailed")
+
+
+@dataclass
+class Bench:
+    """A workflow whose provider is a test's books."""
+
+    environment: WorkflowEnvironment
+    engine: PaymentEngine
+    books: Books
+
+    def command(self, **changes: Any) -> StartPayment:
+        values: dict[str, Any] = {
+            "payment_id": uuid4(),
+            "workspace_id": uuid4(),
+            "provider": "stripe",
+            "provider_account_id": uuid4(),
+            "order_id": "A-1",
+            "customer_id": "cust-1",
+            "amount_minor": 12990,
+            "currency": "ILS",
+            "expires_at": datetime.now(UTC) + timedelta(hours=1),
+        }
+        return StartPayment(**(values | changes))
+
+    async def start(self, command: StartPayment) -> Checkout:
+        opened = await self.engine.start(command, wait=timedelta(seconds=15))
+        assert opened is not None
+        return opened
+
+    async def outcome(self, command: StartPayment) -> Any:
+        return await skip_to_end(self.environment, workflow_id(command.payment_id))
+
+    async def history(self, command: StartPayment) -> WorkflowHistory:
+        return await self.environment.client.get_workflow_handle(workflow_id(command.payment_id)).fetch_history()
+
+
+@asynccontextmanager
+async def bench_on(environment: WorkflowEnvironment) -> AsyncIterator[Bench]:
+    books, queue = Books(), f"bench-{uuid4().hex[:6]}"
+    async with Worker(
+        environment.client,
+        task_queue=queue,
+        workflows=[PaymentWorkflow, AfterlifeWorkflow],
+        activities=[books.open_checkout, books.confirm, books.record_status, books.render_receipt],
+        workflow_runner=worker.workflow_runner(),
+    ):
+        yield Bench(environment, PaymentEngine(environment.client, queue), books)
+
+
+@pytest_asyncio.fixture
+async def bench(skipping: WorkflowEnvironment) -> AsyncIterator[Bench]:
+    async with bench_on(skipping) as made:
+        yield made
