@@ -73,7 +73,8 @@ def env_of(name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in SERVICES[name].get("env_file", []):
         found |= read_env(ROOT / f"{file}.example")
-    return found | SERVICES[name].get("environment", {})
+    own: dict[str, str] = SERVICES[name].get("environment", {})
+    return found | own
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_fresh_secrets_fit_what_reads_them(make_env: ModuleType, tmp_path: Path)
     assert service["DATABASE_URL"] == f"postgresql://payments:{database['PAYMENTS_PASSWORD']}@postgres/payments"
     assert len(set(temporal.values())) == 1
     assert len({*database.values(), *temporal.values()}) == 3
-    settings = Settings(**{name.lower(): value for name, value in service.items()})
+    settings = Settings.model_validate({name.lower(): value for name, value in service.items()})
     assert Sealer(settings.credentials_key_list).open(Sealer(settings.credentials_key_list).seal("x")) == "x"
     AesGcmCodec(settings.temporal_codec_key_list)
     assert len(base64.b64decode(settings.temporal_codec_key_list[0].partition(":")[2])) == 32

@@ -15,7 +15,7 @@ from temporalio.worker import Replayer
 import worker
 from domain.payment import Checkout, Confirmation, PaymentStatus, PollPlan, ProviderTrigger
 from engine.payments import NoSuchWorkflow, PaymentIsFinal, afterlife_id, workflow_id
-from tests.workflows.conftest import Bench, Lab
+from tests.workflows.conftest import Bench, Lab, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 
@@ -179,7 +179,7 @@ async def test_cancel_while_the_provider_is_silent_is_kept_and_done(bench: Bench
     command = bench.command(expires_at=datetime.now(UTC) + timedelta(days=30))
     await bench.start(command)
     bench.books.looks = [fault("OutcomeUnknown") for _ in range(40)]
-    async with bench.environment.time_skipping_unlocked():
+    async with unlocked(bench.environment):
         answered = await bench.engine.cancel(command.payment_id, wait=timedelta(seconds=30))
     assert answered is PaymentStatus.PENDING  # not closed yet: the caller is told so, the workflow goes on trying
     assert (await bench.outcome(command)).status is PaymentStatus.CANCELED
