@@ -81,7 +81,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     client = await connect(temporal_target(settings), lazy=True)
     engine = PaymentEngine(client, settings.temporal_task_queue)
     poll = poll_plan(settings)
-    storage = RedisStorage(f"async+{settings.redis_url}") if settings.redis_url else MemoryStorage()
+    storage = (
+        RedisStorage(f"async+{settings.redis_url}", implementation="redispy") if settings.redis_url else MemoryStorage()
+    )
     services = Services(
         database=store,
         sealer=opener,

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from standardwebhooks.webhooks import Webhook
 
-from api.context import Administrator, Caller, Services, ServicesDep
+from api.context import Administrator, Caller, ServicesDep
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
 from domain.money import minor_digits
@@ -23,6 +23,7 @@ from providers.base import NothingMoved, ProviderError
 from providers.registry import PROVIDERS, required_credentials
 from storage import administration, workspaces
 from storage.models import ApiKey, ProviderAccount, Workspace
+from storage.sealing import Sealer
 
 router = APIRouter(tags=["administration"])
 
@@ -185,7 +186,9 @@ async def create_workspace(
         raise Problem("forbidden", "Only a platform key creates workspaces.")
 
     async def work(session: AsyncSession) -> WorkspaceOut:
-        values = _workspace_values(services, body) | {"slug": body.slug, "currency": body.currency}
+        plain = services.limits.allow_plain_http_notices
+        values = workspace_values(services.sealer, body, allow_plain_http=plain)
+        values |= {"slug": body.slug, "currency": body.currency}
         return _workspace_out(await administration.create_workspace(session, values, actor=caller.actor))
 
     try:
@@ -340,14 +343,15 @@ async def _workspace_id(session: AsyncSession, caller: Caller, asked: UUID | Non
     return asked
 
 
-def _workspace_values(services: Services, body: WorkspaceSettings) -> dict[str, Any]:
-    secret = body.order_webhook_secret
-    url = body.order_webhook_url
+def workspace_values(
+    sealer: Sealer, body: WorkspaceSettings, *, allow_plain_http: bool, has_secret: bool = False
+) -> dict[str, Any]:
+    """The columns of a workspace. Raises Problem when notifications would be unsigned, or in clear in production."""
+    secret, url = body.order_webhook_secret, body.order_webhook_url
     if url is not None:
-        plain_allowed = services.limits.allow_plain_http_notices and url.startswith("http://")
-        if not (url.startswith("https://") or plain_allowed):
+        if not (url.startswith("https://") or (allow_plain_http and url.startswith("http://"))):
             raise Problem("validation_failed", "order_webhook_url: use https.")
-        if secret is None:
+        if secret is None and not has_secret:
             raise Problem("validation_failed", "order_webhook_secret: needed with order_webhook_url.")
     return {
         "name": body.name,
@@ -363,7 +367,7 @@ def _workspace_values(services: Services, body: WorkspaceSettings) -> dict[str, 
         "commission_rate": Decimal(body.commission_rate),
         "commission_minimum": Decimal(body.commission_minimum),
         "order_webhook_url": url,
-        "order_webhook_secret": None if secret is None else services.sealer.seal(secret.get_secret_value()),
+        "order_webhook_secret": None if secret is None else sealer.seal(secret.get_secret_value()),
     }
 
 

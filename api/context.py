@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
+import structlog
 from fastapi import Depends, Header, Request
 from limits import RateLimitItemPerMinute
 from limits.aio.strategies import MovingWindowRateLimiter
+from redis.exceptions import RedisError
 
 from api.problems import Problem
 from dispatch.inbox import InboxDispatcher
@@ -25,6 +27,8 @@ from storage import workspaces
 from storage.models import Workspace
 from storage.sealing import Sealer
 from storage.session import Database
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +137,13 @@ async def caller_of(
 async def limit_rate(services: Services, who: str) -> None:
     """Count one request of `who`. Raises Problem rate_limited with Retry-After."""
     item = RateLimitItemPerMinute(services.limits.rate_limit_per_minute)
-    if await services.limiter.hit(item, who):
+    try:
+        if await services.limiter.hit(item, who):
+            return
+        window = await services.limiter.get_window_stats(item, who)
+    except RedisError as error:  # the shared counts are a courtesy: their loss must not refuse a payment
+        log.warning("rate limits are not counted", error=type(error).__name__)
         return
-    window = await services.limiter.get_window_stats(item, who)
     seconds = max(1, round(window.reset_time - time.time()))
     raise Problem(
         "rate_limited",

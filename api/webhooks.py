@@ -15,10 +15,11 @@ from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
-from providers.base import ProviderEvent, Rejection, WebhookRejected
+from providers.base import ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.registry import PROVIDERS
 from storage import audit, inbox, outbox, payments, workspaces
 from storage.models import Payment, ProviderAccount
+from storage.sealing import SealingError
 from storage.session import is_outage
 
 router = APIRouter(tags=["webhooks"])
@@ -65,6 +66,9 @@ async def _receive(services: Services, request: Request, provider: str, account_
     account = await _account(services, provider, account_id)
     try:
         event = services.pool.of(account).verify_webhook(request.headers, body, services.now())
+    except (ProviderMisconfigured, SealingError):
+        await _refuse(services, provider, str(account.id), "account_misconfigured")
+        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
     except WebhookRejected as error:
         await _refuse(services, provider, str(account.id), error.reason.value)
         code, detail = _PROBLEM_OF[error.reason]

@@ -36,6 +36,14 @@ class PaymentIsFinal(Exception):
     """The payment can no longer be cancelled."""
 
 
+AWAY = (RPCError, RuntimeError)
+"""How the client says that Temporal is away; a RuntimeError when it was never reached since the process began."""
+
+
+def _away(error: BaseException) -> EngineUnavailable:
+    return EngineUnavailable(error.status.name if isinstance(error, RPCError) else "not connected")
+
+
 def workflow_id(payment_id: UUID) -> str:
     """The id of a payment's workflow."""
     return f"payment-{payment_id}"
@@ -76,8 +84,8 @@ class PaymentEngine:
                 )
         except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
             return None
-        except RPCError as error:
-            raise EngineUnavailable(error.status.name) from error
+        except AWAY as error:
+            raise _away(error) from error
 
     async def signal(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
         """Tell the running workflow that an event is stored. Raises NoSuchWorkflow, EngineUnavailable.
@@ -97,10 +105,10 @@ class PaymentEngine:
             await self.client.workflow_service.signal_workflow_execution(
                 request, retry=False, timeout=timedelta(seconds=5)
             )
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+        except AWAY as error:
+            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow(workflow_id(payment_id)) from None
-            raise EngineUnavailable(error.status.name) from error
+            raise _away(error) from error
 
     async def signal_afterlife(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
         """Give a late event its home: signal-with-start. Raises EngineUnavailable."""
@@ -116,8 +124,8 @@ class PaymentEngine:
                 static_summary="late event",
                 rpc_timeout=timedelta(seconds=5),
             )
-        except RPCError as error:
-            raise EngineUnavailable(error.status.name) from error
+        except AWAY as error:
+            raise _away(error) from error
 
     async def cancel(self, payment_id: UUID, *, wait: timedelta) -> PaymentStatus | None:
         """Close the checkout; None when the provider needs longer than `wait`.
@@ -132,7 +140,7 @@ class PaymentEngine:
             return None
         except WorkflowUpdateFailedError as error:
             raise PaymentIsFinal(str(error.cause)) from None
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
+        except AWAY as error:
+            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow(workflow_id(payment_id)) from None
-            raise EngineUnavailable(error.status.name) from error
+            raise _away(error) from error

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from storage import audit, workspaces
-from storage.models import ApiKey, ProviderAccount, Workspace
+from storage.models import ApiKey, IdempotentAnswer, Payment, ProviderAccount, Workspace
 from storage.sealing import Sealer
 
 SCOPES = ("payments:write", "payments:read", "refunds:write", "reports:read", "commissions:write", "admin")
@@ -131,6 +131,21 @@ async def replace_credentials(
     )
 
 
+async def switch_account(
+    session: AsyncSession, account: ProviderAccount, *, enabled: bool, at: datetime, actor: str
+) -> None:
+    """Take new payments through an account, or no longer."""
+    account.enabled = enabled
+    account.updated_at = at
+    audit.record(
+        session,
+        account.workspace_id,
+        actor=actor,
+        action="provider_account.enabled" if enabled else "provider_account.disabled",
+        subject=("provider_account", account.id),
+    )
+
+
 async def rotate_credentials(session: AsyncSession, sealer: Sealer) -> int:
     """Seal every stored secret again under the first key. Returns how many accounts were sealed."""
     accounts = await workspaces.all_accounts(session)
@@ -139,6 +154,10 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer) -> int:
     for workspace in await workspaces.all_workspaces(session):
         if workspace.order_webhook_secret is not None:
             workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
+    for payment in await session.scalars(select(Payment).where(Payment.client_secret.is_not(None))):
+        payment.client_secret = None if payment.client_secret is None else sealer.rotate(payment.client_secret)
+    for answer in await session.scalars(select(IdempotentAnswer).where(IdempotentAnswer.status_code != 0)):
+        answer.body = sealer.rotate(answer.body)
     return len(accounts)
 
 

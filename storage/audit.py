@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage.models import AuditEntry
@@ -53,6 +53,11 @@ async def entries_about(
         .order_by(AuditEntry.id)
     )
     return list(await session.scalars(query))
+
+
+async def length(session: AsyncSession) -> int:
+    """How many entries there are in all."""
+    return int(await session.scalar(select(func.count()).select_from(AuditEntry)) or 0)
 
 
 @dataclass(frozen=True, slots=True)

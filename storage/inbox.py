@@ -158,6 +158,16 @@ def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(float(seconds) * 1000)
 
 
+async def waiting(session: AsyncSession, account_ids: Sequence[UUID], *, failed_only: bool) -> Sequence[WebhookEvent]:
+    """Events without an outcome, oldest first, at most two hundred; only those whose hand-over failed, if asked."""
+    query = select(WebhookEvent).where(
+        WebhookEvent.provider_account_id.in_(account_ids), WebhookEvent.status.in_(["received", "dispatched"])
+    )
+    if failed_only:
+        query = query.where(WebhookEvent.last_error.is_not(None))
+    return (await session.scalars(query.order_by(WebhookEvent.id).limit(200))).all()
+
+
 async def events_of(session: AsyncSession, payment_id: UUID) -> Sequence[WebhookEvent]:
     """The events about one payment, in order of arrival."""
     query = select(WebhookEvent).where(WebhookEvent.payment_id == payment_id).order_by(WebhookEvent.id)

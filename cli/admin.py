@@ -1,0 +1,413 @@
+"""`workspace`, `account`, `api-key`, `audit`, and keys to put into settings."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from cryptography.fernet import Fernet
+from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+import wiring
+from api.admin import NewWorkspace, WorkspaceSettings, workspace_values
+from cli.context import ACTOR, ID, as_json, fail, in_database, table, workspace_named
+from providers.base import ProviderError
+from providers.registry import PROVIDERS, required_credentials
+from settings import Settings
+from storage import administration, audit, workspaces
+from storage.models import ProviderAccount, Workspace
+
+_SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--country", {"help": "ISO 3166, two capital letters."}),
+    ("--timezone", {"help": "IANA zone; dates of documents are this zone's."}),
+    ("--language", {"type": click.Choice(["he", "en"])}),
+    ("--dealer", {"type": click.Choice(["authorized", "exempt", "company", "foreign"])}),
+    ("--legal-name", {}),
+    ("--legal-name-he", {}),
+    ("--business-number", {}),
+    ("--address", {}),
+    ("--vat-rate", {"help": "A fraction: 0.18."}),
+    ("--commission-rate", {"help": "A fraction: 0.10."}),
+    ("--commission-minimum", {"help": "Smallest commission that is accrued."}),
+    ("--order-webhook-url", {"help": "Where the order service listens."}),
+    ("--order-webhook-secret", {"help": "Standard Webhooks secret; '-' asks for it."}),
+)
+
+
+def _with_settings(command: Any) -> Any:
+    for name, options in reversed(_SETTINGS):
+        command = click.option(name, **options)(command)
+    return command
+
+
+@click.group()
+def workspace() -> None:
+    """Tenants."""
+
+
+@workspace.command("create")
+@click.argument("slug")
+@click.option("--name", required=True)
+@click.option("--currency", required=True, help="ISO 4217; for ever.")
+@_with_settings
+def create_workspace(slug: str, name: str, currency: str, **chosen: str | None) -> None:
+    """Create a workspace."""
+    wanted = _checked(NewWorkspace, _given(chosen) | {"slug": slug, "name": name, "currency": currency})
+
+    async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
+        plain = settings.environment != "production"
+        values = workspace_values(wiring.sealer(settings), wanted, allow_plain_http=plain)
+        values |= {"slug": slug, "currency": currency}
+        try:
+            return _workspace_row(await administration.create_workspace(session, values, actor=ACTOR))
+        except IntegrityError:
+            fail(f"The slug {slug} is taken.")
+
+    table("Workspace", [in_database(work)])
+
+
+@workspace.command("update")
+@click.argument("slug")
+@click.option("--name")
+@_with_settings
+def update_workspace(slug: str, **chosen: str | None) -> None:
+    """Change what was given; the rest stays."""
+    changes = _given(chosen)
+    if not changes:
+        raise click.UsageError("say what to change")
+
+    async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
+        row = await workspace_named(session, slug)
+        wanted = _checked(WorkspaceSettings, {"name": row.name, **changes})
+        plain = settings.environment != "production"
+        values = workspace_values(
+            wiring.sealer(settings), wanted, allow_plain_http=plain, has_secret=row.order_webhook_secret is not None
+        )
+        await administration.update_workspace(session, row, {name: values[name] for name in changes}, actor=ACTOR)
+        return _workspace_row(row)
+
+    table("Workspace", [in_database(work)])
+
+
+@workspace.command("list")
+@click.option("--json", "json_output", is_flag=True)
+def list_workspaces(*, json_output: bool) -> None:
+    """All workspaces."""
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        return [_workspace_row(row) for row in await workspaces.all_workspaces(session)]
+
+    rows = in_database(work)
+    as_json(rows) if json_output else table("Workspaces", rows)
+
+
+@click.group()
+def account() -> None:
+    """Provider accounts."""
+
+
+@account.command("create")
+@click.option("--workspace", "slug", required=True)
+@click.option("--provider", required=True, type=click.Choice(sorted(PROVIDERS)))
+@click.option("--name", default="default", show_default=True)
+@click.option(
+    "--credential",
+    "credentials",
+    multiple=True,
+    help="name=value; name=- asks for it; name=@VARIABLE takes it from the environment. Repeatable.",
+)
+@click.option("--option", "options", multiple=True, help="name=value, not secret. Repeatable.")
+@click.option("--default-webhook", is_flag=True, help="Also receives the callback address without an account.")
+def create_account(
+    slug: str,
+    provider: str,
+    name: str,
+    credentials: tuple[str, ...],
+    options: tuple[str, ...],
+    *,
+    default_webhook: bool,
+) -> None:
+    """Connect a provider; prints the address for its webhooks."""
+    given = _credentials(credentials)
+    missing = [needed for needed in required_credentials(provider) if not given.get(needed)]
+    if missing:
+        raise click.UsageError(f"{provider} needs: " + " ".join(f"--credential {needed}=…" for needed in missing))
+
+    async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
+        owner = await workspace_named(session, slug)
+        try:
+            row = await administration.create_account(
+                session,
+                wiring.sealer(settings),
+                workspace_id=owner.id,
+                provider=provider,
+                name=name,
+                credentials=given,
+                options=_named(options, "--option"),
+                receives_default_webhook=default_webhook,
+                actor=ACTOR,
+                hint_of=required_credentials(provider)[0],
+            )
+        except IntegrityError:
+            fail(f"{slug} has a {provider} account named {name}; choose another --name.")
+        return _account_row(row) | {
+            "webhook address": f"{settings.public_base_url}/api/v1/webhooks/{provider}/{row.id}"
+        }
+
+    table("Account", [in_database(work)])
+
+
+@account.command("list")
+@click.option("--json", "json_output", is_flag=True)
+def list_accounts(*, json_output: bool) -> None:
+    """All accounts; of credentials only the last four characters."""
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        return [_account_row(row) for row in await workspaces.all_accounts(session)]
+
+    rows = in_database(work)
+    as_json(rows) if json_output else table("Accounts", rows)
+
+
+@account.command("check")
+@click.argument("account_id", type=ID)
+def check_account(account_id: UUID) -> None:
+    """Ask the provider with the stored credentials."""
+
+    async def work(session: AsyncSession, settings: Settings) -> str:
+        row = await _account(session, account_id)
+        pool = wiring.provider_pool(settings, wiring.sealer(settings))
+        try:
+            found = await pool.of(row).check_account()
+        except ProviderError as error:
+            fail(f"{row.provider} says {error.code}; are its credentials right?")
+        finally:
+            await pool.close()
+        return f"{row.provider}: {found.account_name} ({'live' if found.live else 'test'}) {found.detail}".rstrip()
+
+    click.echo(in_database(work))
+
+
+@account.command("replace-credentials")
+@click.argument("account_id", type=ID)
+@click.option("--credential", "credentials", multiple=True, required=True, help="As for create. Repeatable.")
+def replace_credentials(account_id: UUID, credentials: tuple[str, ...]) -> None:
+    """Overwrite some credentials; the rest stays."""
+    given = _credentials(credentials)
+
+    async def work(session: AsyncSession, settings: Settings) -> str:
+        row = await _account(session, account_id)
+        sealer = wiring.sealer(settings)
+        await administration.replace_credentials(session, sealer, row, given, at=datetime.now(UTC), actor=ACTOR)
+        return f"replaced: {', '.join(sorted(given))}"
+
+    click.echo(in_database(work))
+
+
+@account.command("enable")
+@click.argument("account_id", type=ID)
+def enable_account(account_id: UUID) -> None:
+    """Take new payments through this account."""
+    _switch(account_id, enabled=True)
+
+
+@account.command("disable")
+@click.argument("account_id", type=ID)
+def disable_account(account_id: UUID) -> None:
+    """Take no new payments; running ones and callbacks go on."""
+    _switch(account_id, enabled=False)
+
+
+@account.command("rotate-keys")
+def rotate_keys() -> None:
+    """Seal every stored secret under the first key of CREDENTIALS_KEYS; then the old key can go."""
+
+    async def work(session: AsyncSession, settings: Settings) -> int:
+        return await administration.rotate_credentials(session, wiring.sealer(settings))
+
+    click.echo(f"sealed the secrets of {in_database(work)} accounts again")
+
+
+@click.group("api-key")
+def api_key() -> None:
+    """Keys of callers."""
+
+
+@api_key.command("create")
+@click.option("--workspace", "slug", help="Whose key it is.")
+@click.option("--platform", is_flag=True, help="The platform's own administrator instead.")
+@click.option("--name", required=True)
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(administration.SCOPES))
+def create_key(slug: str | None, name: str, scopes: tuple[str, ...], *, platform: bool) -> None:
+    """Make a key; it is shown this once."""
+    if platform == (slug is not None):
+        raise click.UsageError("say whose: --workspace SLUG or --platform")
+
+    async def work(session: AsyncSession, _: Settings) -> str:
+        owner = None if slug is None else (await workspace_named(session, slug)).id
+        wanted = ("admin",) if platform else scopes or ("payments:write", "payments:read", "reports:read")
+        return administration.create_api_key(session, workspace_id=owner, name=name, scopes=wanted, actor=ACTOR).key
+
+    click.echo(in_database(work))
+
+
+@api_key.command("list")
+@click.option("--workspace", "slug", help="Of one workspace; the platform's own without it.")
+def list_keys(slug: str | None) -> None:
+    """Names, scopes and the last four characters."""
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        owner = None if slug is None else (await workspace_named(session, slug)).id
+        return [
+            {
+                "id": row.id,
+                "name": row.name,
+                "hint": row.hint,
+                "scopes": ", ".join(row.scopes),
+                "revoked": row.revoked_at,
+            }
+            for row in await workspaces.keys_of(session, owner)
+        ]
+
+    table("API keys", in_database(work))
+
+
+@api_key.command("revoke")
+@click.argument("key_id", type=ID)
+def revoke_key(key_id: UUID) -> None:
+    """Revoke a key; it stops working within seconds."""
+
+    async def work(session: AsyncSession, _: Settings) -> bool:
+        return await administration.revoke_api_key(
+            session, key_id, workspace_id=None, at=datetime.now(UTC), actor=ACTOR
+        )
+
+    if not in_database(work):
+        fail("There is no such live key.")
+    click.echo("revoked")
+
+
+@click.group("audit")
+def audit_log() -> None:
+    """The audit log."""
+
+
+@audit_log.command("verify")
+def verify_audit() -> None:
+    """Check the hash chain of every workspace; exit code 1 names the first fault of each broken one."""
+
+    async def work(session: AsyncSession, _: Settings) -> tuple[int, list[str]]:
+        faults = [
+            f"workspace {found.workspace_id}, entry {found.seq}: {found.fault}"
+            async for found in audit.chain_faults(session)
+        ]
+        return await audit.length(session), faults
+
+    number, faults = in_database(work)
+    if faults:
+        fail("\n".join(["The audit log was changed:", *faults]))
+    click.echo(f"{number} entries, every chain holds")
+
+
+@click.command("generate-key")
+def generate_key() -> None:
+    """A new key for CREDENTIALS_KEYS."""
+    click.echo(Fernet.generate_key().decode())
+
+
+@click.command("generate-codec-key")
+@click.option("--name", default=lambda: f"k{datetime.now(UTC):%Y%m%d}", help="How payloads refer to it.")
+def generate_codec_key(name: str) -> None:
+    """A new key for TEMPORAL_CODEC_KEYS."""
+    click.echo(f"{name}:{base64.b64encode(secrets.token_bytes(32)).decode()}")
+
+
+def _switch(account_id: UUID, *, enabled: bool) -> None:
+    async def work(session: AsyncSession, _: Settings) -> str:
+        row = await _account(session, account_id)
+        await administration.switch_account(session, row, enabled=enabled, at=datetime.now(UTC), actor=ACTOR)
+        return f"{row.provider} account {row.name}: {'enabled' if enabled else 'disabled'}"
+
+    click.echo(in_database(work))
+
+
+async def _account(session: AsyncSession, account_id: UUID) -> ProviderAccount:
+    row = await workspaces.account(session, account_id)
+    if row is None:
+        fail(f"There is no account {account_id}; see payment-cli account list.")
+    return row
+
+
+def _given(chosen: dict[str, str | None]) -> dict[str, str]:
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if given.get("order_webhook_secret") == "-":
+        given["order_webhook_secret"] = click.prompt("order webhook secret", hide_input=True)
+    return given
+
+
+def _checked(model: type[WorkspaceSettings], values: dict[str, str]) -> Any:
+    """Validate as the API does. Raises UsageError naming the option."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "values"
+        raise click.UsageError(f"--{field}: {str(fault['msg']).removeprefix('Value error, ')}") from None
+
+
+def _named(pairs: tuple[str, ...], option: str) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise click.UsageError(f"{option} takes name=value, not {name!r}")
+        found[name] = value
+    return found
+
+
+def _credentials(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Secrets from the command line, a hidden prompt or the environment."""
+    found = {}
+    for name, value in _named(pairs, "--credential").items():
+        if value == "-":
+            found[name] = click.prompt(name, hide_input=True)
+        elif value.startswith("@"):
+            if value[1:] not in os.environ:
+                raise click.UsageError(f"{value[1:]} is not set in the environment")
+            found[name] = os.environ[value[1:]]
+        else:
+            found[name] = value
+    return found
+
+
+def _workspace_row(row: Workspace) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "slug": row.slug,
+        "name": row.name,
+        "currency": row.currency,
+        "timezone": row.timezone,
+        "dealer": row.dealer,
+        "vat rate": format(row.vat_rate.normalize(), "f"),
+        "commission rate": format(row.commission_rate.normalize(), "f"),
+        "order webhook": row.order_webhook_url,
+    }
+
+
+def _account_row(row: ProviderAccount) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "workspace": row.workspace_id,
+        "provider": row.provider,
+        "name": row.name,
+        "key ends with": row.hint,
+        "enabled": row.enabled,
+        "options": row.options,
+    }

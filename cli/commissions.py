@@ -1,0 +1,98 @@
+"""`commissions report`, `list` and `pay`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from cli.context import ACTOR, ID, as_json, fail, in_database, table, workspace_named
+from domain.money import Money
+from settings import Settings
+from storage import commissions as book
+from storage.models import Commission
+
+
+@click.group("commissions")
+def commissions() -> None:
+    """Referral commissions."""
+
+
+@commissions.command("report")
+@click.option("--workspace", "slug", required=True)
+@click.option("--referrer", help="Of one referrer.")
+@click.option("--json", "json_output", is_flag=True)
+def report(slug: str, referrer: str | None, *, json_output: bool) -> None:
+    """Counts and totals by status."""
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        workspace = await workspace_named(session, slug)
+        return [
+            {
+                "status": total.status,
+                "count": total.count,
+                "amount": str(total.amount),
+                "orders": str(total.orders_total),
+                "currency": total.amount.currency,
+            }
+            for total in await book.totals(session, workspace.id, referrer)
+        ]
+
+    rows = in_database(work)
+    as_json(rows) if json_output else table("Commissions", rows)
+
+
+@commissions.command("list")
+@click.option("--workspace", "slug", required=True)
+@click.option("--referrer", help="Of one referrer.")
+@click.option("--status", type=click.Choice(["accrued", "paid"]))
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@click.option("--json", "json_output", is_flag=True)
+def list_commissions(slug: str, referrer: str | None, status: str | None, limit: int, *, json_output: bool) -> None:
+    """The latest, newest first."""
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        workspace = await workspace_named(session, slug)
+        rows = await book.page(session, workspace.id, limit=limit, referrer_id=referrer, status=status)
+        return [_row(row) for row in rows]
+
+    rows = in_database(work)
+    as_json(rows) if json_output else table("Commissions", rows)
+
+
+@commissions.command("pay")
+@click.argument("commission_id", type=ID)
+@click.option("--workspace", "slug", required=True)
+@click.option("--reference", help="How it was paid, for example the bank's reference.")
+def pay(commission_id: UUID, slug: str, reference: str | None) -> None:
+    """Book a commission as paid out, once."""
+
+    async def work(session: AsyncSession, _: Settings) -> dict[str, Any]:
+        workspace = await workspace_named(session, slug)
+        try:
+            done = await book.mark_paid(
+                session, workspace.id, commission_id, reference=reference, actor=ACTOR, at=datetime.now(UTC)
+            )
+        except book.CommissionNotFound:
+            fail(f"{slug} has no commission {commission_id}.")
+        except book.CommissionAlreadyPaid:
+            fail("It was paid before, under another reference.")
+        return _row(done)
+
+    table("Paid", [in_database(work)])
+
+
+def _row(row: Commission) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "referrer": row.referrer_id,
+        "order": row.order_id,
+        "amount": str(Money.from_decimal(row.amount, row.currency)),
+        "currency": row.currency,
+        "status": row.status,
+        "reference": row.payout_reference,
+        "created": row.created_at,
+    }

@@ -1,0 +1,86 @@
+"""`webhook-status` and `webhook-replay`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from cli.context import as_json, facts, in_database, table, workspace_named
+from settings import Settings
+from storage import inbox, outbox, workspaces
+from storage.models import ProviderAccount
+
+
+@click.command("webhook-status")
+@click.option("--pending", is_flag=True, help="List the events that wait for their workflow.")
+@click.option("--failed", is_flag=True, help="List only those whose hand-over failed.")
+@click.option("--workspace", "slug", help="Of one workspace.")
+@click.option("--json", "json_output", is_flag=True, help="Machine-readable.")
+def webhook_status(*, pending: bool, failed: bool, slug: str | None, json_output: bool) -> None:
+    """How callbacks and order notifications are doing."""
+
+    async def work(session: AsyncSession, _: Settings) -> dict[str, Any]:
+        chosen = [await workspace_named(session, slug)] if slug else await workspaces.all_workspaces(session)
+        ids = {workspace.id for workspace in chosen}
+        accounts = [row for row in await workspaces.all_accounts(session) if row.workspace_id in ids]
+        found: dict[str, Any] = {
+            "callbacks": await inbox.health(session, [account.id for account in accounts]),
+            "order_notifications": {row.slug: await outbox.health(session, row.id) for row in chosen},
+        }
+        if pending or failed:
+            found["waiting"] = await _waiting(session, accounts, failed=failed)
+        return found
+
+    found = in_database(work)
+    if json_output:
+        as_json(found)
+        return
+    facts("Callbacks", found["callbacks"])
+    table(
+        "Order notifications",
+        [{"workspace": name} | health for name, health in found["order_notifications"].items()],
+    )
+    if "waiting" in found:
+        table("Failed" if failed else "Waiting", found["waiting"])
+
+
+async def _waiting(session: AsyncSession, accounts: list[ProviderAccount], *, failed: bool) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [
+        {
+            "inbox id": row.id,
+            "event": row.event_id,
+            "type": row.type,
+            "payment": row.payment_id,
+            "status": row.status,
+            "attempts": row.attempts,
+            "age": str(now - row.received_at).split(".")[0],
+            "last error": row.last_error,
+        }
+        for row in await inbox.waiting(session, [account.id for account in accounts], failed_only=failed)
+    ]
+
+
+@click.command("webhook-replay")
+@click.option("--id", "inbox_id", type=int, help="One event, by its inbox id (webhook-status --pending, payment-info).")
+@click.option("--pending", is_flag=True, help="All events that no workflow has answered yet.")
+@click.option("--notifications", is_flag=True, help="Order notifications that failed or were given up.")
+def webhook_replay(*, inbox_id: int | None, pending: bool, notifications: bool) -> None:
+    """Put events or notifications back in line; a running worker takes them up within seconds."""
+    if inbox_id is None and not pending and not notifications:
+        raise click.UsageError("say what: --id N, --pending or --notifications")
+
+    async def work(session: AsyncSession, _: Settings) -> list[str]:
+        done = []
+        if inbox_id is not None or pending:
+            number = await inbox.replay(session, inbox_id=inbox_id, pending=pending)
+            done.append(f"{number} event{'' if number == 1 else 's'} back in line")
+        if notifications:
+            number = await outbox.send_again(session)
+            done.append(f"{number} notification{'' if number == 1 else 's'} back in line")
+        return done
+
+    click.echo("\n".join(in_database(work)))
