@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from domain.payment import Checkout, PaymentStatus, StartPayment
-from providers.base import CheckoutMode, CheckoutRequest, OpenedCheckout
+from providers.base import CheckoutMode, CheckoutRequest, OpenedCheckout, Payer
 from providers.pool import ProviderPool
 from storage import payments
 from storage.models import Payment
@@ -66,7 +66,7 @@ class CheckoutActivities:
 def _request(payment: Payment) -> CheckoutRequest:
     """All of it comes from the row, so every try sends the same."""
     return CheckoutRequest(
-        payment_id=payment.id,
+        reference=payment.id,
         workspace_id=payment.workspace_id,
         order_id=payment.order_id,
         amount=payment.money,
@@ -76,6 +76,11 @@ def _request(payment: Payment) -> CheckoutRequest:
         created_at=payment.created_at,
         success_url=payment.success_url,
         cancel_url=payment.cancel_url,
-        customer_email=payment.customer_email,
+        payer=Payer(
+            id=payment.customer_id,
+            name=payment.customer_name,
+            email=payment.customer_email,
+            document=payment.customer_tax_id,
+        ),
         language=payment.language,
     )

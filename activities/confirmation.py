@@ -125,7 +125,7 @@ def _status_without_money(observed: PaymentStatus, close_as: PaymentStatus | Non
 
 def _ref(payment: Payment) -> CheckoutRef:
     return CheckoutRef(
-        payment_id=payment.id,
+        reference=payment.id,
         session_id=payment.provider_session_id,
         mode=CheckoutMode(payment.checkout_mode),
         created_at=payment.created_at,

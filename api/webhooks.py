@@ -15,7 +15,7 @@ from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
-from providers.base import ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
+from providers.base import Callback, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.registry import PROVIDERS
 from storage import audit, inbox, outbox, payments, workspaces
 from storage.models import Payment, ProviderAccount
@@ -65,7 +65,7 @@ async def _receive(services: Services, request: Request, provider: str, account_
     body = await _read(request, services.limits.webhook_max_body_bytes, services, provider, account_id)
     account = await _account(services, provider, account_id)
     try:
-        event = services.pool.of(account).verify_webhook(request.headers, body, services.now())
+        event = services.pool.of(account).verify_webhook(Callback(request.headers, body, services.now()))
     except (ProviderMisconfigured, SealingError):
         await _refuse(services, provider, str(account.id), "account_misconfigured")
         raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
@@ -163,7 +163,7 @@ async def _payment_of(
     session: AsyncSession, account: ProviderAccount, event: ProviderEvent
 ) -> tuple[Payment | None, bool]:
     """The payment that the event is about, and whether it names one of another account (which it may not touch)."""
-    payment_id = event.payment_id or await payments.find_by_provider_ids(
+    payment_id = event.reference or await payments.find_by_provider_ids(
         session, account.id, session_id=event.session_id, transaction_id=event.transaction_id
     )
     payment = None if payment_id is None else await payments.get(session, account.workspace_id, payment_id)

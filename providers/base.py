@@ -13,11 +13,12 @@ Errors are types that say what is known about the money:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
 from domain.money import Money
@@ -62,6 +63,7 @@ class Rejection(StrEnum):
     """Why a callback was not accepted."""
 
     BAD_SIGNATURE = "bad_signature"
+    WRONG_TOKEN = "wrong_token"  # noqa: S105  (a reason's name)
     STALE_TIMESTAMP = "stale_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
     MALFORMED = "malformed_body"
@@ -77,18 +79,50 @@ class WebhookRejected(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """One way to pay. Limits are major units of `currency`; accounts may narrow them by their options.
+
+    `fields` are the names that the caller must give in `method_fields`, `payer_fields` the parts of `Payer` that the
+    provider insists on.
+    """
+
+    name: str
+    kind: Literal["card", "bank", "wallet", "cash", "link"] = "card"
+    currency: str | None = None
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    fields: tuple[str, ...] = ()
+    payer_fields: tuple[str, ...] = ()
+    refundable: bool = True
+    max_lifetime: timedelta | None = None
+
+
+CARD = Method("card")
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider can do. Workflows and routing read this, never a provider's name."""
 
     redirect_checkout: bool = True
+    """Hosted mode: the payer is sent to a page of the provider."""
     direct_payment: bool = False
-    payment_links: bool = False
-    cash_code: bool = False
+    """Direct mode: the merchant's page pays by the provider's client library and a client secret."""
+    methods: tuple[Method, ...] = (CARD,)
+    """What a payer can choose, the default first."""
     bank_list: bool = False
+    """The adapter also has `ListsBanks`."""
     refund: bool = True
     partial_refund: bool = True
     void: bool = False
     closes_checkout: bool = False
+    status_call: bool = True
+    """Without one, verified callbacks are the only source: what they claim is believed."""
+    acknowledges: bool = False
+    """The adapter also has `Acknowledges`: the provider wants to be told that its callback was understood."""
+    one_checkout_per_reference: bool = True
+    """A repeated creation finds the first checkout. If not, a repeat makes another one and the first, whose address
+    nobody was given, lapses."""
     idempotency_key_lifetime: timedelta | None = None
     looks_up_by_reference: bool = False
     lists_events: bool = False
@@ -99,6 +133,10 @@ class Capabilities:
     min_checkout_lifetime: timedelta = timedelta(0)
     max_checkout_lifetime: timedelta | None = None
 
+    def method(self, name: str | None) -> Method | None:
+        """The named method, the default one without a name, None when there is no such."""
+        return next((method for method in self.methods if name in (None, method.name)), None)
+
 
 class CheckoutMode(StrEnum):
     """`HOSTED`: the provider's own page. `DIRECT`: the merchant's page with the provider's client library."""
@@ -107,11 +145,29 @@ class CheckoutMode(StrEnum):
     DIRECT = "direct"
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Payer:
+    """Who pays, as far as the provider wants to know. Personal: never logged, never in a workflow history."""
+
+    id: str | None = None
+    name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    document_type: str | None = None
+    """CC, CE, NIT, PP, … as Colombian providers name them."""
+    document: str | None = None
+    ip: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CheckoutRequest:
-    """Open a checkout. The idempotency value is the payment's id: the same on every try."""
+    """Open a checkout.
 
-    payment_id: UUID
+    `reference` is ours at the provider and the idempotency value: the same on every try. It is the payment's id for
+    the payment's first attempt, and another UUID for each further one.
+    """
+
+    reference: UUID
     workspace_id: UUID
     order_id: str
     amount: Money
@@ -121,27 +177,65 @@ class CheckoutRequest:
     created_at: datetime
     success_url: str | None = None
     cancel_url: str | None = None
-    customer_email: str | None = None
+    callback_url: str | None = None
+    """Where the provider reports, for providers that are told with each request."""
+    payer: Payer = field(default_factory=Payer, repr=False)
     language: str = "en"
+    vat: Money | None = None
+    """The part of `amount` that is value added tax, where the workspace has a rate."""
+    method: str | None = None
+    """One of the capability sheet's methods; None for the default."""
+    method_fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    salt: int = 0
+    """Raised when a code that we made ourselves was taken already; providers that make the ids ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormPost:
+    """A page of the provider that is reached only by posting a form: our own page posts it for the payer."""
+
+    action: str
+    fields: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CashInstructions:
+    """What the payer says at the counter. Not secret: it is printed on the voucher."""
+
+    network: str
+    code: str
+    agreement: str | None = None
+    expires_at: datetime | None = None
+    voucher_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedCheckout:
-    """The provider's answer. `client_secret` only in direct mode; it is a secret and never enters a history."""
+    """The provider's answer: an address, or a form to post, or cash instructions, or (direct mode) a client secret.
+
+    Both secrets are stored sealed and never enter a history. `client_secret` is for the payer's browser;
+    `session_secret` is between the provider and us and is shown to nobody.
+    """
 
     session_id: str
     url: str | None
     client_secret: str | None = field(default=None, repr=False)
+    session_secret: str | None = field(default=None, repr=False)
+    form: FormPost | None = None
+    cash: CashInstructions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CheckoutRef:
-    """How a payment is found again at the provider."""
+    """How an attempt is found again at the provider; `reference` as in CheckoutRequest."""
 
-    payment_id: UUID
+    reference: UUID
     session_id: str | None
     mode: CheckoutMode
     created_at: datetime
+    session_secret: str | None = field(default=None, repr=False)
+    method: str | None = None
+    amount: Money | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +270,22 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """A verified callback. `payment_id` is our reference inside it, where the event carries one.
+    """A verified callback. `reference` is ours inside it, where the event carries one.
 
-    `amount` is what the event claims, for the record only.
+    `amount` is what the event claims, for the record only, unless the provider has no status call. `proof` is the
+    session secret that the callback showed, where that is all that authenticates it: the caller compares it with the
+    stored one, in constant time, before anything is believed.
     """
 
     event_id: str
     type: str
     kind: EventKind
-    payment_id: UUID | None = None
+    reference: UUID | None = None
     session_id: str | None = None
     transaction_id: str | None = None
     amount: Money | None = None
     occurred_at: datetime | None = None
+    proof: str | None = field(default=None, repr=False)
 
 
 class RefundStatus(StrEnum):
@@ -201,12 +298,18 @@ class RefundStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RefundRequest:
-    """Give money back. The idempotency value is the refund's id."""
+    """Give money back. The idempotency value is the refund's id.
+
+    `refunded_before` is the sum of the refunds that are known to have succeeded: a provider without references for
+    refunds is asked for its own sum, and a difference of exactly this amount means that an earlier try acted.
+    """
 
     refund_id: UUID
-    payment_id: UUID
     transaction_id: str
     amount: Money
+    payment: CheckoutRef
+    captured: Money
+    refunded_before: Money
     reason: str | None = None
 
 
@@ -217,6 +320,24 @@ class ProviderRefund:
     provider_refund_id: str
     status: RefundStatus
     failure_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """A bank that the payer chooses before being sent to it; `code` goes into `method_fields`."""
+
+    code: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A callback as it came in. Header names are lower case; `path_token` is the last part of the account's address."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    received_at: datetime
+    path_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +378,34 @@ class Provider(Protocol):
         """Connection test with the stored credentials."""
         ...
 
-    def verify_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:
-        """Authenticate and read a callback. Header names are lower case. Raises WebhookRejected."""
+    async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
+        """What became of a refund. None: the provider knows of none, which is not a failure while it is young."""
+        ...
+
+    def verify_webhook(self, callback: Callback) -> ProviderEvent:
+        """Authenticate and read a callback. Raises WebhookRejected, nothing else."""
         ...
 
     async def aclose(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class ListsBanks(Protocol):
+    """A provider whose payers choose a bank first."""
+
+    async def banks(self) -> Sequence[Bank]:
+        """The banks that can be chosen today. Raises ProviderError subclasses."""
+        ...
+
+
+@runtime_checkable
+class Acknowledges(Protocol):
+    """A provider that repeats its callback until it is acknowledged by a call."""
+
+    async def acknowledge(self, ref: CheckoutRef, transaction_id: str) -> None:
+        """Tell the provider that we know of the money; a repeat is harmless. Raises ProviderError subclasses."""
         ...
 
 

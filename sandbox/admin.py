@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
+from sandbox.courier import Courier
 from sandbox.faults import Fault, FaultPlan, UnknownFault
 from sandbox.state import Json, new_id
 from sandbox.stripe_objects import GOOD, StripeTwin, public
@@ -48,7 +49,7 @@ class Resend(BaseModel):
     times: int = 1
 
 
-def router(twin: StripeTwin, faults: FaultPlan) -> APIRouter:
+def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
     """The controls."""
     routes = APIRouter(prefix="/sandbox")
     notices: list[Json] = []
@@ -116,8 +117,7 @@ def router(twin: StripeTwin, faults: FaultPlan) -> APIRouter:
 
     @routes.post("/events/{event_id}/resend")
     async def resend(event_id: str, body: Resend) -> Json:
-        _found(twin, "event", event_id)
-        twin.sender.resend(event_id, body.times)
+        courier.resend(event_id, body.times)
         return {"times": body.times}
 
     @routes.get("/objects")
@@ -126,7 +126,7 @@ def router(twin: StripeTwin, faults: FaultPlan) -> APIRouter:
 
     @routes.get("/deliveries")
     async def deliveries() -> list[Json]:
-        return twin.sender.deliveries
+        return courier.deliveries
 
     @routes.get("/totals")
     async def totals() -> dict[str, Json]:

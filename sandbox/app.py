@@ -1,32 +1,36 @@
-"""The sandbox as one application."""
+"""The sandbox as one application: every provider's twin, their pages, and the controls."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from sandbox import admin, pages, stripe
+from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
 from sandbox.stripe_objects import StripeTwin
-from sandbox.webhooks import Sender
+from sandbox.webhooks import StripeEvents
+
+TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = ()
+"""One line for each further provider: its interface, its checkout pages and its controls as one router."""
 
 
 def create_app(state_file: Path | None = None) -> FastAPI:
     """A sandbox that remembers in `state_file`, or only while it runs."""
     store, faults = Store(state_file), FaultPlan()
-    sender = Sender(store, faults, httpx.AsyncClient(limits=httpx.Limits(max_connections=100)))
-    twin = StripeTwin(store, sender)
+    courier = Courier(store, faults, httpx.AsyncClient(limits=httpx.Limits(max_connections=100)))
+    twin = StripeTwin(store, StripeEvents(store, courier))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        courier.resume()
         yield
-        await sender.close()
-        await sender.http.aclose()
+        await courier.close()
         store.close()
 
     app = FastAPI(title="sandbox provider", lifespan=lifespan, docs_url="/docs")
@@ -37,5 +41,7 @@ def create_app(state_file: Path | None = None) -> FastAPI:
 
     app.include_router(stripe.router(stripe.StripeApi(twin, faults)))
     app.include_router(pages.router(twin))
-    app.include_router(admin.router(twin, faults))
+    app.include_router(admin.router(twin, courier, faults))
+    for further in TWINS:
+        app.include_router(further(store, courier, faults))
     return app

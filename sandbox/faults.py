@@ -6,6 +6,8 @@ then keeps silent). For the operation `webhooks`: `lose`, `delay:SECONDS`, `dupl
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 KINDS = frozenset({"error", "rate_limit", "timeout_before", "timeout_after", "lose", "delay", "duplicate", "reorder"})
@@ -55,6 +57,11 @@ class FaultPlan:
         """No more faults."""
         self.planned.clear()
 
+    def of(self, headers: Mapping[str, str], operation: str) -> Fault | None:
+        """The fault of one request: named in its header, or planned."""
+        named = headers.get("x-sandbox-fault")
+        return Fault.parse(named) if named else self.take(operation)
+
     def take(self, operation: str) -> Fault | None:
         """The fault of this request, if one is planned."""
         for planned in self.planned:
@@ -63,3 +70,32 @@ class FaultPlan:
                 planned.left -= 1
                 return planned.fault
         return None
+
+
+class Trouble(Exception):
+    """The fault that ends a request. `status` is the HTTP status; the body is in the provider's own shape."""
+
+    def __init__(self, status: int, headers: dict[str, str] | None = None) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.headers = headers or {}
+
+
+async def before_acting(fault: Fault | None) -> None:
+    """Carry out a fault that comes before the request acts. Raises Trouble."""
+    if fault is None:
+        return
+    if fault.kind == "error":
+        raise Trouble(int(fault.value))
+    if fault.kind == "rate_limit":
+        raise Trouble(429, {"retry-after": str(int(fault.value))})
+    if fault.kind == "timeout_before":
+        await asyncio.sleep(fault.value)
+        raise Trouble(504)
+
+
+async def after_acting(fault: Fault | None) -> None:
+    """Keep silent for as long as the fault says; the caller has given up by then. Raises Trouble."""
+    if fault is not None and fault.kind == "timeout_after":
+        await asyncio.sleep(fault.value)
+        raise Trouble(504)

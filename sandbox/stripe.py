@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -15,7 +14,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from sandbox.faults import Fault, FaultPlan
+from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
 from sandbox.state import Json, new_id
 from sandbox.stripe_objects import StripeTwin, public
 
@@ -270,8 +269,8 @@ class StripeApi:
         headers = {"request-id": new_id("req")}
         try:
             owner = _authenticate(request.headers.get("authorization", ""))
-            fault = self._fault(request, operation)
-            await _before(fault)
+            fault = self.faults.of(request.headers, operation)
+            await before_acting(fault)
             key = request.headers.get("idempotency-key")
             call = Call(
                 owner, unflatten(parse_qsl(text, keep_blank_values=True)), key, str(request.base_url).rstrip("/")
@@ -279,18 +278,12 @@ class StripeApi:
             status, body, replayed = self._once(call, f"{operation}:{thing_id}:{text}", lambda: handler(call, thing_id))
             if replayed:
                 headers["idempotent-replayed"] = "true"
-            if fault is not None and fault.kind == "timeout_after":
-                await asyncio.sleep(fault.value)
-                return Response(status_code=504)
+            await after_acting(fault)
         except StripeFault as error:
-            if error.status == 429:
-                headers["retry-after"] = str(error.body["error"]["param"] or 1)
             return JSONResponse(error.body, error.status, headers=headers)
+        except Trouble as trouble:
+            return JSONResponse(_body_of(trouble.status), trouble.status, headers=headers | trouble.headers)
         return JSONResponse(body, status, headers=headers)
-
-    def _fault(self, request: Request, operation: str) -> Fault | None:
-        named = request.headers.get("x-sandbox-fault")
-        return Fault.parse(named) if named else self.faults.take(operation)
 
     def _once(self, call: Call, identity: str, act: Callable[[], Json]) -> tuple[int, Json, bool]:
         """Act, or give the stored answer of the same key; another request under the key is an error."""
@@ -319,16 +312,10 @@ def _authenticate(header: str) -> str:
     return key
 
 
-async def _before(fault: Fault | None) -> None:
-    if fault is None:
-        return
-    if fault.kind == "error":
-        raise StripeFault(int(fault.value), "api_error", "An unknown error occurred.")
-    if fault.kind == "rate_limit":
-        raise StripeFault(429, "invalid_request_error", "Too many requests.", "rate_limit", str(int(fault.value)))
-    if fault.kind == "timeout_before":
-        await asyncio.sleep(fault.value)
-        raise StripeFault(504, "api_error", "No answer in time.")
+def _body_of(status: int) -> Json:
+    if status == 429:
+        return {"error": {"type": "invalid_request_error", "message": "Too many requests.", "code": "rate_limit"}}
+    return {"error": {"type": "api_error", "message": "An unknown error occurred."}}
 
 
 def _check_amount(amount: int, currency: str, param: str) -> None:

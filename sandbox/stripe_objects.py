@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.state import Json, Store, new_id
-from sandbox.webhooks import Sender
+from sandbox.webhooks import StripeEvents
 
 DECLINES = {
     "4000000000000002": ("card_declined", "generic_decline", "Your card was declined."),
@@ -25,7 +25,7 @@ class StripeTwin:
     """The state machine of sessions, intents, charges and refunds."""
 
     store: Store
-    sender: Sender
+    events: StripeEvents
 
     def new_intent(self, owner: str, fields: Json) -> Json:
         """A payment intent that waits for a card."""
@@ -49,7 +49,7 @@ class StripeTwin:
             "status": "requires_payment_method",
         }
         self.store.put("payment_intent", owner, intent)
-        self.sender.emit(owner, "payment_intent.created", intent)
+        self.events.emit(owner, "payment_intent.created", intent)
         return intent
 
     def pay_session(self, session: Json, card: str, *, approved: bool | None = None) -> str:
@@ -69,7 +69,7 @@ class StripeTwin:
             session |= {"status": "complete", "payment_status": "paid", "url": None}
             session["customer_details"] = {"email": session.get("customer_email")}
             self.store.put("checkout.session", owner, session)
-            self.sender.emit(owner, "checkout.session.completed", public(session))
+            self.events.emit(owner, "checkout.session.completed", public(session))
         return outcome
 
     def pay_session_later(self, session: Json) -> str:
@@ -83,8 +83,8 @@ class StripeTwin:
         self.store.put("payment_intent", owner, intent)
         session |= {"status": "complete", "payment_status": "unpaid", "url": None, "payment_intent": intent["id"]}
         self.store.put("checkout.session", owner, session)
-        self.sender.emit(owner, "payment_intent.processing", intent)
-        self.sender.emit(owner, "checkout.session.completed", public(session))
+        self.events.emit(owner, "payment_intent.processing", intent)
+        self.events.emit(owner, "checkout.session.completed", public(session))
         return "later"
 
     def settle_later(self, session: Json, *, succeeded: bool) -> None:
@@ -99,9 +99,9 @@ class StripeTwin:
                 "last_payment_error": {"code": "payment_intent_payment_attempt_failed"},
             }
             self.store.put("payment_intent", owner, intent)
-            self.sender.emit(owner, "payment_intent.payment_failed", intent)
+            self.events.emit(owner, "payment_intent.payment_failed", intent)
         self.store.put("checkout.session", owner, session)
-        self.sender.emit(
+        self.events.emit(
             owner, f"checkout.session.async_payment_{'succeeded' if succeeded else 'failed'}", public(session)
         )
 
@@ -117,7 +117,7 @@ class StripeTwin:
                 "last_payment_error": None,
             }
             self.store.put("payment_intent", owner, intent)
-            self.sender.emit(owner, "payment_intent.requires_action", intent)
+            self.events.emit(owner, "payment_intent.requires_action", intent)
             return "challenge"
         if card == CHALLENGE and not approved:
             return self._decline(
@@ -135,7 +135,7 @@ class StripeTwin:
         owner = self.store.owner_of(intent["id"])
         intent |= {"status": "canceled", "canceled_at": int(time.time()), "next_action": None}
         self.store.put("payment_intent", owner, intent)
-        self.sender.emit(owner, "payment_intent.canceled", intent)
+        self.events.emit(owner, "payment_intent.canceled", intent)
         return intent
 
     def expire(self, session: Json) -> Json:
@@ -145,7 +145,7 @@ class StripeTwin:
         self.store.put("checkout.session", owner, session)
         if session["payment_intent"] is not None:
             self.cancel_intent(self.must("payment_intent", session["payment_intent"]))
-        self.sender.emit(owner, "checkout.session.expired", public(session))
+        self.events.emit(owner, "checkout.session.expired", public(session))
         return session
 
     def expire_if_due(self, session: Json) -> None:
@@ -172,8 +172,8 @@ class StripeTwin:
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
         self.store.put("charge", owner, charge)
         self.store.put("refund", owner, refund)
-        self.sender.emit(owner, "refund.created", refund)
-        self.sender.emit(owner, "charge.refunded", charge)
+        self.events.emit(owner, "refund.created", refund)
+        self.events.emit(owner, "charge.refunded", charge)
         return refund
 
     def dispute(self, charge: Json) -> Json:
@@ -191,7 +191,7 @@ class StripeTwin:
             "status": "needs_response",
         }
         self.store.put("dispute", owner, dispute)
-        self.sender.emit(owner, "charge.dispute.created", dispute)
+        self.events.emit(owner, "charge.dispute.created", dispute)
         return dispute
 
     def must(self, kind: str, thing_id: str) -> Json:
@@ -242,14 +242,14 @@ class StripeTwin:
             "next_action": None,
         }
         self.store.put("payment_intent", owner, intent)
-        self.sender.emit(owner, "charge.succeeded", charge)
-        self.sender.emit(owner, "payment_intent.succeeded", intent)
+        self.events.emit(owner, "charge.succeeded", charge)
+        self.events.emit(owner, "payment_intent.succeeded", intent)
 
     def _decline(self, owner: str, intent: Json, code: str, decline_code: str | None, message: str) -> str:
         error = {"type": "card_error", "code": code, "decline_code": decline_code, "message": message}
         intent |= {"status": "requires_payment_method", "last_payment_error": error, "next_action": None}
         self.store.put("payment_intent", owner, intent)
-        self.sender.emit(owner, "payment_intent.payment_failed", intent)
+        self.events.emit(owner, "payment_intent.payment_failed", intent)
         return message
 
 

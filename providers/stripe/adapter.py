@@ -15,6 +15,7 @@ from domain.payment import PaymentStatus
 from providers.base import (
     AccountCheck,
     AccountConfig,
+    Callback,
     Capabilities,
     CheckoutMode,
     CheckoutRef,
@@ -107,7 +108,7 @@ class StripeProvider:
     async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
         """Create the session (hosted) or intent (direct), or find again the one that an earlier try created.
 
-        The key `checkout-{payment_id}` or `intent-{payment_id}` makes every repeat return the first one's object.
+        The key `checkout-{reference}` or `intent-{reference}` makes every repeat return the first one's object.
         Where the key cannot be trusted (old payment, stored failure, other parameters) our reference is looked up
         first. Raises ProviderRejected `checkout_window_passed` when Stripe would no longer accept the expiry.
         """
@@ -147,7 +148,7 @@ class StripeProvider:
             canceled = v1.payment_intents.cancel_async(session_id, {"expand": _EXPAND_INTENT})
             return payment_of_intent(await self._call(canceled))
         except ProviderRejected:
-            return await self.look(CheckoutRef(ref.payment_id, session_id, ref.mode, ref.created_at))
+            return await self.look(CheckoutRef(ref.reference, session_id, ref.mode, ref.created_at))
 
     async def refund(self, request: RefundRequest) -> ProviderRefund:
         """Refund part or all of a captured payment; a repeat with the same refund id refunds once.
@@ -169,16 +170,23 @@ class StripeProvider:
         detail = "can take payments" if account.get("charges_enabled") else "cannot take payments yet"
         return AccountCheck(name or text(account, "id") or "stripe", live=self._live is True, detail=detail)
 
-    def verify_webhook(self, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:
-        """Authenticate and read a callback. Header names are lower case. Raises WebhookRejected, nothing else."""
-        check_signature(
-            headers.get(SIGNATURE_HEADER),
-            body,
-            self._webhook_secrets,
-            now,
-            self._tolerance,
-        )
-        return read_event(body, live=self._live)
+    async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
+        """What became of a refund; without Stripe's id it is found by ours. None: Stripe knows of none."""
+        if provider_refund_id is None:
+            found = await self._search().refund(request.transaction_id, str(request.refund_id))
+            return None if found is None else refund_of(found)
+        try:
+            return refund_of(await self._call(self._api().v1.refunds.retrieve_async(provider_refund_id)))
+        except ProviderRejected as rejected:
+            if rejected.code == NOT_FOUND:
+                return None
+            raise
+
+    def verify_webhook(self, callback: Callback) -> ProviderEvent:
+        """Authenticate and read a callback. Raises WebhookRejected, nothing else."""
+        signature = callback.headers.get(SIGNATURE_HEADER)
+        check_signature(signature, callback.body, self._webhook_secrets, callback.received_at, self._tolerance)
+        return read_event(callback.body, live=self._live)
 
     async def aclose(self) -> None:
         """Release connections. A later call opens new ones."""
@@ -191,16 +199,16 @@ class StripeProvider:
         now = self._clock()
         too_late = session_expiry(request) - now < MIN_SESSION_LIFETIME
         if too_late or now - request.created_at > KEY_TRUSTED_FOR:
-            found = await self._search().session(str(request.payment_id), request.created_at)
+            found = await self._search().session(str(request.reference), request.created_at)
             if found is not None:
                 return _opened_session(found)
         if too_late:
             raise ProviderRejected("checkout_window_passed")
-        options: stripe.RequestOptions = {"idempotency_key": f"checkout-{request.payment_id}"}
+        options: stripe.RequestOptions = {"idempotency_key": f"checkout-{request.reference}"}
         try:
             return _opened_session(await self._call(self._api().v1.checkout.sessions.create_async(params, options)))
         except ProviderError as error:
-            found = await self._search().session(str(request.payment_id), request.created_at) if _acted(error) else None
+            found = await self._search().session(str(request.reference), request.created_at) if _acted(error) else None
             if found is None:
                 raise
             return _opened_session(found)
@@ -208,23 +216,23 @@ class StripeProvider:
     async def _open_intent(self, request: CheckoutRequest) -> OpenedCheckout:
         params = intent_params(request)
         if self._clock() - request.created_at > KEY_TRUSTED_FOR:
-            found = await self._search().intent(str(request.payment_id), request.created_at)
+            found = await self._search().intent(str(request.reference), request.created_at)
             if found is not None:
                 return _opened_intent(found)
-        options: stripe.RequestOptions = {"idempotency_key": f"intent-{request.payment_id}"}
+        options: stripe.RequestOptions = {"idempotency_key": f"intent-{request.reference}"}
         try:
             return _opened_intent(await self._call(self._api().v1.payment_intents.create_async(params, options)))
         except ProviderError as error:
-            found = await self._search().intent(str(request.payment_id), request.created_at) if _acted(error) else None
+            found = await self._search().intent(str(request.reference), request.created_at) if _acted(error) else None
             if found is None:
                 raise
             return _opened_intent(found)
 
     async def _look_by_reference(self, ref: CheckoutRef) -> ProviderPayment:
         if ref.mode is CheckoutMode.HOSTED:
-            session = await self._search().session(str(ref.payment_id), ref.created_at)
+            session = await self._search().session(str(ref.reference), ref.created_at)
             return payment_of_session(session) if session is not None else _UNKNOWN
-        intent = await self._search().intent(str(ref.payment_id), ref.created_at)
+        intent = await self._search().intent(str(ref.reference), ref.created_at)
         return payment_of_intent(intent) if intent is not None else _UNKNOWN
 
     async def _session(self, session_id: str) -> JsonObject:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 import stripe
@@ -21,15 +20,13 @@ from providers.base import (
     ProviderMisconfigured,
     ProviderRejected,
 )
+from providers.http import retry_after
 
 IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
 """The key was used before with other parameters: an earlier try may have acted."""
 FAILURE_REPLAYED = "failure_replayed"
 """Stripe repeats the stored 5xx of an earlier try with this key, and will go on doing so."""
 NOT_FOUND = "resource_missing"
-
-MAX_RETRY_AFTER = timedelta(minutes=15)
-"""A longer wait than this is not believed: the payer is waiting and the schedule has its own limits."""
 
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 _PARAMETER = re.compile(r"[a-z0-9_\[\].]{1,100}")
@@ -103,15 +100,4 @@ def _detail(error: stripe.StripeError) -> str:
 
 
 def _retry_after(error: stripe.StripeError, now: datetime) -> timedelta | None:
-    """The Retry-After header, as seconds or as an HTTP date, between zero and MAX_RETRY_AFTER. None if unreadable."""
-    text = _header(error, "retry-after").strip()
-    try:
-        wait = timedelta(seconds=int(text)) if re.fullmatch(r"[0-9]{1,9}", text) else _date(text) - now
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(wait, timedelta(0)), MAX_RETRY_AFTER)
-
-
-def _date(text: str) -> datetime:
-    moment = parsedate_to_datetime(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return retry_after(_header(error, "retry-after"), now)

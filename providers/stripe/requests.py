@@ -46,7 +46,7 @@ def session_params(request: CheckoutRequest) -> SessionCreateParams:
                 },
             }
         ],
-        "client_reference_id": str(request.payment_id),
+        "client_reference_id": str(request.reference),
         "metadata": metadata,
         "payment_intent_data": {"metadata": metadata},  # Stripe copies a session's metadata to nothing else
         "expires_at": int(session_expiry(request).timestamp()),
@@ -56,8 +56,8 @@ def session_params(request: CheckoutRequest) -> SessionCreateParams:
         params["success_url"] = request.success_url
     if request.cancel_url:
         params["cancel_url"] = request.cancel_url
-    if request.customer_email:
-        params["customer_email"] = request.customer_email
+    if request.payer.email:
+        params["customer_email"] = request.payer.email
     return params
 
 
@@ -90,7 +90,7 @@ def refund_params(request: RefundRequest) -> RefundCreateParams:
     """A refund of part or all of a payment. The amount is always sent, so that `all` cannot mean more than asked."""
     params: RefundCreateParams = {
         "amount": to_wire(request.amount),
-        "metadata": {"payment_id": str(request.payment_id), "refund_id": str(request.refund_id)},
+        "metadata": {"payment_id": str(request.payment.reference), "refund_id": str(request.refund_id)},
     }
     params["charge" if request.transaction_id.startswith("ch_") else "payment_intent"] = request.transaction_id
     if request.reason in _REFUND_REASONS:
@@ -100,7 +100,7 @@ def refund_params(request: RefundRequest) -> RefundCreateParams:
 
 def _references(request: CheckoutRequest) -> dict[str, str]:
     return {
-        "payment_id": str(request.payment_id),
+        "payment_id": str(request.reference),
         "workspace_id": str(request.workspace_id),
         "order_id": request.order_id[:500],
     }

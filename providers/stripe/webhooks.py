@@ -100,7 +100,7 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         event_id=event_id,
         type=event_type,
         kind=EventKind.OTHER if other_mode or not source else _kind(event_type, source),
-        payment_id=_payment_id(source),
+        reference=_reference(source),
         session_id=_name(source.get("id")) if source.get("object") == "checkout.session" else None,
         transaction_id=_transaction_id(source),
         amount=_amount(source),
@@ -183,7 +183,7 @@ def _inner_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else {}
 
 
-def _payment_id(source: Mapping[str, Any]) -> UUID | None:
+def _reference(source: Mapping[str, Any]) -> UUID | None:
     """Our reference inside the object, if it is one: other systems on the same account may use the same fields."""
     metadata = source.get("metadata")
     named = metadata.get("payment_id") if isinstance(metadata, Mapping) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import socket
 import threading
 import time
@@ -17,15 +18,14 @@ import pytest_asyncio
 import uvicorn
 
 from domain.money import Money
-from providers.base import AccountConfig, CheckoutMode, CheckoutRequest, OpenedCheckout, Provider
+from providers.base import AccountConfig, CheckoutMode, CheckoutRequest, Payer, Provider
 from providers.registry import PROVIDERS, build_provider
 from providers.stripe import StripeProvider
 from providers.stripe.transport import StripeTransport
 from sandbox.app import create_app
+from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer
 
-WEBHOOK_SECRET = "whsec_test_secret"
-SILENCE_SECONDS = 1.5
-"""How long the sandbox keeps silent where a test asks for it; the impatient adapter gives up long before."""
+PAYER = Payer("cust-7", "Dana Levi", "dana@example.com", "0541234567", "CC", "1020304050", "127.0.0.1")
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
@@ -49,82 +49,11 @@ def served(app: Any) -> Iterator[str]:
         listener.close()
 
 
-class StripePayer:
-    """The people and powers on the other side of Stripe's wire, through the sandbox."""
-
-    GOOD, DECLINED, CHALLENGED = "4242424242424242", "4000000000000002", "4000000000003220"
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.key = f"sk_test_{uuid4().hex}"
-        self.http = httpx.AsyncClient(base_url=address)
-
-    def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
-        return AccountConfig(
-            account_id=uuid4(),
-            credentials={"secret_key": self.key, "webhook_secret": WEBHOOK_SECRET} | credentials,
-            options={"api_base": self.address},
-            timeout_seconds=timeout_seconds,
-        )
-
-    def wrong_account(self) -> AccountConfig:
-        return self.account(secret_key="sk_test_invalid")
-
-    async def pays(self, opened: OpenedCheckout) -> None:
-        if opened.url is None:
-            assert await self._confirm(opened, card=self.GOOD) == "paid"
-        else:
-            assert (await self.http.post(opened.url, data={"card": self.GOOD})).status_code == 200
-
-    async def is_declined(self, opened: OpenedCheckout) -> None:
-        if opened.url is None:
-            assert await self._confirm(opened, card=self.DECLINED) != "paid"
-        else:
-            assert (await self.http.post(opened.url, data={"card": self.DECLINED})).status_code == 402
-
-    async def is_challenged(self, opened: OpenedCheckout) -> None:
-        assert await self._confirm(opened, card=self.CHALLENGED) == "challenge"
-
-    async def passes_challenge(self, opened: OpenedCheckout) -> None:
-        assert await self._confirm(opened, card=self.CHALLENGED, approved=True) == "paid"
-
-    async def tries_to_pay(self, opened: OpenedCheckout) -> None:
-        if opened.url is None:
-            assert await self._confirm(opened, card=self.GOOD) != "paid"
-        else:
-            assert (await self.http.post(opened.url, data={"card": self.GOOD})).status_code == 410
-
-    async def falls_silent(self, when: str, on: str = "*") -> None:
-        """The next call gets no answer: `before` it acts, or `after` it has acted."""
-        await self.faults(f"timeout_{when}:{SILENCE_SECONDS}", on)
-
-    async def faults(self, fault: str, on: str = "*") -> None:
-        operation = {"*": "*", "refund": "create_refund"}[on]
-        answer = await self.http.post("/sandbox/faults", json={"operation": operation, "fault": fault})
-        answer.raise_for_status()
-
-    async def checkouts_of(self, payment_id: UUID) -> list[str]:
-        """Ids of everything that was opened for this payment."""
-        sessions = (await self.http.get("/sandbox/objects", params={"type": "checkout.session"})).json()
-        found = [session["id"] for session in sessions if session["client_reference_id"] == str(payment_id)]
-        intents = (await self.http.get("/sandbox/objects", params={"type": "payment_intent"})).json()
-        return found + [intent["id"] for intent in intents if intent["metadata"].get("payment_id") == str(payment_id)]
-
-    async def sandbox(self, path: str, **body: Any) -> Any:
-        answer = await self.http.post(f"/sandbox/{path}", json=body)
-        answer.raise_for_status()
-        return answer.json()
-
-    async def aclose(self) -> None:
-        await self.http.delete("/sandbox/faults")
-        await self.http.delete("/sandbox/webhook-endpoints")
-        await self.http.aclose()
-
-    async def _confirm(self, opened: OpenedCheckout, **how: Any) -> str:
-        return str((await self.sandbox(f"payment_intents/{opened.session_id}/confirm", **how))["outcome"])
-
-
-PAYERS = {"stripe": StripePayer}
+def payer_class(name: str) -> type[SandboxPayer]:
+    """The other side of a provider's wire: tests/providers/payers/{name}.py."""
+    kind: type[SandboxPayer] = importlib.import_module(f"tests.providers.payers.{name}").Payer
+    assert issubclass(kind, SandboxPayer)
+    return kind
 
 
 @pytest.fixture
@@ -145,51 +74,53 @@ def sandbox_address() -> Iterator[str]:
         yield address
 
 
-@pytest_asyncio.fixture(params=sorted(PROVIDERS))
-async def payer(request: pytest.FixtureRequest, sandbox_address: str) -> AsyncIterator[StripePayer]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every provider in turn, or the one that a module names as its own."""
+    if "payer" in metafunc.fixturenames:
+        names = getattr(metafunc.module, "ONLY", None) or sorted(PROVIDERS)
+        metafunc.parametrize("payer", names, indirect=True)
+
+
+@pytest_asyncio.fixture
+async def payer(request: pytest.FixtureRequest, sandbox_address: str) -> AsyncIterator[SandboxPayer]:
     """The other side of the provider under test, with an account of its own."""
-    one = PAYERS[request.param](sandbox_address)
+    one = payer_class(request.param)(sandbox_address)
     yield one
     await one.aclose()
 
 
-@pytest.fixture
-def provider_name(request: pytest.FixtureRequest, payer: StripePayer) -> str:
-    return next(name for name, kind in PAYERS.items() if type(payer) is kind)
-
-
 @pytest_asyncio.fixture
-async def provider(provider_name: str, payer: StripePayer) -> AsyncIterator[Provider]:
+async def provider(payer: SandboxPayer) -> AsyncIterator[Provider]:
     """The adapter under test."""
-    built = build_provider(provider_name, payer.account())
+    built = build_provider(payer.name, payer.account())
     yield built
     await built.aclose()
 
 
 @pytest_asyncio.fixture
-async def impatient(provider_name: str, payer: StripePayer) -> AsyncIterator[Provider]:
+async def impatient(payer: SandboxPayer) -> AsyncIterator[Provider]:
     """The same account by an adapter that gives up soon, for the calls that get no answer."""
-    built = build_provider(provider_name, payer.account(timeout_seconds=0.5))
+    built = build_provider(payer.name, payer.account(timeout_seconds=0.5))
     yield built
     await built.aclose()
 
 
 @pytest_asyncio.fixture
-async def misconfigured(provider_name: str, payer: StripePayer) -> AsyncIterator[Provider]:
+async def misconfigured(payer: SandboxPayer) -> AsyncIterator[Provider]:
     """The adapter with credentials that the provider does not know."""
-    built = build_provider(provider_name, payer.wrong_account())
+    built = build_provider(payer.name, payer.wrong_account())
     yield built
     await built.aclose()
 
 
 @pytest.fixture
-def request_for() -> Callable[..., CheckoutRequest]:
-    """Build a checkout request; every part can be replaced."""
+def request_for(payer: SandboxPayer) -> Callable[..., CheckoutRequest]:
+    """Build a checkout request that the provider takes; every part can be replaced."""
 
-    def build(amount: str = "129.90", currency: str = "ILS", **changes: Any) -> CheckoutRequest:
+    def build(amount: str = payer.amount, currency: str = payer.currency, **changes: Any) -> CheckoutRequest:
         created_at = changes.pop("created_at", datetime.now(UTC))
         values: dict[str, Any] = {
-            "payment_id": uuid4(),
+            "reference": uuid4(),
             "workspace_id": UUID(int=7),
             "order_id": "order-1001",
             "amount": Money.parse(amount, currency),
@@ -199,6 +130,8 @@ def request_for() -> Callable[..., CheckoutRequest]:
             "expires_at": created_at + timedelta(hours=2),
             "success_url": "http://127.0.0.1:9/thanks",
             "cancel_url": "http://127.0.0.1:9/cart",
+            "callback_url": "http://127.0.0.1:9/callback",
+            "payer": PAYER,
         }
         return CheckoutRequest(**(values | changes))
 

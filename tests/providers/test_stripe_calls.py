@@ -20,6 +20,7 @@ from providers.base import (
     CheckoutRef,
     CheckoutRequest,
     OutcomeUnknown,
+    Payer,
     ProviderBusy,
     ProviderDeclined,
     ProviderError,
@@ -36,6 +37,8 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PERSONAL = "dana@example.org"
 SESSION = {"id": "cs_1", "object": "checkout.session", "url": "https://pay.example/cs_1", "status": "open"}
 EMPTY = {"object": "list", "data": [], "has_more": False}
+
+ONLY = ("stripe",)
 
 
 class Wire:
@@ -67,15 +70,15 @@ def hosted(session_id: str | None = "cs_1", mode: CheckoutMode = CheckoutMode.HO
 @pytest.mark.asyncio
 async def test_a_hosted_checkout_is_sent_whole(answered_by: Build, request_for: RequestFor) -> None:
     wire = Wire(POST_checkout_sessions=SESSION)
-    request = request_for("5.120", "KWD", created_at=NOW, customer_email=PERSONAL, language="he-IL")
+    request = request_for("5.120", "KWD", created_at=NOW, payer=Payer(email=PERSONAL), language="he-IL")
     opened = await answered_by(wire, now=NOW).open_checkout(request)
     assert (opened.session_id, opened.url) == ("cs_1", "https://pay.example/cs_1")
-    assert wire.sent[0].headers["idempotency-key"] == f"checkout-{request.payment_id}"
+    assert wire.sent[0].headers["idempotency-key"] == f"checkout-{request.reference}"
     references = {
         f"{where}[{name}]": value
         for where in ("metadata", "payment_intent_data[metadata]")
         for name, value in (
-            ("payment_id", str(request.payment_id)),
+            ("payment_id", str(request.reference)),
             ("workspace_id", str(request.workspace_id)),
             ("order_id", "order-1001"),
         )
@@ -86,7 +89,7 @@ async def test_a_hosted_checkout_is_sent_whole(answered_by: Build, request_for: 
         "line_items[0][price_data][currency]": "kwd",
         "line_items[0][price_data][unit_amount]": "5120",
         "line_items[0][price_data][product_data][name]": "Order 1001",
-        "client_reference_id": str(request.payment_id),
+        "client_reference_id": str(request.reference),
         "expires_at": str(int((NOW + timedelta(hours=2)).timestamp())),
         "locale": "auto",
         "success_url": "http://127.0.0.1:9/thanks",
@@ -124,10 +127,10 @@ async def test_a_direct_payment_gets_a_client_secret_that_is_not_shown(
     opened = await answered_by(wire).open_checkout(request)
     assert (opened.session_id, opened.url, opened.client_secret) == ("pi_1", None, "pi_1_secret_x")
     assert "secret" not in repr(opened).replace("client_secret", "")
-    assert wire.sent[0].headers["idempotency-key"] == f"intent-{request.payment_id}"
+    assert wire.sent[0].headers["idempotency-key"] == f"intent-{request.reference}"
     form = wire.form()
     assert (form["amount"], form["currency"], form["automatic_payment_methods[enabled]"]) == ("500", "jpy", "true")
-    assert form["metadata[payment_id]"] == str(request.payment_id)
+    assert form["metadata[payment_id]"] == str(request.reference)
 
 
 @pytest.mark.asyncio
@@ -135,7 +138,7 @@ async def test_past_the_keys_lifetime_the_earlier_session_is_found_and_none_crea
     answered_by: Build, request_for: RequestFor
 ) -> None:
     request = request_for(created_at=NOW - timedelta(hours=23, minutes=5), expires_at=NOW + timedelta(hours=9))
-    mine = SESSION | {"client_reference_id": str(request.payment_id)}
+    mine = SESSION | {"client_reference_id": str(request.reference)}
     wire = Wire(GET_checkout_sessions=EMPTY | {"data": [{"id": "cs_0", "object": "checkout.session"}, mine]})
     assert (await answered_by(wire, now=NOW).open_checkout(request)).session_id == "cs_1"
     assert [sent.method for sent in wire.sent] == ["GET"]
@@ -146,7 +149,7 @@ async def test_past_the_keys_lifetime_the_earlier_intent_is_found_else_created(
     answered_by: Build, request_for: RequestFor
 ) -> None:
     request = request_for(created_at=NOW - timedelta(hours=30), mode=CheckoutMode.DIRECT)
-    mine = {"id": "pi_1", "object": "payment_intent", "metadata": {"payment_id": str(request.payment_id)}}
+    mine = {"id": "pi_1", "object": "payment_intent", "metadata": {"payment_id": str(request.reference)}}
     by_search = Wire(GET_payment_intents_search=EMPTY | {"data": [mine]})
     assert (await answered_by(by_search, now=NOW).open_checkout(request)).session_id == "pi_1"
     assert not [sent for sent in by_search.sent if sent.method == "POST"]
@@ -163,7 +166,7 @@ async def test_too_late_for_stripes_shortest_lifetime_only_the_earlier_session_c
     with pytest.raises(ProviderRejected, match="checkout_window_passed"):
         await answered_by(wire, now=NOW).open_checkout(request)
     assert {sent.method for sent in wire.sent} == {"GET"}
-    mine = SESSION | {"metadata": {"payment_id": str(request.payment_id)}}
+    mine = SESSION | {"metadata": {"payment_id": str(request.reference)}}
     found = Wire(GET_checkout_sessions=EMPTY | {"data": [mine]})
     assert (await answered_by(found, now=NOW).open_checkout(request)).session_id == "cs_1"
 
@@ -180,7 +183,7 @@ async def test_a_key_that_was_used_before_leads_to_the_earlier_session(
     answered_by: Build, request_for: RequestFor, refused: httpx.Response
 ) -> None:
     request = request_for(created_at=NOW)
-    mine = SESSION | {"client_reference_id": str(request.payment_id)}
+    mine = SESSION | {"client_reference_id": str(request.reference)}
     wire = Wire(POST_checkout_sessions=refused, GET_checkout_sessions=EMPTY | {"data": [mine]})
     assert (await answered_by(wire, now=NOW).open_checkout(request)).session_id == "cs_1"
     nothing = Wire(POST_checkout_sessions=refused)
@@ -370,11 +373,11 @@ async def test_not_found_is_not_failed(answered_by: Build) -> None:
 @pytest.mark.asyncio
 async def test_a_session_far_from_its_expected_time_is_found_through_its_intent(answered_by: Build) -> None:
     ref = hosted(None)
-    mine = intent("succeeded", amount_received=12990, metadata={"payment_id": str(ref.payment_id)})
+    mine = intent("succeeded", amount_received=12990, metadata={"payment_id": str(ref.reference)})
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/search"):
-            assert request.url.params["query"] == f"metadata['payment_id']:'{ref.payment_id}'"
+            assert request.url.params["query"] == f"metadata['payment_id']:'{ref.reference}'"
             return httpx.Response(200, json=EMPTY | {"object": "search_result", "data": [mine]})
         by_intent = request.url.params.get("payment_intent") == "pi_1"
         return httpx.Response(200, json=EMPTY | {"data": [session("complete", "paid", mine)] if by_intent else []})
@@ -421,9 +424,11 @@ async def test_closing_what_was_just_paid_reports_the_money(answered_by: Build) 
 def refund_request(**changes: Any) -> RefundRequest:
     values: dict[str, Any] = {
         "refund_id": uuid4(),
-        "payment_id": uuid4(),
         "transaction_id": "pi_1",
         "amount": Money(990, "ILS"),
+        "payment": hosted(),
+        "captured": Money(12990, "ILS"),
+        "refunded_before": Money(0, "ILS"),
     }
     return RefundRequest(**(values | changes))
 
@@ -448,7 +453,7 @@ async def test_a_refund_is_sent_with_its_own_key(answered_by: Build, status: str
     assert wire.form() == {
         "amount": "990",
         "payment_intent": "pi_1",
-        "metadata[payment_id]": str(request.payment_id),
+        "metadata[payment_id]": str(request.payment.reference),
         "metadata[refund_id]": str(request.refund_id),
     }
 
@@ -485,6 +490,6 @@ async def test_the_library_logs_neither_bodies_nor_messages(
     caplog.set_level("DEBUG")
     provider = answered_by(Wire(POST_checkout_sessions=failure(400, code="email_invalid")))
     with pytest.raises(ProviderRejected):
-        await provider.open_checkout(request_for(customer_email=PERSONAL))
+        await provider.open_checkout(request_for(payer=Payer(email=PERSONAL)))
     assert PERSONAL not in caplog.text
     assert "sk_test_0000" not in caplog.text

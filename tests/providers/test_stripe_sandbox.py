@@ -12,10 +12,13 @@ from uuid import uuid4
 
 import pytest
 
+from domain.money import Money
 from domain.payment import PaymentStatus
-from providers.base import CheckoutRef, CheckoutRequest, EventKind, Provider, ProviderEvent, RefundRequest
+from providers.base import Callback, CheckoutRef, CheckoutRequest, EventKind, Provider, ProviderEvent, RefundRequest
 
 RequestFor = Callable[..., CheckoutRequest]
+
+ONLY = ("stripe",)
 
 
 class Mailbox:
@@ -48,7 +51,9 @@ async def until(box: Mailbox, provider: Provider, kind: EventKind) -> list[Provi
     """Wait for a kind of event; everything that arrived must verify."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        events = [provider.verify_webhook(headers, body, datetime.now(UTC)) for headers, body in list(box.received)]
+        events = [
+            provider.verify_webhook(Callback(headers, body, datetime.now(UTC))) for headers, body in list(box.received)
+        ]
         if any(event.kind is kind for event in events):
             return events
         await asyncio.sleep(0.02)
@@ -62,7 +67,7 @@ async def test_a_delayed_method_is_pending_until_its_money_arrives_or_bounces(
 ) -> None:
     request = request_for()
     opened = await provider.open_checkout(request)
-    ref = CheckoutRef(request.payment_id, opened.session_id, request.mode, request.created_at)
+    ref = CheckoutRef(request.reference, opened.session_id, request.mode, request.created_at)
     await payer.sandbox(f"sessions/{opened.session_id}/pay-later")
     assert (await provider.look(ref)).status is PaymentStatus.PENDING
     assert (await provider.close_checkout(ref)).status is PaymentStatus.PENDING
@@ -84,12 +89,13 @@ async def test_its_own_callbacks_verify_and_name_our_payment(
     await until(box, provider, EventKind.ATTEMPT_FAILED)
     await payer.pays(opened)
     await until(box, provider, EventKind.CAPTURED)
-    ref = CheckoutRef(request.payment_id, opened.session_id, request.mode, request.created_at)
+    ref = CheckoutRef(request.reference, opened.session_id, request.mode, request.created_at)
     transaction_id = (await provider.look(ref)).transaction_id
     assert transaction_id is not None
-    await provider.refund(RefundRequest(uuid4(), request.payment_id, transaction_id, request.amount))
+    zero = Money(0, request.amount.currency)
+    await provider.refund(RefundRequest(uuid4(), transaction_id, request.amount, ref, request.amount, zero))
     events = await until(box, provider, EventKind.REFUND)
-    assert {event.payment_id for event in events} == {request.payment_id}
+    assert {event.reference for event in events} == {request.reference}
     assert {event.transaction_id for event in events} <= {transaction_id}
     captured = [event for event in events if event.kind is EventKind.CAPTURED]
     assert {event.amount for event in captured} == {request.amount}
@@ -103,7 +109,7 @@ async def test_an_amount_that_stripe_changed_is_reported_as_it_is(
     opened = await provider.open_checkout(request)
     await payer.sandbox(f"sessions/{opened.session_id}/amount", amount_total=100, currency="usd")
     await payer.pays(opened)
-    ref = CheckoutRef(request.payment_id, opened.session_id, request.mode, request.created_at)
+    ref = CheckoutRef(request.reference, opened.session_id, request.mode, request.created_at)
     captured = (await provider.look(ref)).captured
     assert captured is not None
     assert (str(captured), captured.currency) == ("1.00", "USD")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.money import Money
-from providers.base import AccountConfig, EventKind, ProviderEvent, Rejection, WebhookRejected
+from providers.base import AccountConfig, Callback, EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.stripe import StripeProvider, explain_signature, sign_webhook
 
 SECRET = "whsec_test_secret"
@@ -57,12 +57,12 @@ def session(**changes: Any) -> dict[str, Any]:
 def received(
     body: bytes, *, at: int = AT, now: datetime = NOW, provider: StripeProvider | None = None
 ) -> ProviderEvent:
-    return (provider or account()).verify_webhook(sign_webhook(SECRET, body, at), body, now)
+    return (provider or account()).verify_webhook(Callback(sign_webhook(SECRET, body, at), body, now))
 
 
 def refusal(headers: dict[str, str], body: bytes, now: datetime = NOW) -> Rejection:
     with pytest.raises(WebhookRejected) as refused:
-        account().verify_webhook(headers, body, now)
+        account().verify_webhook(Callback(headers, body, now))
     assert SECRET not in str(refused.value)
     return refused.value.reason
 
@@ -89,7 +89,7 @@ def test_a_paid_session_is_read_whole() -> None:
         event_id="evt_1",
         type="checkout.session.completed",
         kind=EventKind.CAPTURED,
-        payment_id=PAYMENT,
+        reference=PAYMENT,
         session_id="cs_1",
         transaction_id="pi_1",
         amount=Money(12990, "ILS"),
@@ -159,12 +159,12 @@ def test_transaction_and_amount_are_found_in_every_object(
 @pytest.mark.parametrize("foreign", ["order-17", "", None, 5, "{018bcfe5-6800-7000-8000-000000000001}", [str(PAYMENT)]])
 def test_a_reference_of_another_system_is_not_ours(foreign: object) -> None:
     source = session(client_reference_id=foreign, metadata={"payment_id": foreign})
-    assert received(event("checkout.session.completed", source)).payment_id is None
+    assert received(event("checkout.session.completed", source)).reference is None
 
 
 def test_our_reference_is_found_in_either_place() -> None:
     for source in (session(metadata={}), session(metadata=None), session(client_reference_id=None)):
-        assert received(event("checkout.session.completed", source)).payment_id == PAYMENT
+        assert received(event("checkout.session.completed", source)).reference == PAYMENT
 
 
 def test_an_event_of_the_other_mode_moves_nothing() -> None:
@@ -214,7 +214,7 @@ def test_either_secret_is_good_while_one_replaces_the_other() -> None:
     assert refusal({"stripe-signature": both}, body) is Rejection.BAD_SIGNATURE
     two = sign_webhook("whsec_unknown", body, AT)["stripe-signature"]
     two += "," + sign_webhook(SECRET, body, AT)["stripe-signature"].split(",")[1]
-    assert account().verify_webhook({"stripe-signature": two}, body, NOW).event_id == "evt_1"
+    assert account().verify_webhook(Callback({"stripe-signature": two}, body, NOW)).event_id == "evt_1"
 
 
 GOOD = event("checkout.session.completed", session())
@@ -336,7 +336,7 @@ def accepted_or_refused(body: bytes) -> None:
         assert refusal({"stripe-signature": GOOD_HEADER}, body) is Rejection.BAD_SIGNATURE
         return
     try:
-        found = account().verify_webhook(headers, body, NOW)
+        found = account().verify_webhook(Callback(headers, body, NOW))
     except WebhookRejected as refused:
         reason = refused.reason
     else:

@@ -1,0 +1,109 @@
+"""The people and powers on the other side of each provider's wire, through the sandbox. One module a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import httpx
+
+from providers.base import (
+    AccountConfig,
+    CheckoutMode,
+    CheckoutRef,
+    CheckoutRequest,
+    OpenedCheckout,
+    Provider,
+)
+
+WEBHOOK_SECRET = "whsec_test_secret"
+SILENCE_SECONDS = 1.5
+"""How long the sandbox keeps silent where a test asks for it; the impatient adapter gives up long before."""
+
+
+class SandboxPayer:
+    """What the conformance suite needs from each provider's side. Amounts are major units."""
+
+    name: ClassVar[str]
+    currency: ClassVar[str] = "ILS"
+    amount: ClassVar[str] = "129.90"
+    part: ClassVar[str] = "29.90"
+    """A part of `amount` that can be refunded."""
+    rest: ClassVar[str] = "100.00"
+    over: ClassVar[str] = "100.01"
+    """More than is left after `part`."""
+    least: ClassVar[str] = "0.01"
+    refused: ClassVar[tuple[str, str]] = ("0.01", "USD")
+    """An amount and currency that the provider does not take."""
+    method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "4242")
+    """What a look reports after `pays`: method and last four digits."""
+    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "refund"}
+    """What the sandbox calls the operations for which faults are planned."""
+    can_be_declined: ClassVar[bool] = True
+    opens_by_call: ClassVar[bool] = True
+    """False where the address is only computed and nothing is sent when a checkout is opened."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.http = httpx.AsyncClient(base_url=address)
+        self.suffix = uuid4().hex
+
+    def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
+        """An account of this payer's own at the sandbox; credentials can be replaced."""
+        raise NotImplementedError
+
+    def wrong_account(self) -> AccountConfig:
+        """The same with credentials that the provider does not know."""
+        raise NotImplementedError
+
+    async def pays(self, opened: OpenedCheckout) -> None:
+        """Pay at the checkout, with success."""
+        raise NotImplementedError
+
+    async def is_declined(self, opened: OpenedCheckout) -> None:
+        """Try to pay and be declined."""
+        raise NotImplementedError
+
+    async def tries_to_pay(self, opened: OpenedCheckout) -> None:
+        """Try to pay at a closed checkout; must not succeed."""
+        raise NotImplementedError
+
+    async def checkouts_of(self, reference: UUID) -> list[str]:
+        """Ids of everything that was opened for our reference."""
+        raise NotImplementedError
+
+    async def charges_of(self, reference: UUID) -> int:
+        """How many successful charges there are for our reference."""
+        raise NotImplementedError
+
+    def unknown_session(self, mode: CheckoutMode) -> str:
+        """A session id in the provider's form that does not exist."""
+        raise NotImplementedError
+
+    def calls(self, provider: Provider, request: CheckoutRequest) -> list[Callable[[], Awaitable[Any]]]:
+        """Calls that reach the provider without any preparation."""
+        ref = CheckoutRef(request.reference, self.unknown_session(request.mode), request.mode, request.created_at)
+        calls: list[Callable[[], Awaitable[Any]]] = [lambda: provider.look(ref), provider.check_account]
+        return [*calls, lambda: provider.open_checkout(request)] if self.opens_by_call else calls
+
+    async def falls_silent(self, when: str, on: str = "*") -> None:
+        """The next call gets no answer: `before` it acts, or `after` it has acted."""
+        await self.faults(f"timeout_{when}:{SILENCE_SECONDS}", on)
+
+    async def faults(self, fault: str, on: str = "*") -> None:
+        """Plan a fault for the next call."""
+        answer = await self.http.post("/sandbox/faults", json={"operation": self.operations[on], "fault": fault})
+        answer.raise_for_status()
+
+    async def sandbox(self, path: str, **body: Any) -> Any:
+        """Use one of the sandbox's controls."""
+        answer = await self.http.post(f"/sandbox/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    async def aclose(self) -> None:
+        """Leave the sandbox as it was."""
+        await self.http.delete("/sandbox/faults")
+        await self.http.delete("/sandbox/webhook-endpoints")
+        await self.http.aclose()
