@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -18,8 +19,37 @@ class SignatureVerdict(NamedTuple):
     signed_string_masked: str
 
 
+@dataclass(frozen=True, slots=True)
+class SignatureOptions:
+    """Choices of a merchant's account, for providers that offer several ways to sign; None for the default one."""
+
+    algorithm: str | None = None
+    hmac_key: str | None = field(default=None, repr=False)
+
+
+DEFAULT_OPTIONS = SignatureOptions()
+
+
+class CannotSign(ValueError):
+    """A field is missing, unknown or unreadable, or the algorithm is none of this provider's. The text says which."""
+
+
+class RequestSigner(Protocol):
+    """Signs one kind of request: from its fields, as text, to the digest alone."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+    def __call__(self, fields: Mapping[str, str], secret: str, options: SignatureOptions) -> str:
+        """The digest. Raises CannotSign."""
+        ...
+
+
 class WebhookTools(Protocol):
-    """Sign and check callbacks by hand, without an account or a database: what the command line offers."""
+    """Sign and check by hand, without an account or a database: what the command line offers."""
+
+    request_signers: Mapping[str, RequestSigner]
+    """By kind: `request`, `integrity`, … Empty where the provider's requests are not signed."""
 
     def explain_signature(
         self,
@@ -27,12 +57,18 @@ class WebhookTools(Protocol):
         body: bytes,
         secret: str,
         now: datetime,
+        options: SignatureOptions = DEFAULT_OPTIONS,
     ) -> SignatureVerdict:
         """Check a callback and say why. Header names are lower case. Never raises for anything in the callback."""
         ...
 
-    def sign_webhook(self, secret: str, body: bytes, timestamp: int) -> Mapping[str, str]:
-        """The headers that make this body a callback of the provider. `timestamp` in Unix seconds."""
+    def sign_webhook(
+        self, secret: str, body: bytes, timestamp: int, options: SignatureOptions = DEFAULT_OPTIONS
+    ) -> Mapping[str, str]:
+        """The headers that make this body a callback of the provider. `timestamp` in Unix seconds.
+
+        Raises CannotSign where the provider's signature is inside the body, or where it has none.
+        """
         ...
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,7 +20,15 @@ from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.stripe.amounts import from_wire
 from providers.stripe.objects import reference
-from providers.webhook_signatures import SignatureVerdict, WebhookTools, mask, read_json_object
+from providers.webhook_signatures import (
+    DEFAULT_OPTIONS,
+    RequestSigner,
+    SignatureOptions,
+    SignatureVerdict,
+    WebhookTools,
+    mask,
+    read_json_object,
+)
 
 SIGNATURE_HEADER = "stripe-signature"
 MAX_HEADER_LENGTH = 4096
@@ -137,10 +146,28 @@ def split_secrets(text: str) -> tuple[str, ...]:
 
 
 class _StripeWebhookTools:
-    """This module's functions as WebhookTools."""
+    """This module's functions as WebhookTools; Stripe has one way to sign, so there is nothing to choose."""
 
-    explain_signature = staticmethod(explain_signature)
-    sign_webhook = staticmethod(sign_webhook)
+    request_signers: Mapping[str, RequestSigner] = MappingProxyType({})
+
+    def explain_signature(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        secret: str,
+        now: datetime,
+        options: SignatureOptions = DEFAULT_OPTIONS,  # noqa: ARG002
+    ) -> SignatureVerdict:
+        return explain_signature(headers, body, secret, now)
+
+    def sign_webhook(
+        self,
+        secret: str,
+        body: bytes,
+        timestamp: int,
+        options: SignatureOptions = DEFAULT_OPTIONS,  # noqa: ARG002
+    ) -> dict[str, str]:
+        return sign_webhook(secret, body, timestamp)
 
 
 WEBHOOK_TOOLS: WebhookTools = _StripeWebhookTools()
