@@ -331,6 +331,19 @@ class Bank:
 
 
 @dataclass(frozen=True, slots=True)
+class SettlementRow:
+    """One row of a network's settlement file: an event or a reason, never both.
+
+    `line` counts the file's lines from 1. `problem` is a stable code that is safe to show; it holds nothing of the row.
+    The event's id is the one that the network's callback about the same money has.
+    """
+
+    line: int
+    event: ProviderEvent | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Callback:
     """A callback as it came in. Header names are lower case; `path_token` is the last part of the account's address."""
 
@@ -406,6 +419,15 @@ class Acknowledges(Protocol):
 
     async def acknowledge(self, ref: CheckoutRef, transaction_id: str) -> None:
         """Tell the provider that we know of the money; a repeat is harmless. Raises ProviderError subclasses."""
+        ...
+
+
+@runtime_checkable
+class ReadsSettlementFiles(Protocol):
+    """A provider that also reports by files, which an operator uploads."""
+
+    def read_settlement_file(self, content: bytes) -> Sequence[SettlementRow]:
+        """Read a whole file, row by row in its order. Never raises: what cannot be read is a row with a problem."""
         ...
 
 
