@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from providers.base import Rejection, WebhookRejected
@@ -73,14 +74,16 @@ class WebhookTools(Protocol):
 
 
 def read_json_object(body: bytes) -> dict[str, Any]:
-    """Read a callback's body as a JSON object.
+    """Read a callback's body as a JSON object; numbers with a fraction or exponent are Decimals, digit by digit.
 
     Raises WebhookRejected (malformed) for everything else. A name that occurs twice is refused as well: two readers
     could take different values from it.
     """
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse)
-    except (ValueError, RecursionError):  # invalid UTF-8 or JSON, an integer too long to read, nesting too deep
+        value = json.loads(
+            body.decode("utf-8"), parse_float=Decimal, object_pairs_hook=_without_repeats, parse_constant=_refuse
+        )
+    except (ValueError, ArithmeticError, RecursionError):  # invalid UTF-8 or JSON, a number too long, nesting too deep
         raise WebhookRejected(Rejection.MALFORMED, "not a readable JSON document") from None
     if not isinstance(value, dict):
         raise WebhookRejected(Rejection.MALFORMED, "not a JSON object")
