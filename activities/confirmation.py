@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from sqlalchemy.exc import NoResultFound
+from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -21,6 +21,8 @@ from storage.models import Payment, ProviderAccount, Workspace
 from storage.session import Database
 
 log = structlog.get_logger()
+
+TRANSACTION_TAKEN = "transaction_settled_another_payment"
 
 
 class ConfirmationActivities:
@@ -48,10 +50,10 @@ class ConfirmationActivities:
         else:
             with as_application_error():
                 observed = await self._observe(payment, account, command)
-        async with self._database.transaction() as session:
-            locked, workspace = await payments.lock(session, command.payment_id)
-            confirmation = await self._apply(session, locked, workspace, observed, command)
-            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
+        try:
+            confirmation = await self._record(command, observed)
+        except IntegrityError:
+            confirmation = await self._flag_taken_transaction(command, observed)
         log.info("payment confirmed", payment_id=str(payment.id), status=confirmation.status.value)
         return confirmation
 
@@ -73,6 +75,40 @@ class ConfirmationActivities:
                 return Confirmation(PaymentStatus(locked.status))
         except NoResultFound:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound") from None
+
+    async def _record(self, command: Confirm, observed: ProviderPayment | None) -> Confirmation:
+        async with self._database.transaction() as session:
+            locked, workspace = await payments.lock(session, command.payment_id)
+            confirmation = await self._apply(session, locked, workspace, observed, command)
+            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
+            return confirmation
+
+    async def _flag_taken_transaction(self, command: Confirm, observed: ProviderPayment | None) -> Confirmation:
+        """The database refused to settle: the provider's transaction already settled another payment.
+
+        No retry can mend that, so the payment is left visibly unknown for a person. Raises RuntimeError when it was
+        another constraint: then the activity is tried again.
+        """
+        taken = None if observed is None else observed.transaction_id
+        async with self._database.transaction() as session:
+            locked, workspace = await payments.lock(session, command.payment_id)
+            holder = await payments.holder_of_transaction(session, locked.provider, taken)
+            if holder is None or holder == locked.id:
+                raise RuntimeError("settlement broke a constraint")
+            details = {"transaction_id": taken, "held_by": str(holder)}
+            payments.set_flag(session, locked, TRANSACTION_TAKEN, details=details)
+            payments.change_status(
+                session,
+                workspace,
+                locked,
+                PaymentStatus.UNKNOWN,
+                at=self._now(),
+                actor="provider",
+                reason=TRANSACTION_TAKEN,
+            )
+            confirmation = Confirmation(PaymentStatus(locked.status), None, TRANSACTION_TAKEN)
+            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
+            return confirmation
 
     async def _observe(self, payment: Payment, account: ProviderAccount, command: Confirm) -> ProviderPayment:
         provider, ref = self._pool.of(account), _ref(payment)

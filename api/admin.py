@@ -1,4 +1,4 @@
-"""Administration: workspaces, provider accounts, API keys."""
+"""Administration: workspaces and API keys."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from standardwebhooks.webhooks import Webhook
 
-from api.context import Administrator, Caller, ServicesDep
+from api.context import Administrator, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
 from domain.money import minor_digits
 from domain.receipt import Dealer
-from providers.base import NothingMoved, ProviderError
-from providers.registry import PROVIDERS, required_credentials
 from storage import administration, workspaces
-from storage.models import ApiKey, ProviderAccount, Workspace
+from storage.models import ApiKey, Workspace
 from storage.sealing import Sealer
 
 router = APIRouter(tags=["administration"])
@@ -96,6 +94,12 @@ class NewWorkspace(WorkspaceSettings):
         return value
 
 
+class WorkspaceChanges(WorkspaceSettings):
+    """What to change of a workspace; everything may be left out."""
+
+    name: str = Field("", max_length=200, examples=["Clinic North"])
+
+
 class WorkspaceOut(BaseModel):
     """A tenant."""
 
@@ -113,46 +117,6 @@ class WorkspaceOut(BaseModel):
     commission_minimum: str
     order_webhook_url: str | None
     created_at: datetime | None
-
-
-class NewAccount(BaseModel):
-    """A provider's credentials. They are encrypted at rest and never returned."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    workspace_id: UUID | None = Field(None, description="For platform keys; a workspace's key uses its own.")
-    provider: str = Field(max_length=32, examples=["stripe"])
-    name: str = Field("default", min_length=1, max_length=100)
-    credentials: dict[str, SecretStr] = Field(examples=[{"secret_key": "sk_test_…", "webhook_secret": "whsec_…"}])
-    options: dict[str, Any] = Field(default_factory=dict, max_length=20)
-    receives_default_webhook: bool = False
-
-    def secrets(self) -> dict[str, str]:
-        """The credentials in clear."""
-        return {name: value.get_secret_value().strip() for name, value in self.credentials.items()}
-
-
-class AccountOut(BaseModel):
-    """A connected provider."""
-
-    id: UUID
-    workspace_id: UUID
-    provider: str
-    name: str
-    hint: str
-    options: dict[str, Any]
-    enabled: bool
-    receives_default_webhook: bool
-    webhook_path: str
-
-
-class AccountCheckOut(BaseModel):
-    """The connection test's answer."""
-
-    ok: bool
-    account_name: str | None = None
-    live: bool | None = None
-    detail: str = ""
 
 
 class NewKey(BaseModel):
@@ -204,6 +168,28 @@ async def create_workspace(
         raise Problem("already_exists", f"The slug {body.slug} is taken.") from None
 
 
+@router.patch("/workspaces/{workspace_id}", summary="Change a workspace")
+async def change_workspace(
+    workspace_id: UUID, body: WorkspaceChanges, caller: Administrator, services: ServicesDep
+) -> WorkspaceOut:
+    """What is not given stays. Documents that were issued before keep what they were printed with."""
+    changes = body.model_fields_set
+    async with services.database.transaction() as session:
+        row = await workspaces.get(session, await acting_workspace(session, caller, workspace_id))
+        if row is None:
+            raise Problem("not_found", "There is no such workspace.")
+        wanted = body.model_copy(update={} if "name" in changes else {"name": row.name})
+        values = workspace_values(
+            services.sealer,
+            wanted,
+            allow_plain_http=services.limits.allow_plain_http_notices,
+            has_secret=row.order_webhook_secret is not None,
+        )
+        changed = {name: values[name] for name in changes}
+        await administration.update_workspace(session, row, changed, actor=caller.actor)
+    return _workspace_out(row)
+
+
 @router.get("/workspaces", summary="List workspaces")
 async def list_workspaces(caller: Administrator, services: ServicesDep) -> list[WorkspaceOut]:
     """All for a platform key, its own for a workspace's."""
@@ -211,68 +197,6 @@ async def list_workspaces(caller: Administrator, services: ServicesDep) -> list[
         return [_workspace_out(caller.workspace)]
     async with services.database.transaction() as session:
         return [_workspace_out(row) for row in await workspaces.all_workspaces(session)]
-
-
-@router.post("/provider-accounts", status_code=201, summary="Connect a provider account")
-async def create_account(
-    body: NewAccount, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
-) -> AccountOut:
-    """Store credentials, encrypted. Then point the provider's webhooks at `webhook_path`."""
-    _check_credentials(body)
-
-    async def work(session: AsyncSession) -> AccountOut:
-        workspace_id = await _workspace_id(session, caller, body.workspace_id)
-        account = await administration.create_account(
-            session,
-            services.sealer,
-            workspace_id=workspace_id,
-            provider=body.provider,
-            name=body.name,
-            credentials=body.secrets(),
-            options=body.options,
-            receives_default_webhook=body.receives_default_webhook,
-            actor=caller.actor,
-            hint_of=required_credentials(body.provider)[0],
-        )
-        return _account_out(account)
-
-    try:
-        return await answer_once(
-            services,
-            scope=f"{caller.key_id}:provider-accounts",
-            key=idempotency_key,
-            request=body,
-            answer=AccountOut,
-            work=work,
-        )
-    except IntegrityError:
-        raise Problem("already_exists", "The workspace has an account of this provider and name.") from None
-
-
-@router.get("/provider-accounts", summary="List provider accounts")
-async def list_accounts(caller: Administrator, services: ServicesDep) -> list[AccountOut]:
-    """Never their credentials."""
-    async with services.database.transaction() as session:
-        if caller.workspace is None:
-            rows = await workspaces.all_accounts(session)
-        else:
-            rows = await workspaces.accounts_of(session, caller.workspace.id)
-    return [_account_out(row) for row in rows]
-
-
-@router.post("/provider-accounts/{account_id}/check", summary="Test a provider account")
-async def check_account(account_id: UUID, caller: Administrator, services: ServicesDep) -> AccountCheckOut:
-    """Ask the provider with the stored credentials."""
-    async with services.database.transaction() as session:
-        account = await workspaces.account(session, account_id)
-    if account is None or (caller.workspace is not None and account.workspace_id != caller.workspace.id):
-        raise Problem("not_found", "There is no such account.")
-    try:
-        found = await services.pool.of(account).check_account()
-    except ProviderError as error:
-        what = "refused" if isinstance(error, NothingMoved) else "did not answer"
-        return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error.code}")
-    return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)
 
 
 @router.post("/api-keys", status_code=201, summary="Make an API key")
@@ -284,7 +208,7 @@ async def create_key(
     async def work(session: AsyncSession) -> KeyOut:
         workspace_id = body.workspace_id if caller.workspace is None else None
         if caller.workspace is not None or workspace_id is not None:
-            workspace_id = await _workspace_id(session, caller, body.workspace_id)
+            workspace_id = await acting_workspace(session, caller, body.workspace_id)
         made = administration.create_api_key(
             session, workspace_id=workspace_id, name=body.name, scopes=body.scopes, actor=caller.actor
         )
@@ -320,27 +244,6 @@ async def revoke_key(key_id: UUID, caller: Administrator, services: ServicesDep)
     if not done:
         raise Problem("not_found", "There is no such live key.")
     return Response(status_code=204)
-
-
-def _check_credentials(body: NewAccount) -> None:
-    if body.provider not in PROVIDERS:
-        raise Problem("unknown_provider", f"Use one of: {', '.join(sorted(PROVIDERS))}.")
-    missing = [name for name in required_credentials(body.provider) if not body.secrets().get(name)]
-    if missing:
-        raise Problem("validation_failed", f"credentials: {body.provider} needs {', '.join(missing)}.")
-
-
-async def _workspace_id(session: AsyncSession, caller: Caller, asked: UUID | None) -> UUID:
-    """The workspace to act on: a workspace's key acts on its own only."""
-    if caller.workspace is not None:
-        if asked not in (None, caller.workspace.id):
-            raise Problem("forbidden", "This key belongs to another workspace.")
-        return caller.workspace.id
-    if asked is None:
-        raise Problem("validation_failed", "workspace_id: name the workspace.")
-    if await workspaces.get(session, asked) is None:
-        raise Problem("not_found", "There is no such workspace.")
-    return asked
 
 
 def workspace_values(
@@ -384,23 +287,9 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         legal_name=row.legal_name,
         vat_rate=format(row.vat_rate.normalize(), "f"),
         commission_rate=format(row.commission_rate.normalize(), "f"),
-        commission_minimum=str(row.commission_minimum),
+        commission_minimum=format(row.commission_minimum, f".{minor_digits(row.currency)}f"),
         order_webhook_url=row.order_webhook_url,
         created_at=row.created_at,
-    )
-
-
-def _account_out(row: ProviderAccount) -> AccountOut:
-    return AccountOut(
-        id=row.id,
-        workspace_id=row.workspace_id,
-        provider=row.provider,
-        name=row.name,
-        hint=row.hint,
-        options=row.options,
-        enabled=True if row.enabled is None else row.enabled,
-        receives_default_webhook=row.receives_default_webhook,
-        webhook_path=f"/api/v1/webhooks/{row.provider}/{row.id}",
     )
 
 

@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
-from api import admin, commissions, health, payments, problems, receipts, webhooks
+from api import accounts, admin, commissions, health, payments, problems, receipts, webhooks
 from api.context import Services
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     problems.install(app)
     app.include_router(health.router)
     app.add_api_route("/paid", thank_you, include_in_schema=False)
-    for module in (payments, webhooks, receipts, commissions, admin):
+    for module in (payments, webhooks, receipts, commissions, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)
     app.middleware("http")(log_requests)
     return app

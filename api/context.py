@@ -17,6 +17,7 @@ from fastapi import Depends, Header, Request
 from limits import RateLimitItemPerMinute
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.exceptions import RedisError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.problems import Problem
 from dispatch.inbox import InboxDispatcher
@@ -184,6 +185,19 @@ async def administrator(caller: CallerDep) -> Caller:
 
 
 Administrator = Annotated[Caller, Depends(administrator)]
+
+
+async def acting_workspace(session: AsyncSession, caller: Caller, asked: UUID | None) -> UUID:
+    """The workspace to act on: a workspace's key acts on its own only. Raises Problem."""
+    if caller.workspace is not None:
+        if asked not in (None, caller.workspace.id):
+            raise Problem("forbidden", "This key belongs to another workspace.")
+        return caller.workspace.id
+    if asked is None:
+        raise Problem("validation_failed", "workspace_id: name the workspace.")
+    if await workspaces.get(session, asked) is None:
+        raise Problem("not_found", "There is no such workspace.")
+    return asked
 
 
 def encode_cursor(created_at: datetime, row_id: UUID) -> str:

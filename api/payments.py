@@ -401,14 +401,12 @@ async def _start(services: Services, payment: Payment) -> Checkout | None:
 
 def _opening_failed(payment: Payment, checkout: Checkout) -> Problem:
     code, detail = checkout.error_code or "provider_unavailable", checkout.error_detail or ""
-    known = {
-        "authentication_failed": "provider_misconfigured",
-        "permission_denied": "provider_misconfigured",
-        "declined": "provider_declined",
-    }
-    advice = "Run payment-cli account check." if known.get(code) == "provider_misconfigured" else ""
+    problem = {"ProviderMisconfigured": "provider_misconfigured", "ProviderDeclined": "provider_declined"}.get(
+        checkout.error_type or "", "provider_rejected"
+    )
+    advice = "Run payment-cli account check." if problem == "provider_misconfigured" else ""
     return Problem(
-        known.get(code, "provider_rejected"),
+        problem,
         " ".join(
             part for part in (f"{payment.provider} answered {code}.", detail if detail != code else "", advice) if part
         ),

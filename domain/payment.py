@@ -139,12 +139,16 @@ class StartPayment:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Where the payer goes. `url` is None in direct mode and when opening failed; then `error_code` says why."""
+    """Where the payer goes. `url` is None in direct mode and when opening failed; then `error_code` says why.
+
+    `error_type` is the name of the provider error (ProviderDeclined, ProviderRejected, ProviderMisconfigured).
+    """
 
     status: PaymentStatus
     url: str | None = None
     error_code: str | None = None
     error_detail: str | None = None
+    error_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,22 @@ async def replace_credentials(
     )
 
 
+def replace_options(
+    session: AsyncSession, account: ProviderAccount, options: Mapping[str, Any], *, at: datetime, actor: str
+) -> None:
+    """Overwrite an account's options."""
+    account.options = dict(options)
+    account.updated_at = at
+    audit.record(
+        session,
+        account.workspace_id,
+        actor=actor,
+        action="provider_account.options_replaced",
+        subject=("provider_account", account.id),
+        details={"names": sorted(options)},
+    )
+
+
 async def switch_account(
     session: AsyncSession, account: ProviderAccount, *, enabled: bool, at: datetime, actor: str
 ) -> None:

@@ -207,6 +207,14 @@ async def find_by_provider_ids(
     return None
 
 
+async def holder_of_transaction(session: AsyncSession, provider: str, transaction_id: str | None) -> UUID | None:
+    """Which payment a provider's transaction has settled."""
+    if transaction_id is None:
+        return None
+    query = select(Payment.id).where(Payment.provider == provider, Payment.provider_transaction_id == transaction_id)
+    return await session.scalar(query)
+
+
 async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Payment]:
     """Payments that were accepted but whose workflow never began (the process died between the two)."""
     query = select(Payment).where(Payment.status == "created", Payment.created_at < older_than)

@@ -18,8 +18,11 @@ from domain.payment import Checkout, Confirm, Confirmation, RecordStatus, Render
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
 
-PROVIDER_CALL_SECONDS = 20
-"""One try of an activity that calls a provider; the HTTP time-out inside is shorter (PROVIDER_TIMEOUT_SECONDS)."""
+QUICK_TRY_SECONDS = 20
+"""One try inside the workflow task: the payer is waiting."""
+PROVIDER_CALL_SECONDS = 60
+"""One try of the durable path. It may take several requests (look our reference up, create, look again), each of at
+most PROVIDER_TIMEOUT_SECONDS."""
 
 _PROVIDER_RETRIES = RetryPolicy(
     initial_interval=timedelta(seconds=1),
@@ -38,7 +41,7 @@ _DATABASE_RETRIES = RetryPolicy(
 def provider_try(summary: str) -> LocalActivityConfig:
     """One quick try inside the workflow task. A failure is handed to the durable path, which has the patience."""
     return LocalActivityConfig(
-        start_to_close_timeout=timedelta(seconds=PROVIDER_CALL_SECONDS),
+        start_to_close_timeout=timedelta(seconds=QUICK_TRY_SECONDS),
         retry_policy=RetryPolicy(maximum_attempts=1),
         summary=summary,
     )
@@ -74,6 +77,12 @@ def _reason(error: BaseException) -> ApplicationError | None:
     """What the activity said; None for a time-out, which is an unknown outcome."""
     reason = error if isinstance(error, ApplicationError) else error.__cause__
     return reason if isinstance(reason, ApplicationError) else None
+
+
+def error_type(error: BaseException) -> str | None:
+    """The name of the provider error, as in providers/base.py; None for a time-out."""
+    reason = _reason(error)
+    return None if reason is None else reason.type
 
 
 def error_code(error: BaseException) -> tuple[str, str]:

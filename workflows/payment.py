@@ -140,7 +140,7 @@ class PaymentWorkflow:
     async def _could_not_open(self, error: BaseException) -> None:
         code, detail = calls.error_code(error)
         await self._record(PaymentStatus.FAILED, code)
-        self._checkout = Checkout(PaymentStatus.FAILED, None, code, detail)
+        self._checkout = Checkout(PaymentStatus.FAILED, None, code, detail, calls.error_type(error))
 
     async def _wait_for_news(self) -> None:
         """Until an event, a cancel, or the time of the next look or of the checkout's end."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pypdf import PdfReader
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from standardwebhooks.webhooks import Webhook
 
 from storage.models import AuditEntry, Commission, LedgerEntry, Payment, Receipt, WebhookEvent, WebhookRejection
@@ -372,3 +372,25 @@ async def test_events_may_be_late_doubled_or_out_of_order(shop: Shop) -> None:
         await shop.until(payment["id"], "paid")
         assert await count(shop.service, Receipt, payment["id"]) == 1
         await shop.sandbox("DELETE", "/faults")
+
+
+async def test_one_transaction_cannot_settle_two_payments(shop: Shop) -> None:
+    """The database's constraint decides; the second payment is left for a person and not tried for ever."""
+    first, second = await shop.pays(), await shop.pays()
+    await shop.pay(first)
+    await shop.until(first["id"], "paid")
+    await shop.sandbox("POST", "/faults", {"operation": "webhooks", "fault": "lose", "count": 100})
+    await shop.pay(second)
+    event = next(
+        event
+        for event in await shop.events("checkout.session.completed")
+        if event["data"]["object"]["client_reference_id"] == second["id"]
+    )
+    async with shop.service.database.transaction() as session:
+        taken = event["data"]["object"]["payment_intent"]
+        await session.execute(update(Payment).where(Payment.id == first["id"]).values(provider_transaction_id=taken))
+    await shop.sandbox("DELETE", "/faults")
+    assert (await send(shop, json.dumps(event).encode())).status_code == 200
+    flagged = await shop.until(second["id"], "unknown")
+    assert flagged["flag"] == "transaction_settled_another_payment"
+    assert await count(shop.service, Receipt, second["id"]) == 0
