@@ -15,7 +15,7 @@ from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
-from providers.base import Callback, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
+from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.registry import PROVIDERS
 from storage import audit, inbox, outbox, payments, workspaces
 from storage.models import Payment, ProviderAccount
@@ -137,6 +137,13 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
             values |= {"status": "ignored" if payment is None else "handled", "outcome": outcome}
             values |= {"handled_at": services.now()}
         row = await inbox.store(session, values)
+        answered_with = (
+            row.new
+            and outcome is None
+            and payment is not None
+            and event.kind is EventKind.CAPTURED
+            and await inbox.capture_is_being_looked_at(session, payment.id, before=row.inbox_id)
+        )
         if row.new and payment is not None and outcome == "recorded":
             audit.record(
                 session,
@@ -153,7 +160,7 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
         type=event.type,
         repeat=not row.new,
     )
-    if payment is None or outcome is not None or not row.new:
+    if payment is None or outcome is not None or not row.new or answered_with:
         return None
     trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
     return Handover(payment.id, PaymentStatus(payment.status), trigger)

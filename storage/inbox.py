@@ -38,6 +38,22 @@ async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
     return Stored(inbox_id, new, status)
 
 
+async def capture_is_being_looked_at(session: AsyncSession, payment_id: UUID, *, before: int) -> bool:
+    """Whether an earlier event of the same capture is on its way to the workflow at this moment.
+
+    Providers tell of one capture by several events within milliseconds. One look answers them all; should that look
+    have come too early, the dispatcher hands over the later event when its turn comes.
+    """
+    query = select(WebhookEvent.id).where(
+        WebhookEvent.payment_id == payment_id,
+        WebhookEvent.id < before,
+        WebhookEvent.kind == "captured",
+        WebhookEvent.status.in_(["received", "dispatched"]),
+        WebhookEvent.received_at > func.now() - timedelta(seconds=2),
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
     """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled."""
     await session.execute(
