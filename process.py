@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 
@@ -27,6 +28,7 @@ def end(main: Callable[[], int | None]) -> NoReturn:
         logging.getLogger().exception("ended by an error")
         code = 1
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more; that is no reason for another exit code
+            stream.flush()
     os._exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -13,7 +14,7 @@ from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPl
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
 from storage import inbox, payments
-from storage.models import Payment
+from storage.models import Payment, WebhookEvent
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -22,6 +23,8 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
+STARTS_AT_ONCE = 20
+START_WAIT = timedelta(seconds=5)
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
 ANSWERED_BY_A_LOOK = frozenset(
     {
@@ -97,26 +100,46 @@ class InboxDispatcher:
         async with self._database.transaction() as session:
             due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
         for event, payment in due:
+            await self._take_up(event, payment)
+        return len(due)
+
+    async def start_unstarted(self, *, older_than: datetime) -> int:
+        """Start workflows of payments that were accepted before this moment and never began. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await payments.unstarted(session, older_than=older_than, limit=BATCH)
+        gate = asyncio.Semaphore(STARTS_AT_ONCE)
+        started = await asyncio.gather(*(self._start_late(payment, gate) for payment in waiting))
+        return sum(started)
+
+    async def _start_late(self, payment: Payment, gate: asyncio.Semaphore) -> bool:
+        """One that cannot be started must not keep the others waiting."""
+        async with gate:
+            try:
+                await self._engine.start(start_command(payment, self._poll), wait=START_WAIT)
+            except EngineUnavailable as error:
+                log.warning("payment not started yet", payment_id=str(payment.id), error=str(error))
+                return False
+        log.info("payment started late", payment_id=str(payment.id))
+        return True
+
+    async def _take_up(self, event: WebhookEvent, payment: Payment | None) -> None:
+        """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
+        try:
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
-                continue
+                return
             status = PaymentStatus(payment.status)
             outcome = settled_already(EventKind(event.kind), status)
             if outcome is not None:
                 await self._finish(event.id, outcome)
-                continue
+                return
             trigger = ProviderTrigger(inbox_id=event.id, event_id=event.event_id, kind=event.kind)
             await self._try(Handover(payment.id, status, trigger), payment)
-        return len(due)
-
-    async def start_unstarted(self, *, older_than: datetime) -> int:
-        """Start workflows of payments that were accepted before this moment and never began."""
-        async with self._database.transaction() as session:
-            waiting = await payments.unstarted(session, older_than=older_than, limit=BATCH)
-        for payment in waiting:
-            await self._engine.start(start_command(payment, self._poll), wait=timedelta(seconds=5))
-            log.info("payment started late", payment_id=str(payment.id))
-        return len(waiting)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.exception("event could not be dispatched", inbox_id=event.id)
+            await self._postpone(event.id, type(error).__name__)
 
     async def _try(self, event: Handover, payment: Payment) -> None:
         try:
@@ -124,24 +147,24 @@ class InboxDispatcher:
         except NoSuchWorkflow:
             await self._without_workflow(event, payment)
         except EngineUnavailable as error:
-            await self._postpone(event, f"temporal: {error}")
+            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
 
     async def _without_workflow(self, event: Handover, payment: Payment) -> None:
         """Not begun yet: start it and come back. Ended without a final status (terminated by hand): after-life."""
         try:
             if payment.status == PaymentStatus.CREATED:
-                await self._engine.start(start_command(payment, self._poll), wait=timedelta(seconds=5))
-                await self._postpone(event, "workflow was not started yet")
+                await self._engine.start(start_command(payment, self._poll), wait=START_WAIT)
+                await self._postpone(event.trigger.inbox_id, "workflow was not started yet")
             else:
                 await self._engine.signal_afterlife(event.payment_id, event.trigger)
                 async with self._database.transaction() as session:
                     await inbox.mark_dispatched(session, event.trigger.inbox_id)
         except EngineUnavailable as error:
-            await self._postpone(event, f"temporal: {error}")
+            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
 
-    async def _postpone(self, event: Handover, error: str) -> None:
+    async def _postpone(self, inbox_id: int, error: str) -> None:
         async with self._database.transaction() as session:
-            await inbox.mark_failed(session, event.trigger.inbox_id, error=error)
+            await inbox.mark_failed(session, inbox_id, error=error)
 
     async def _finish(self, inbox_id: int, outcome: str) -> None:
         async with self._database.transaction() as session:
@@ -149,13 +172,21 @@ class InboxDispatcher:
 
 
 async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -> None:
-    """Dispatch until cancelled. An outage of PostgreSQL or Temporal is waited out."""
+    """Dispatch until cancelled. An outage of PostgreSQL or Temporal is waited out.
+
+    Late starts have a round of their own: they wait for the provider, and events must not wait with them.
+    """
+
+    async def start_late() -> int:
+        return await dispatcher.start_unstarted(older_than=datetime.now(UTC) - UNSTARTED_AFTER)
+
+    await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), _repeat(start_late, interval_seconds))
+
+
+async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:
     while True:
         try:
-            await dispatcher.dispatch_due()
-            await dispatcher.start_unstarted(older_than=datetime.now(UTC) - UNSTARTED_AFTER)
-        except EngineUnavailable as error:
-            log.warning("temporal is away", error=str(error))
+            await work()
         except Exception as error:
             if not is_outage(error):
                 log.exception("inbox dispatch failed")

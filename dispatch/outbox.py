@@ -16,7 +16,7 @@ from standardwebhooks.webhooks import Webhook
 
 from storage import outbox
 from storage.models import OrderNotice, Workspace
-from storage.sealing import Sealer
+from storage.sealing import Sealer, SealingError
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -112,7 +112,10 @@ class OutboxRelay:
         if workspace.order_webhook_url is None or workspace.order_webhook_secret is None:
             return "the workspace has no order webhook any more"
         body, at = json.dumps(notice.payload, separators=(",", ":")), self._now()
-        signature = Webhook(self._sealer.open(workspace.order_webhook_secret)).sign(str(notice.id), at, body)
+        try:
+            signature = Webhook(self._sealer.open(workspace.order_webhook_secret)).sign(str(notice.id), at, body)
+        except (SealingError, ValueError) as error:  # the key was lost, or what it sealed is no secret
+            return f"cannot be signed: {type(error).__name__}"
         headers = {
             "content-type": "application/json",
             "webhook-id": str(notice.id),
@@ -124,7 +127,7 @@ class OutboxRelay:
             answer = await self._http.post(
                 workspace.order_webhook_url, content=body, headers=headers, timeout=self._timeout_seconds
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return type(error).__name__
         return None if answer.is_success else f"answered {answer.status_code}"
 

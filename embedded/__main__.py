@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import tempfile
+import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -15,71 +19,107 @@ from embedded.bootstrap import Demo, ensure_demo
 from embedded.demo import DemoFailed, create_payment, run_demo
 from embedded.parts import StartFailed
 from embedded.stack import ROOT, Ports, Stack, service
+from embedded.supervisor import tell
 
 STATE = ROOT / ".local"
 
 
-async def up(state: Path) -> int:
-    """Run the service until Ctrl-C or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    print("starting PostgreSQL, Temporal, sandbox, worker and API …", flush=True)
+def state_folder() -> Path:
+    """Where `make up` keeps everything: `.local`, or what STATE_FOLDER says."""
+    return Path(os.environ.get("STATE_FOLDER") or STATE).resolve()
+
+
+async def up(state: Path) -> None:
+    """Run the service until the task is cancelled."""
+    tell("starting PostgreSQL, Temporal, sandbox, worker and API …")
     async with service(state, Ports.from_environment()) as stack:
-        demo = await ensure_demo(stack)
-        await _introduce(stack, demo)
-        await stop.wait()
-        print("\nstopping …", flush=True)
-    print("stopped; the data stays in", state, flush=True)
-    return 0
+        await _introduce(stack, await ensure_demo(stack))
+        await asyncio.Event().wait()
 
 
 async def _introduce(stack: Stack, demo: Demo) -> None:
-    headers = {"authorization": f"Bearer {demo.api_key}"}
-    async with httpx.AsyncClient(base_url=stack.api_url, headers=headers, timeout=30) as http:
-        payment = await create_payment(http, "welcome")
     lines = [
         "",
         f"  API and its documentation   {stack.api_url}/docs",
         f"  Temporal UI                 {stack.temporal_ui_url}",
         f"  Sandbox provider            {stack.sandbox_url}/docs",
         f"  API key of demo-clinic      in {stack.state / 'dev.env'} (DEMO_API_KEY)",
-        f"  A payment to try            {payment['checkout_url'] or 'paid already; make another with the README'}",
+        f"  A payment to try            {await _payment_to_try(stack, demo)}",
         "",
         "  Ctrl-C stops everything.",
     ]
-    print("\n".join(lines), flush=True)
+    tell("\n".join(lines))
 
 
-async def demo(provider: str) -> int:
-    """One payment on a stack of its own, thrown away afterwards."""
+async def _payment_to_try(stack: Stack, demo: Demo) -> str:
+    """The address of a new checkout, or why there is none; the service runs either way."""
+    headers = {"authorization": f"Bearer {demo.api_key}"}
+    try:
+        async with httpx.AsyncClient(base_url=stack.api_url, headers=headers, timeout=30) as http:
+            payment = await create_payment(http, f"welcome-{int(time.time())}")
+    except (DemoFailed, httpx.HTTPError) as error:
+        return f"could not be made ({error}); the README shows how to make one"
+    return str(payment["checkout_url"])
+
+
+async def demo(provider: str) -> None:
+    """One payment on a stack of its own, thrown away afterwards. Raises DemoFailed."""
     if provider != "stripe":
-        print(f"no demo for {provider}; there is one for: stripe", flush=True)
-        return 2
+        raise DemoFailed(f"no demo for {provider}; there is one for: stripe")
     with tempfile.TemporaryDirectory(prefix="durable-payments-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL's user walks through it
         async with service(Path(folder), Ports.free()) as stack:
-            print("PostgreSQL, Temporal, sandbox, worker and API are up", flush=True)
+            tell("PostgreSQL, Temporal, sandbox, worker and API are up")
             await run_demo(stack, await ensure_demo(stack))
             kept = STATE / "demo-receipt.pdf"
             kept.parent.mkdir(exist_ok=True)
             kept.write_bytes((Path(folder) / "demo-receipt.pdf").read_bytes())
-    print(f"all of it happened; the receipt is {kept}", flush=True)
-    return 0
+    tell(f"all of it happened; the receipt is {kept}")
+
+
+async def until_asked_to_stop(work: Coroutine[Any, Any, None]) -> bool:
+    """Run until it ends, or until Ctrl-C or SIGTERM; then it closes everything in order. Returns whether it was asked.
+
+    Asking again changes nothing: what is half stopped is stopped to the end.
+    """
+    running, asked = asyncio.ensure_future(work), False
+
+    def ask() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            tell("\nstopping …")
+            running.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ask)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal was closed; nohup wants to go on
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, ask)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+    return asked
 
 
 def main() -> int:
-    """Returns the exit code."""
+    """Returns the exit code: 0 also when a running service was asked to stop, 130 for an interrupted demo."""
     parser = argparse.ArgumentParser(prog="python -m embedded")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up")
     commands.add_parser("demo").add_argument("--provider", default="stripe")
     chosen = parser.parse_args()
+    state = state_folder()
     try:
-        return asyncio.run(up(STATE) if chosen.command == "up" else demo(chosen.provider))
+        asked = asyncio.run(until_asked_to_stop(up(state) if chosen.command == "up" else demo(chosen.provider)))
     except (StartFailed, DemoFailed) as error:
-        print(f"\n{error}", flush=True)
+        tell(f"\n{error}")
         return 1
+    if chosen.command == "demo":
+        return 130 if asked else 0
+    tell(f"stopped; the data stays in {state}")
+    return 0
 
 
 if __name__ == "__main__":

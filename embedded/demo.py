@@ -12,6 +12,8 @@ from embedded.bootstrap import Demo
 from embedded.stack import Stack
 
 PATIENCE_SECONDS = 15.0
+ACCEPTED = (200, 201, 202)
+"""A repeat, a new payment, and one whose checkout is still being opened."""
 
 
 class DemoFailed(Exception):
@@ -32,9 +34,10 @@ async def create_payment(http: httpx.AsyncClient, order_id: str) -> dict[str, An
         },
         headers={"Idempotency-Key": f"demo-{order_id}"},
     )
-    if answer.status_code != 201:  # noqa: PLR2004
+    if answer.status_code not in ACCEPTED:
         raise DemoFailed(f"the payment was not created: {answer.status_code} {answer.text}")
-    return dict(answer.json())
+    payment = dict(answer.json())
+    return payment if payment["checkout_url"] else await until(http, payment["id"], "pending")
 
 
 async def run_demo(stack: Stack, demo: Demo) -> None:
@@ -53,7 +56,7 @@ async def run_demo(stack: Stack, demo: Demo) -> None:
         paid = await browser.post(payment["checkout_url"], data={"card": "4242 4242 4242 4242", "outcome": "pay"})
         _require(paid.status_code == 200, "the payer pays")  # noqa: PLR2004
         clock.step("the payer paid by card; the provider sends signed webhooks")
-        payment = await _until_paid(api, payment["id"])
+        payment = await until(api, payment["id"], "paid")
         clock.step(f"the payment is {payment['status']}")
         receipt = await _receipt(api, payment["receipt_id"])
         clock.step(
@@ -71,14 +74,15 @@ async def run_demo(stack: Stack, demo: Demo) -> None:
         clock.step(f"the order service was told: {' → '.join(told)}")
 
 
-async def _until_paid(api: httpx.AsyncClient, payment_id: str) -> dict[str, Any]:
+async def until(api: httpx.AsyncClient, payment_id: str, status: str) -> dict[str, Any]:
+    """The payment once it has the status. Raises DemoFailed."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         payment = (await api.get(f"/api/v1/payments/{payment_id}")).json()
-        if payment["status"] == "paid":
+        if payment["status"] == status:
             return dict(payment)
         await asyncio.sleep(0.05)
-    raise DemoFailed(f"the payment was not paid within {PATIENCE_SECONDS:.0f} s")
+    raise DemoFailed(f"the payment was not {status} within {PATIENCE_SECONDS:.0f} s")
 
 
 async def _receipt(api: httpx.AsyncClient, receipt_id: str) -> dict[str, Any]:

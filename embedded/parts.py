@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
+import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,71 +14,107 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_OWN_PORTS = range(10_000, 32_000)
+"""Below what systems give to outgoing connections: a port there could be taken while its owner restarts."""
+MAX_PORT = 65_535
 
 
 class StartFailed(Exception):
     """A part cannot be started; the text says what to do."""
 
 
+def _nothing() -> None:
+    """No preparation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One supervised program. `ready` is asked until it is true; `stop_signal` ends it in good order."""
+    """One supervised program. `before` runs ahead of every start, `ready` is asked until it is true."""
 
     name: str
     command: tuple[str, ...]
     ready: Callable[[], Awaitable[bool]]
     env: Mapping[str, str] = field(default_factory=dict)
+    before: Callable[[], None] = _nothing
     stop_signal: signal.Signals = signal.SIGTERM
+    """Ends it in good order."""
     user: str | None = None
     cwd: Path | None = None
     ready_seconds: float = 30.0
 
     async def spawn(self, log: Path) -> asyncio.subprocess.Process:
-        """Start it in a session of its own, so that Ctrl-C reaches the supervisor only; it dies with the supervisor."""
-        with log.open("ab") as output:
-            return await asyncio.create_subprocess_exec(
-                *self.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **self.env},
-                cwd=self.cwd,
-                user=self.user,
-                start_new_session=True,
-                preexec_fn=_die_with_parent(self.stop_signal),
-            )
+        """Start it in a session of its own, so that Ctrl-C reaches the supervisor only; it dies with the supervisor.
+
+        Raises StartFailed.
+        """
+        self.before()
+        try:
+            with log.open("ab") as output:
+                return await asyncio.create_subprocess_exec(
+                    *self.command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, **self.env},
+                    cwd=self.cwd,
+                    user=self.user,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(self.stop_signal),
+                )
+        except OSError as error:
+            raise StartFailed(f"{self.name} cannot be started: {error}") from error
 
 
 def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
     """Linux sends the child this signal when the supervisor dies, even by kill -9. Elsewhere nothing happens."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)  # found here: the child of a fork must not load libraries
+    parent = os.getpid()
 
     def ask_kernel() -> None:
-        try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
-        except (AttributeError, OSError):
-            return
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, int(number))
+            if os.getppid() != parent:  # it died before it was asked for
+                os._exit(1)
 
     return ask_kernel
 
 
+def free_ports(number: int) -> list[int]:
+    """So many different ports of the loopback interface that are free now."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_OWN_PORTS, len(_OWN_PORTS)):
+        if len(found) == number:
+            break
+        if _bind_error(port) is None:
+            found.append(port)
+    return found
+
+
 def free_port() -> int:
     """A port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
-def require_free(port: int, setting: str) -> None:
-    """Raises StartFailed, naming the setting to change, when something listens on the port."""
+def _bind_error(port: int) -> OSError | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            message = (
-                f"Port {port} is taken. Stop what listens there, or choose another: {setting}={port + 10000} make up"
-            )
-            raise StartFailed(message) from None
+        except OSError as error:
+            return error
+    return None
+
+
+def require_free(port: int, setting: str) -> None:
+    """Raises StartFailed, naming the setting to change, when something listens on the port."""
+    error = _bind_error(port)
+    if error is None:
+        return
+    trouble = "is taken. Stop what listens there" if error.errno == errno.EADDRINUSE else f"cannot be used ({error})"
+    another = port + 10_000
+    if another > MAX_PORT or _bind_error(another) is not None:
+        another = free_port()
+    raise StartFailed(f"Port {port} {trouble}, or choose another: {setting}={another} make up")
 
 
 async def listens(port: int) -> bool:
@@ -87,3 +125,17 @@ async def listens(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def answers(port: int, path: str) -> bool:
+    """Whether an HTTP server on the loopback port answers 200."""
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False

@@ -12,7 +12,10 @@ import signal
 import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from embedded.parts import Part, StartFailed
 
@@ -39,6 +42,10 @@ TUNING = {
     "timezone": "UTC",
 }
 """Durability stays as it is: fsync and synchronous_commit are on."""
+PORT = "5432"
+"""Only part of the socket's name. Given everywhere, so that a PGPORT of the caller's means nothing."""
+RECOVERY_SECONDS = 300.0
+"""After a crash it replays what was not yet in its tables; that may take its time and must not be cut short."""
 
 
 def socket_folder(data: Path) -> Path:
@@ -49,7 +56,7 @@ def socket_folder(data: Path) -> Path:
 
 def database_url(data: Path, name: str = "payments") -> str:
     """Where clients connect: a socket that only its owner reaches, so there is no password."""
-    return f"postgresql+asyncpg://postgres@/{name}?host={socket_folder(data)}"
+    return f"postgresql+asyncpg://postgres@/{name}?host={socket_folder(data)}&port={PORT}"
 
 
 def part(data: Path) -> Part:
@@ -59,21 +66,67 @@ def part(data: Path) -> Part:
     options = [text for name, value in TUNING.items() for text in ("-c", f"{name}={value}")]
     return Part(
         name="postgres",
-        command=(str(BINARIES / "postgres"), "-D", str(data), "-h", "", "-k", str(sockets), *options),
+        command=(str(BINARIES / "postgres"), "-D", str(data), "-h", "", "-k", str(sockets), "-p", PORT, *options),
         ready=lambda: _accepts(sockets),
+        before=lambda: clear_stale_locks(data, sockets),
         stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, writes a checkpoint
         user=user,
         cwd=Path("/"),
+        ready_seconds=RECOVERY_SECONDS,
     )
 
 
 def ensure_database(data: Path, name: str = "payments") -> None:
-    """Create the database unless it is there."""
-    sockets = str(socket_folder(data))
-    psql = [str(BINARIES / "psql"), "-h", sockets, "-U", "postgres", "-tA", "-c"]
-    known = subprocess.run([*psql, "SELECT datname FROM pg_database"], capture_output=True, text=True, check=True)
-    if name not in known.stdout.split():
-        subprocess.run([*psql, f'CREATE DATABASE "{name}"'], capture_output=True, check=True)
+    """Create the database unless it is there. Raises StartFailed."""
+    if name not in _psql(data, "SELECT datname FROM pg_database").split():
+        _psql(data, f'CREATE DATABASE "{name}"')
+
+
+def _psql(data: Path, statement: str) -> str:
+    command = [str(BINARIES / "psql"), "-X", "-h", str(socket_folder(data)), "-p", PORT, "-U", "postgres"]
+    done = subprocess.run(
+        [*command, "-d", "postgres", "-tA", "-c", statement],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C is the supervisor's to handle
+    )
+    if done.returncode:
+        raise StartFailed(f"The database could not be prepared: {done.stderr.strip()}")
+    return done.stdout
+
+
+def clear_stale_locks(data: Path, sockets: Path) -> None:
+    """Remove a killed server's lock files if their process id belongs to another program by now.
+
+    PostgreSQL does the rest itself, but it takes any living process of the same user for a server, which after a
+    restart of a container is the rule. Raises StartFailed when a server does run on this data.
+    """
+    locks = (data / "postmaster.pid", sockets / f".s.PGSQL.{PORT}.lock")
+    for lock in locks:
+        owner = _owner(lock)
+        if owner is None:
+            continue
+        if _serves(owner, data):
+            raise StartFailed(f"PostgreSQL runs on {data} already (process {owner}); stop it first.")
+        lock.unlink(missing_ok=True)
+
+
+def _owner(lock: Path) -> int | None:
+    """The living process that a lock file names."""
+    with suppress(OSError, ValueError, IndexError):
+        pid = int(lock.read_text().splitlines()[0])
+        return pid if psutil.pid_exists(pid) else None
+    return None
+
+
+def _serves(pid: int, data: Path) -> bool:
+    """Whether a process is PostgreSQL on this folder: it works in the folder that it serves."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).resolve() == data.resolve()
+    except psutil.Error:
+        return False
 
 
 def _system_user() -> str | None:
@@ -94,11 +147,14 @@ def _system_user() -> str | None:
 
 def _prepare(data: Path, user: str | None) -> Path:
     sockets = socket_folder(data)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data.parent.mkdir(parents=True, exist_ok=True)
     sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        sockets.chmod(0o700)  # whoever reaches the socket is let in
+    except PermissionError:
+        raise StartFailed(f"{sockets} belongs to another user; remove it, or move {data.parent}.") from None
     if user is not None:
-        for folder in (data, sockets):
-            shutil.chown(folder, user, pwd.getpwnam(user).pw_gid)
+        shutil.chown(sockets, user, pwd.getpwnam(user).pw_gid)
         for place in (data, BINARIES):
             _let_pass(place)
     if not (data / "PG_VERSION").exists():
@@ -115,23 +171,29 @@ def _let_pass(place: Path) -> None:
 
 
 def _initialise(data: Path, user: str | None) -> None:
-    command = [
-        str(BINARIES / "initdb"),
-        "-D",
-        str(data),
-        "--auth=trust",
-        "--encoding=UTF8",
-        "--locale=C.UTF-8",
-        "-U",
-        "postgres",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, user=user, cwd="/")
+    """Make the cluster beside its place and move it there when it is whole, so that a kill leaves nothing half-made."""
+    for abandoned in data.parent.glob(f"{data.name}.new-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
+    if user is not None:
+        shutil.chown(fresh, user, pwd.getpwnam(user).pw_gid)
+    command = [str(BINARIES / "initdb"), "-D", str(fresh), "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
+    done = subprocess.run(
+        [*command, "-U", "postgres"],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=user,
+        cwd="/",
+        start_new_session=True,  # Ctrl-C is the supervisor's to handle
+    )
     if done.returncode:
         raise StartFailed(f"PostgreSQL could not be set up in {data}: {done.stderr.strip() or done.stdout.strip()}")
+    fresh.rename(data)
 
 
 async def _accepts(sockets: Path) -> bool:
     probe = await asyncio.create_subprocess_exec(
-        str(BINARIES / "pg_isready"), "-q", "-h", str(sockets), "-U", "postgres"
+        str(BINARIES / "pg_isready"), "-q", "-h", str(sockets), "-p", PORT, "-U", "postgres"
     )
     return await probe.wait() == 0

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from cryptography.fernet import Fernet
 
 from embedded import postgres, temporal
-from embedded.parts import Part, StartFailed, free_port, require_free
+from embedded.leftovers import replace_file
+from embedded.parts import MAX_PORT, Part, StartFailed, answers, free_ports, require_free
 from embedded.supervisor import Supervisor, supervised, take_lock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,8 +37,8 @@ class Ports:
         chosen = {}
         for name, setting in PORT_SETTINGS.items():
             text = os.environ.get(setting, "")
-            if text and not text.isdigit():
-                raise StartFailed(f"{setting} is a port number, not {text!r}.")
+            if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT):
+                raise StartFailed(f"{setting} is a port number from 1 to {MAX_PORT}, not {text!r}.")
             if text:
                 chosen[name] = int(text)
         return cls(**chosen)
@@ -46,12 +46,17 @@ class Ports:
     @classmethod
     def free(cls) -> Ports:
         """Whatever is free now."""
-        return cls(free_port(), free_port(), free_port(), free_port())
+        return cls(*free_ports(4))
 
     def require_free(self) -> None:
-        """Raises StartFailed, naming the setting, when one of them is taken."""
+        """Raises StartFailed, naming the setting, when one of them is taken or given twice."""
+        settings: dict[int, str] = {}
         for name, setting in PORT_SETTINGS.items():
-            require_free(getattr(self, name), setting)
+            port = getattr(self, name)
+            if port in settings:
+                raise StartFailed(f"{settings[port]} and {setting} are the same port {port}; give each its own.")
+            settings[port] = setting
+            require_free(port, setting)
 
 
 PORT_SETTINGS = {
@@ -127,42 +132,42 @@ def read_env(path: Path) -> dict[str, str]:
 def write_env(path: Path, env: Mapping[str, str]) -> None:
     """The reverse, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
     text = "".join(f"{name}={value}\n" for name, value in env.items())
-    path.write_text("# Made by `make up`; for this machine only.\n" + text)
+    replace_file(path, "# Made by `make up`; for this machine only.\n" + text)
 
 
 @asynccontextmanager
-async def engines(state: Path, ports: Ports, *, pages: bool = False) -> AsyncIterator[Stack]:
-    """PostgreSQL (migrated) and Temporal alone. Raises StartFailed."""
-    lock = take_lock(state)
-    try:
-        async with supervised(state / "logs") as supervisor:
-            await _start_engines(supervisor, state, ports, pages=pages)
-            yield Stack(state, ports, environment(state, ports), supervisor)
-    finally:
-        lock.close()
+async def engines(state: Path, ports: Ports) -> AsyncIterator[Stack]:
+    """PostgreSQL (migrated) and Temporal alone, without its pages. Raises StartFailed."""
+    async with _held(state) as supervisor:
+        yield await _start_engines(supervisor, state, ports, ui_port=None)
 
 
 @asynccontextmanager
 async def service(state: Path, ports: Ports, extra_env: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
     """Everything: engines, sandbox, API and worker. Raises StartFailed."""
-    ports.require_free()
-    async with engines(state, ports, pages=True) as stack:
+    async with _held(state) as supervisor:
+        ports.require_free()
+        stack = await _start_engines(supervisor, state, ports, ui_port=ports.temporal_ui)
         env = {**stack.env, **(extra_env or {})}
-        await stack.supervisor.start(
-            _sandbox(state, ports), _python("worker", ["worker.py"], env, state / "worker.ready"), _api(ports, env)
-        )
+        await supervisor.start(_sandbox(state, ports), _worker(state, env), _api(ports, env))
         yield stack
 
 
-async def _start_engines(supervisor: Supervisor, state: Path, ports: Ports, *, pages: bool) -> None:
-    ui_port = ports.temporal_ui if pages else None
-    await supervisor.start(
-        postgres.part(state / "postgres"), temporal.part(state / "temporal", port=ports.temporal, ui_port=ui_port)
-    )
-    postgres.ensure_database(state / "postgres")
-    migrate(postgres.database_url(state / "postgres"))
+@asynccontextmanager
+async def _held(state: Path) -> AsyncIterator[Supervisor]:
+    """The state folder for us alone, and a supervisor on it."""
+    with take_lock(state):
+        async with supervised(state) as supervisor:
+            yield supervisor
+
+
+async def _start_engines(supervisor: Supervisor, state: Path, ports: Ports, *, ui_port: int | None) -> Stack:
+    data = state / "postgres"
+    await supervisor.start(postgres.part(data), temporal.part(state / "temporal", port=ports.temporal, ui_port=ui_port))
+    postgres.ensure_database(data)
+    migrate(postgres.database_url(data))
+    return Stack(state, ports, environment(state, ports), supervisor)
 
 
 def migrate(database_url: str, target: str = "head") -> None:
@@ -174,22 +179,23 @@ def migrate(database_url: str, target: str = "head") -> None:
         text=True,
         check=False,
         cwd=ROOT,
+        start_new_session=True,  # Ctrl-C is the supervisor's to handle
     )
     if done.returncode:
         raise StartFailed(f"The database could not be migrated: {done.stderr.strip()[-1500:]}")
 
 
-def _python(name: str, arguments: list[str], env: Mapping[str, str], ready_file: Path) -> Part:
-    """A program of ours that says so in a file when it is ready."""
-    ready_file.unlink(missing_ok=True)
+def _worker(state: Path, env: Mapping[str, str]) -> Part:
+    ready_file = state / "worker.ready"
 
     async def ready() -> bool:
         return ready_file.exists()
 
     return Part(
-        name=name,
-        command=(sys.executable, *arguments),
+        name="worker",
+        command=(sys.executable, "worker.py"),
         ready=ready,
+        before=lambda: ready_file.unlink(missing_ok=True),
         env={**env, "READY_FILE": str(ready_file)},
         cwd=ROOT,
     )
@@ -199,7 +205,7 @@ def _api(ports: Ports, env: Mapping[str, str]) -> Part:
     return Part(
         name="api",
         command=(sys.executable, "-m", "api"),
-        ready=lambda: _answers(f"http://127.0.0.1:{ports.api}/readyz"),
+        ready=lambda: answers(ports.api, "/readyz"),
         env=env,
         cwd=ROOT,
     )
@@ -211,14 +217,6 @@ def _sandbox(state: Path, ports: Ports) -> Part:
         command=(
             sys.executable, "-m", "sandbox", "--port", str(ports.sandbox), "--state-file", str(state / "sandbox.db"),
         ),
-        ready=lambda: _answers(f"http://127.0.0.1:{ports.sandbox}/healthz"),
+        ready=lambda: answers(ports.sandbox, "/healthz"),
         cwd=ROOT,
     )  # fmt: skip
-
-
-async def _answers(url: str) -> bool:
-    try:
-        async with httpx.AsyncClient() as http:
-            return (await http.get(url, timeout=3)).status_code == 200  # noqa: PLR2004
-    except httpx.HTTPError:
-        return False
