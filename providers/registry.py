@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from providers.base import AccountConfig, Capabilities, Provider
+from providers.efecty import WEBHOOK_TOOLS as EFECTY_WEBHOOKS
+from providers.efecty import EfectyProvider
 from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
 from providers.stripe import StripeProvider
 from providers.webhook_signatures import WebhookTools
@@ -36,11 +38,13 @@ class ProviderClass(Protocol):
 
 PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
     {
+        "efecty": EfectyProvider,
         "stripe": StripeProvider,
     }
 )
 WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
     {
+        "efecty": EFECTY_WEBHOOKS,
         "stripe": STRIPE_WEBHOOKS,
     }
 )

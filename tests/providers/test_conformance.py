@@ -46,6 +46,11 @@ def ref_to(request: CheckoutRequest, opened: OpenedCheckout | None) -> CheckoutR
     )
 
 
+def calls_to(provider: Provider, payer: Any, request: CheckoutRequest) -> Any:
+    calls = payer.calls(provider, request)
+    return calls or pytest.skip(f"{provider.name} is never called")
+
+
 @pytest.fixture(params=list(CheckoutMode))
 def mode(request: pytest.FixtureRequest, provider: Provider) -> CheckoutMode:
     chosen = CheckoutMode(request.param)
@@ -64,6 +69,9 @@ async def test_a_checkout_is_pending_until_it_is_paid(
     assert bool(opened.url or opened.form or opened.cash) is (mode is CheckoutMode.HOSTED)
     assert bool(opened.client_secret) is (mode is CheckoutMode.DIRECT)
     before = await provider.look(ref_to(request, opened))
+    if not provider.capabilities.status_call:
+        assert (before.status, before.captured) == (PaymentStatus.UNKNOWN, None)
+        pytest.skip(f"{provider.name} cannot be asked; its own tests follow its callbacks")
     assert (before.status, before.captured) == (PaymentStatus.PENDING, None)
     await payer.pays(opened)
     after = await provider.look(ref_to(request, opened))
@@ -180,15 +188,16 @@ async def test_the_same_checkout_asked_for_many_times_at_once_exists_once(
     answers = await asyncio.gather(*(provider.open_checkout(request) for _ in range(8)), return_exceptions=True)
     opened = [answer for answer in answers if isinstance(answer, OpenedCheckout)]
     assert all(isinstance(answer, OpenedCheckout | ProviderBusy) for answer in answers)
-    assert opened
-    assert await payer.checkouts_of(request.reference) == list({answer.session_id for answer in opened})
+    assert len({answer.session_id for answer in opened}) == 1
+    if payer.opens_by_call:
+        assert await payer.checkouts_of(request.reference) == [opened[0].session_id]
 
 
 @pytest.mark.asyncio
 async def test_an_answer_of_500_leaves_the_outcome_unknown(
     provider: Provider, payer: Any, request_for: RequestFor
 ) -> None:
-    for call in payer.calls(provider, request_for()):
+    for call in calls_to(provider, payer, request_for()):
         await payer.faults("error:500")
         with pytest.raises(OutcomeUnknown):
             await call()
@@ -196,7 +205,7 @@ async def test_an_answer_of_500_leaves_the_outcome_unknown(
 
 @pytest.mark.asyncio
 async def test_a_rate_limit_says_when_to_come_back(provider: Provider, payer: Any, request_for: RequestFor) -> None:
-    for call in payer.calls(provider, request_for()):
+    for call in calls_to(provider, payer, request_for()):
         await payer.faults("rate_limit:7")
         with pytest.raises(ProviderBusy) as busy:
             await call()
@@ -207,7 +216,7 @@ async def test_a_rate_limit_says_when_to_come_back(provider: Provider, payer: An
 async def test_a_wrong_key_is_the_operators_business(
     misconfigured: Provider, payer: Any, request_for: RequestFor
 ) -> None:
-    for call in payer.calls(misconfigured, request_for()):
+    for call in calls_to(misconfigured, payer, request_for()):
         with pytest.raises(ProviderMisconfigured):
             await call()
 
@@ -230,6 +239,8 @@ async def test_every_kind_of_currency_arrives_and_comes_back_exactly(
     sheet = provider.capabilities
     if sheet.currencies is not None and currency not in sheet.currencies:
         pytest.skip(f"{provider.name} does not take {currency}")
+    if not sheet.status_call:
+        pytest.skip(f"{provider.name} cannot be asked what arrived")
     request = request_for(amount, currency)
     opened = await provider.open_checkout(request)
     await payer.pays(opened)

@@ -49,8 +49,9 @@ def test_a_capability_sheet_makes_sense(name: str) -> None:
     assert sheet.redirect_checkout or sheet.direct_payment
     assert sheet.max_checkout_lifetime is None or sheet.min_checkout_lifetime < sheet.max_checkout_lifetime
     assert sheet.currencies is None or sheet.currencies <= MINOR_DIGITS.keys()
-    # promise 2: something must tell a repeat from a second payment
-    assert sheet.idempotency_key_lifetime is not None or sheet.looks_up_by_reference
+    # promise 2: something must tell a repeat from a second payment; a code of our own is made from the reference
+    never_asked = not sheet.status_call and sheet.one_checkout_per_reference
+    assert sheet.idempotency_key_lifetime is not None or sheet.looks_up_by_reference or never_asked
 
 
 @pytest.mark.parametrize("call", [capabilities_of, required_credentials, webhook_tools])
