@@ -136,14 +136,13 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
         if outcome is not None:
             values |= {"status": "ignored" if payment is None else "handled", "outcome": outcome}
             values |= {"handled_at": services.now()}
-        row = await inbox.store(session, values)
         answered_with = (
-            row.new
+            payment is not None
             and outcome is None
-            and payment is not None
             and event.kind is EventKind.CAPTURED
-            and await inbox.capture_is_being_looked_at(session, payment.id, before=row.inbox_id)
+            and await inbox.capture_is_being_looked_at(session, payment)
         )
+        row = await inbox.store(session, values)
         if row.new and payment is not None and outcome == "recorded":
             audit.record(
                 session,

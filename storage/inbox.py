@@ -38,15 +38,16 @@ async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
     return Stored(inbox_id, new, status)
 
 
-async def capture_is_being_looked_at(session: AsyncSession, payment_id: UUID, *, before: int) -> bool:
+async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) -> bool:
     """Whether an earlier event of the same capture is on its way to the workflow at this moment.
 
     Providers tell of one capture by several events within milliseconds. One look answers them all; should that look
-    have come too early, the dispatcher hands over the later event when its turn comes.
+    have come too early, the dispatcher hands over the later event when its turn comes. The advisory lock lets events
+    of one payment see each other; it ends with the transaction.
     """
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(payment.id), 0))))
     query = select(WebhookEvent.id).where(
-        WebhookEvent.payment_id == payment_id,
-        WebhookEvent.id < before,
+        WebhookEvent.payment_id == payment.id,
         WebhookEvent.kind == "captured",
         WebhookEvent.status.in_(["received", "dispatched"]),
         WebhookEvent.received_at > func.now() - timedelta(seconds=2),
