@@ -1,0 +1,295 @@
+"""One Meshulam (Grow) account behind the provider contract."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from weakref import WeakValueDictionary
+
+import httpx
+
+from domain.payment import PaymentStatus
+from providers.base import (
+    AccountCheck,
+    AccountConfig,
+    Callback,
+    Capabilities,
+    CheckoutRef,
+    CheckoutRequest,
+    Method,
+    OpenedCheckout,
+    ProviderEvent,
+    ProviderMisconfigured,
+    ProviderPayment,
+    ProviderRefund,
+    ProviderRejected,
+    RefundRequest,
+    RefundStatus,
+)
+from providers.http import ProviderHttp
+from providers.meshulam.amounts import CURRENCY
+from providers.meshulam.errors import (
+    ALREADY_DONE,
+    ALREADY_REFUNDED,
+    EXCEEDS_PAYMENT,
+    LINK_EXPIRED,
+    MANUAL_APPROVAL,
+    NOT_FOUND,
+    NOT_PERFORMED,
+    UNKNOWN_PROCESS,
+    UNKNOWN_TRANSACTION,
+    data_of,
+)
+from providers.meshulam.objects import Process, earlier_refund, opened, payment_of, process_of, refund_of
+from providers.meshulam.requests import acknowledgement_form, checkout_form, refund_form
+from providers.meshulam.webhooks import check_token, read_event, split_tokens
+
+PRODUCTION = "https://secure.meshulam.co.il"
+SANDBOX = "https://sandbox.meshulam.co.il"
+PATH = "/api/light/server/1.0/"
+LINK_LIFETIME = timedelta(minutes=10)
+"""Second-hand and UNCONFIRMED; the account option `link_minutes` says otherwise."""
+BIT_MAXIMUM = Decimal(3600)
+
+_PAYER = ("name", "phone")
+_METHODS = (
+    Method("card", currency=CURRENCY, payer_fields=_PAYER),
+    Method("bit", "wallet", CURRENCY, maximum=BIT_MAXIMUM, payer_fields=_PAYER),
+    Method("paybox", "wallet", CURRENCY, payer_fields=_PAYER),
+    Method("apple_pay", "wallet", CURRENCY, payer_fields=_PAYER),
+    Method("google_pay", "wallet", CURRENCY, payer_fields=_PAYER),
+    Method("bank_transfer", "bank", CURRENCY, payer_fields=_PAYER),
+)
+_MAX_LINK_MINUTES = 24 * 60
+_UNKNOWN = ProviderPayment(PaymentStatus.UNKNOWN)
+_NO_SUCH_PROCESS = frozenset({UNKNOWN_PROCESS, UNKNOWN_TRANSACTION, NOT_FOUND})
+_NOTHING_LEFT = frozenset({ALREADY_REFUNDED, EXCEEDS_PAYMENT})
+_CREDENTIAL = re.compile(r"[\x20-\x7e]{1,500}")
+_APPROVAL = "approval-"
+
+
+class MeshulamProvider:
+    """One business at Meshulam. Forms out, JSON in; every answer is HTTP 200 and says in its body what happened.
+
+    Credentials: `user_id`, `page_code`, `callback_token` (the unguessable last part of the callback address, of at
+    least eight letters, digits, `-` or `_`; comma separated, newest first, while it is rotated). Optional:
+    `page_code_<method>`, a page code for each further method, and `api_key` for platforms with several businesses.
+
+    Options: `sandbox` (true: Grow's own test host), `api_base` (another origin), `link_minutes` (how long a payment
+    link lives; ten minutes is UNCONFIRMED).
+
+    Nothing can be found by our reference: without the process id and token there is no look. Nothing is signed: a
+    callback is authenticated by the token in its address, then by its process token (`ProviderEvent.proof`), and it is
+    believed only by what a look says.
+    """
+
+    name = "meshulam"
+    required_credentials = ("user_id", "page_code", "callback_token")
+    capabilities = Capabilities(
+        methods=_METHODS,
+        acknowledges=True,
+        one_checkout_per_reference=False,
+        unit="major",
+        currencies=frozenset({CURRENCY}),
+        max_checkout_lifetime=LINK_LIFETIME,
+    )
+
+    def __init__(
+        self,
+        config: AccountConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Check the credentials' form; nothing is opened yet. Raises ProviderMisconfigured.
+
+        `transport` replaces the network and `clock` the time (UTC), both for tests.
+        """
+        self._credentials = {name: value.strip() for name, value in config.credentials.items()}
+        for needed in self.required_credentials:
+            if not _CREDENTIAL.fullmatch(self._credentials.get(needed, "")):
+                raise ProviderMisconfigured("credential_missing", needed)
+        self._tokens = split_tokens(self._credentials["callback_token"])
+        link_minutes = config.options.get("link_minutes")
+        if link_minutes is not None:
+            self.capabilities = replace(self.capabilities, max_checkout_lifetime=_lifetime(link_minutes))
+        self._origin = _origin(config.options)
+        self._clock = clock
+        self._http = ProviderHttp(
+            self._origin, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+        )
+        self._refunding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
+        """Create a payment process. A repeat creates another one: the first, whose address nobody has, lapses.
+
+        Raises ProviderRejected for what can be seen beforehand (`method_not_supported`, `checkout_window_passed`, and
+        as `checkout_form` does), ProviderMisconfigured `page_code_missing` for a method without a page.
+        """
+        page_code = self._page_code(request.method)
+        maximum = next((one.maximum for one in _METHODS if one.name == request.method), None)
+        if maximum is not None and request.amount.to_decimal() > maximum:
+            raise ProviderRejected("amount_above_method_limit", f"{request.method}: {maximum} {CURRENCY}")
+        form = checkout_form(request, self._notify_url(request.callback_url))
+        if request.expires_at <= self._clock():
+            raise ProviderRejected("checkout_window_passed")
+        process_id, token, url = opened(
+            await self._call("createPaymentProcess", form | {"userId": self._credentials["user_id"]}, page_code)
+        )
+        return OpenedCheckout(process_id, url, session_secret=token)
+
+    async def look(self, ref: CheckoutRef) -> ProviderPayment:
+        """What Meshulam says now. UNKNOWN when it does not know the process, or without its id and token.
+
+        PENDING covers unpaid, declined and held (J5) alike; EXPIRED only where Meshulam says that the link is.
+        """
+        if ref.session_id is None or ref.session_secret is None:
+            return _UNKNOWN
+        try:
+            return payment_of(await self._process(ref))
+        except ProviderRejected as rejected:
+            if rejected.code in _NO_SUCH_PROCESS:
+                return _UNKNOWN
+            if rejected.code == LINK_EXPIRED:
+                return ProviderPayment(PaymentStatus.EXPIRED, session_id=ref.session_id)
+            raise
+
+    async def close_checkout(self, ref: CheckoutRef) -> ProviderPayment:
+        """Meshulam has no call to close a page: the link lapses by itself. Returns the state."""
+        return await self.look(ref)
+
+    async def refund(self, request: RefundRequest) -> ProviderRefund:
+        """Refund part or all. Meshulam has no idempotency value, so its own refunded sum is compared first.
+
+        A sum beyond `refunded_before` by exactly this amount means that an earlier try acted: its refund is returned.
+        Limits: a refund of the same amount made by hand meanwhile looks the same; another unexplained sum raises
+        OutcomeUnknown. Part of a payment cannot be refunded on the payment's own day (ProviderRejected
+        `same_day_partial_refund`). Money already paid out to the business needs Grow's approval: PENDING.
+        """
+        async with self._refunding.setdefault(request.transaction_id, asyncio.Lock()):
+            process = await self._process(request.payment)
+            earlier = earlier_refund(process, request)
+            return earlier or await self._refund(request, process)
+
+    async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
+        """What became of a refund: by its id among the process's entries, else by the sum as `refund` does."""
+        process = await self._process(request.payment)
+        if any(credit.id == provider_refund_id for credit in process.credits):
+            return ProviderRefund(str(provider_refund_id), RefundStatus.SUCCEEDED)
+        earlier = earlier_refund(process, request)
+        if earlier is None and provider_refund_id is not None and provider_refund_id.startswith(_APPROVAL):
+            return ProviderRefund(provider_refund_id, RefundStatus.PENDING)
+        return earlier
+
+    async def acknowledge(self, ref: CheckoutRef, transaction_id: str) -> None:
+        """approveTransaction: ends the repeats of the callback. The charge stands with or without it.
+
+        The transaction's fields are fetched first, so nothing of a callback has to be kept. Holds are not approved
+        (they are no money). Raises ProviderRejected `unknown_transaction` when the process has no such charge.
+        """
+        process = await self._process(ref)
+        charge = process.transaction(transaction_id)
+        if charge is None:
+            raise ProviderRejected(UNKNOWN_TRANSACTION, "no such charge in the process")
+        form = acknowledgement_form(process, ref.session_secret or "", charge)
+        try:
+            await self._call("approveTransaction", form, self._page_code(ref.method))
+        except ProviderRejected as rejected:
+            if rejected.code != ALREADY_DONE:
+                raise
+
+    async def check_account(self) -> AccountCheck:
+        """Connection test. Meshulam has no call for it: it is asked about a process that cannot exist.
+
+        "No such process" shows that the host answers and knows the page code (which of the two Meshulam checks first
+        is UNCONFIRMED). The user id shows itself only when a checkout is opened.
+        """
+        form = {"processId": "0", "processToken": "0", "userId": self._credentials["user_id"]}
+        try:
+            await self._call("getPaymentProcessInfo", form, self._page_code(None))
+        except ProviderRejected as rejected:
+            if rejected.code not in _NO_SUCH_PROCESS | {NOT_PERFORMED, LINK_EXPIRED}:
+                raise
+        ending = self._credentials["user_id"][-4:]
+        detail = "the page code is known; the user id is checked when a checkout is opened"
+        return AccountCheck(f"Grow business …{ending}", live=self._origin == PRODUCTION, detail=detail)
+
+    def verify_webhook(self, callback: Callback) -> ProviderEvent:
+        """Check the token in the address and read a server update. Raises WebhookRejected, nothing else.
+
+        There is no signature. The caller compares `proof` with the stored process token, and looks.
+        """
+        check_token(callback.path_token, self._tokens)
+        return read_event(callback.body, callback.headers.get("content-type", ""), self._credentials["user_id"])
+
+    async def aclose(self) -> None:
+        """Release connections. A later call opens new ones."""
+        await self._http.aclose()
+
+    async def _refund(self, request: RefundRequest, process: Process) -> ProviderRefund:
+        charge = process.transaction(request.transaction_id)
+        if charge is None:
+            raise ProviderRejected(UNKNOWN_TRANSACTION, "no such charge in the process")
+        form = refund_form(request, charge) | {"userId": self._credentials["user_id"]}
+        try:
+            return refund_of(await self._call("refundTransaction", form, self._page_code(request.payment.method)))
+        except ProviderRejected as rejected:
+            if rejected.code == MANUAL_APPROVAL:
+                return ProviderRefund(f"{_APPROVAL}{request.refund_id}", RefundStatus.PENDING)
+            # Nothing is left to refund although a moment ago there was: another try may just have acted.
+            late = earlier_refund(await self._process(request.payment), request) if _exhausted(rejected) else None
+            if late is None:
+                raise
+            return late
+
+    async def _process(self, ref: CheckoutRef) -> Process:
+        """The process behind a reference. Raises ProviderRejected `unknown_process` without its id and token."""
+        if ref.session_id is None or ref.session_secret is None:
+            raise ProviderRejected(UNKNOWN_PROCESS, "no process id or token on record")
+        form = {"processId": ref.session_id, "processToken": ref.session_secret}
+        return process_of(await self._call("getPaymentProcessInfo", form, self._page_code(ref.method)), ref.session_id)
+
+    async def _call(self, method: str, form: Mapping[str, str], page_code: str) -> Mapping[str, Any]:
+        account = {"pageCode": page_code}
+        if self._credentials.get("api_key"):
+            account["apiKey"] = self._credentials["api_key"]
+        return data_of(await self._http.call("POST", PATH + method, form=account | dict(form)), method)
+
+    def _page_code(self, method: str | None) -> str:
+        """Each method has its page; the default one is the card's."""
+        if method in (None, _METHODS[0].name):
+            return self._credentials["page_code"]
+        if self.capabilities.method(method) is None:
+            raise ProviderRejected("method_not_supported")
+        page_code = self._credentials.get(f"page_code_{method}")
+        if not page_code:
+            raise ProviderMisconfigured("page_code_missing", f"page_code_{method}")
+        return page_code
+
+    def _notify_url(self, callback_url: str | None) -> str | None:
+        """The callback address, ending in our token."""
+        if callback_url is None or callback_url.rsplit("/", 1)[-1] in self._tokens:
+            return callback_url
+        return f"{callback_url.rstrip('/')}/{self._tokens[0]}"
+
+
+def _exhausted(rejected: ProviderRejected) -> bool:
+    return rejected.code in _NOTHING_LEFT
+
+
+def _origin(options: Mapping[str, object]) -> str:
+    api_base = options.get("api_base")
+    if isinstance(api_base, str) and api_base.strip():
+        return api_base.strip().rstrip("/")
+    return SANDBOX if options.get("sandbox") is True else PRODUCTION
+
+
+def _lifetime(minutes: object) -> timedelta:
+    if type(minutes) is not int or not 0 < minutes <= _MAX_LINK_MINUTES:
+        raise ProviderMisconfigured("option_invalid", f"link_minutes is a whole number from 1 to {_MAX_LINK_MINUTES}")
+    return timedelta(minutes=minutes)

@@ -1,0 +1,182 @@
+"""Read Meshulam's answers: a payment process and its transactions in our words. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.money import Money, MoneyError
+from domain.payment import PaymentStatus
+from providers.base import OutcomeUnknown, ProviderPayment, ProviderRefund, RefundRequest, RefundStatus
+from providers.meshulam.amounts import CURRENCY, from_wire
+from providers.meshulam.errors import plain
+
+PAID, REFUNDED, SUSPENDED = "2", "3", "11"
+"""`statusCode`: paid, refunded, held without money. Others are not documented and mean that nothing is decided yet."""
+
+METHOD_OF = {"1": "card", "5": "paybox", "6": "bit", "13": "apple_pay", "14": "google_pay", "15": "bank_transfer"}
+"""`transactionTypeId` → how it was paid."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LAST4 = re.compile(r"[0-9]{4}")
+_BRAND = re.compile(r"[A-Za-z][A-Za-z ]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One entry of a process. `fields` are all its scalars as trimmed text; they hold personal data."""
+
+    id: str
+    token: str = field(repr=False)
+    status: str
+    is_credit: bool
+    """It names a transaction that it gives back."""
+    fields: Mapping[str, str] = field(repr=False)
+    _sum: object = field(repr=False)
+
+    @property
+    def sum(self) -> Money:
+        """What it moved, without a sign. Raises OutcomeUnknown: money moved in an amount that cannot be held."""
+        try:
+            return from_wire(plain(self._sum).removeprefix("-"))
+        except MoneyError:
+            raise OutcomeUnknown("unreadable_answer", "sum") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A payment process: at most one charge, as the page works, and what was given back of it.
+
+    How refunds show in getPaymentProcessInfo is not documented. All of these are understood: an entry of its own
+    that names the charge in `refundedTransactionId`, an entry of its own that does not, and the charge itself turning
+    to status 3 with nothing beside it, which is read as given back whole.
+    """
+
+    id: str
+    charges: tuple[Transaction, ...]
+    credits: tuple[Transaction, ...]
+
+    @property
+    def captured(self) -> Money | None:
+        """The money that arrived, in all; None when none did."""
+        return _total(self.charges) if self.charges else None
+
+    @property
+    def refunded(self) -> Money:
+        """The money that went back, in all."""
+        if self.credits:
+            return _total(self.credits)
+        return _total([charge for charge in self.charges if charge.status == REFUNDED])
+
+    def transaction(self, transaction_id: str) -> Transaction | None:
+        """A charge by its id."""
+        return next((charge for charge in self.charges if charge.id == transaction_id), None)
+
+
+def opened(data: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Process id, process token and address of a new checkout. Raises OutcomeUnknown when one is missing."""
+    process_id, token, url = (plain(data.get(name)) for name in ("processId", "processToken", "url"))
+    if not _ID.fullmatch(process_id) or not token or not url.startswith(("https://", "http://")):
+        raise OutcomeUnknown("unreadable_answer", "process without id, token or address")
+    return process_id, token, url
+
+
+def process_of(data: Mapping[str, Any], process_id: str) -> Process:
+    """The data of getPaymentProcessInfo. Raises OutcomeUnknown when unreadable or another process's."""
+    if plain(data.get("processId")) not in ("", process_id):
+        raise OutcomeUnknown("unreadable_answer", "another process")
+    listed = data.get("transactions")
+    if listed in (None, ""):
+        listed = []
+    if isinstance(listed, Mapping):  # PHP writes a list with gaps as an object
+        listed = list(listed.values())
+    if not isinstance(listed, list):
+        raise OutcomeUnknown("unreadable_answer", "transactions")
+    entries = [_transaction(entry) for entry in listed]
+    paid = [entry for entry in entries if entry.status == PAID]
+    returned = [entry for entry in entries if entry.status == REFUNDED]
+    if returned and not paid:
+        paid = [_first_of([entry for entry in returned if not entry.is_credit])]
+    return Process(process_id, tuple(paid), tuple(entry for entry in returned if entry not in paid))
+
+
+def payment_of(process: Process) -> ProviderPayment:
+    """The payment behind a process. PENDING while nothing arrived: an unpaid or declined process shows no entry."""
+    captured = process.captured
+    if captured is None:
+        return ProviderPayment(PaymentStatus.PENDING, session_id=process.id)
+    charge, refunded = process.charges[0], process.refunded
+    return ProviderPayment(
+        PaymentStatus.PAID,
+        session_id=process.id,
+        transaction_id=charge.id,
+        captured=captured,
+        refunded=refunded if refunded.minor else None,
+        method=METHOD_OF.get(charge.fields.get("transactionTypeId", "")),
+        card_brand=_matching(_BRAND, charge.fields.get("cardBrand")),
+        card_last4=_matching(_LAST4, charge.fields.get("cardSuffix")),
+    )
+
+
+def refund_of(data: Mapping[str, Any]) -> ProviderRefund:
+    """The data of refundTransaction: the credit is a transaction of its own. Raises OutcomeUnknown without its id."""
+    refund_id = plain(data.get("transactionId"))
+    if not _ID.fullmatch(refund_id):
+        raise OutcomeUnknown("unreadable_answer", "refund without id")
+    return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)
+
+
+def earlier_refund(process: Process, request: RefundRequest) -> ProviderRefund | None:
+    """The refund that an earlier try of this request made, by the provider's own sum.
+
+    Refunds carry no reference of ours: money beyond `refunded_before`, of exactly this amount, is taken for it. None:
+    nothing went back beyond what is known. Raises OutcomeUnknown `refund_sum_unexplained` for every other sum, as
+    after a refund made by hand: a person must compare.
+    """
+    beyond = process.refunded.minor - request.refunded_before.minor
+    if beyond == 0:
+        return None
+    if beyond != request.amount.minor:
+        raise OutcomeUnknown("refund_sum_unexplained", "refunded at the provider and here differ")
+    same = [credit for credit in process.credits if credit.sum == request.amount]
+    refund_id = max(same, key=_age).id if same else f"{request.transaction_id}-refunded"
+    return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)
+
+
+def _transaction(entry: object) -> Transaction:
+    if not isinstance(entry, Mapping):
+        raise OutcomeUnknown("unreadable_answer", "transaction")
+    fields = {name: plain(value) for name, value in entry.items() if isinstance(name, str) and plain(value)}
+    status, transaction_id = fields.get("statusCode", ""), fields.get("transactionId", "")
+    if status in (PAID, REFUNDED) and not _ID.fullmatch(transaction_id):
+        raise OutcomeUnknown("unreadable_answer", "transaction without id")
+    return Transaction(
+        id=transaction_id,
+        token=fields.get("transactionToken", ""),
+        status=status,
+        is_credit=fields.get("refundedTransactionId", "0") != "0",
+        fields=fields,
+        _sum=entry.get("sum"),
+    )
+
+
+def _first_of(entries: Sequence[Transaction]) -> Transaction:
+    """The oldest: among refunded entries without any link, the charge itself."""
+    if not entries:
+        raise OutcomeUnknown("unreadable_answer", "a refund without its payment")
+    return min(entries, key=_age)
+
+
+def _age(entry: Transaction) -> tuple[int, str]:
+    """Ids are numbers that grow."""
+    return len(entry.id), entry.id
+
+
+def _total(entries: Sequence[Transaction]) -> Money:
+    return sum((entry.sum for entry in entries), Money.zero(CURRENCY))
+
+
+def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:
+    return text if text is not None and pattern.fullmatch(text) else None

@@ -1,0 +1,76 @@
+"""Payers at Meshulam."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+from providers.base import AccountConfig, CheckoutMode, CheckoutRef, CheckoutRequest, OpenedCheckout, Provider
+from tests.providers.payers import SandboxPayer
+
+CALLBACK_TOKEN = "k3pOq7_unguessable-part"
+
+
+class Payer(SandboxPayer):
+    """The people and powers on the other side of Meshulam's wire, through the sandbox."""
+
+    name = "meshulam"
+    can_be_declined: ClassVar[bool] = False  # a declined card leaves no trace at Meshulam; see test_meshulam.py
+    method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "4580")
+    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "createPaymentProcess", "refund": "refundTransaction"}
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.page_code = f"page{self.suffix}"
+
+    def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
+        return AccountConfig(
+            account_id=uuid4(),
+            credentials={"user_id": "business1", "page_code": self.page_code, "callback_token": CALLBACK_TOKEN}
+            | {"page_code_bit": f"{self.page_code}bit"}
+            | credentials,
+            options={"api_base": f"{self.address}/meshulam"},
+            timeout_seconds=timeout_seconds,
+        )
+
+    def wrong_account(self) -> AccountConfig:
+        return self.account(page_code="invalid")
+
+    async def pays(self, opened: OpenedCheckout) -> None:
+        """On the page; the payment is then made a day old, because a part of it cannot be refunded on its own day."""
+        assert opened.url is not None
+        assert (await self.http.post(opened.url, data={"card": "4580458045804580"})).status_code == 200
+        await self.control(opened, "age", days=1)
+
+    async def is_declined(self, opened: OpenedCheckout) -> None:
+        assert opened.url is not None
+        assert (await self.http.post(opened.url, data={"outcome": "decline"})).status_code == 402
+
+    async def tries_to_pay(self, opened: OpenedCheckout) -> None:
+        assert opened.url is not None
+        assert (await self.http.post(opened.url, data={"outcome": "pay"})).status_code == 410
+
+    async def checkouts_of(self, reference: UUID) -> list[str]:
+        return [process["processId"] for process in await self.processes(reference)]
+
+    async def charges_of(self, reference: UUID) -> int:
+        return sum(len(process["transactions"]) for process in await self.processes(reference))
+
+    async def processes(self, reference: UUID) -> list[dict[str, Any]]:
+        """Everything that was opened for our reference."""
+        found = await self.http.get("/sandbox/meshulam/processes", params={"reference": str(reference)})
+        processes: list[dict[str, Any]] = found.json()
+        return processes
+
+    async def control(self, opened: OpenedCheckout, what: str, **body: Any) -> Any:
+        """One of the sandbox's controls on a process."""
+        return await self.sandbox(f"meshulam/processes/{opened.session_id}/{what}", **body)
+
+    def unknown_session(self, mode: CheckoutMode) -> str:
+        return "99"
+
+    def calls(self, provider: Provider, request: CheckoutRequest) -> list[Callable[[], Awaitable[Any]]]:
+        """A look needs the process token, whether or not there is such a process."""
+        ref = CheckoutRef(request.reference, "99", request.mode, request.created_at, session_secret="unknown")
+        return [lambda: provider.look(ref), provider.check_account, lambda: provider.open_checkout(request)]
