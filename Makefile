@@ -30,7 +30,7 @@ demo: $(READY) ## one payment from checkout to receipt, headless; exit code 0 on
 	@exec $(BIN)/python -m embedded demo --provider $(PROVIDER)
 
 test: $(READY) ## the whole suite
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=80
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(READY) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -143,7 +143,7 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
             and await inbox.capture_is_being_looked_at(session, payment)
         )
         row = await inbox.store(session, values)
-        if row.new and payment is not None and outcome == "recorded":
+        if row.new and payment is not None and event.kind in (EventKind.REFUND, EventKind.DISPUTE):
             audit.record(
                 session,
                 payment.workspace_id,
