@@ -9,6 +9,8 @@ from typing import Protocol
 from providers.base import AccountConfig, Capabilities, Provider
 from providers.efecty import WEBHOOK_TOOLS as EFECTY_WEBHOOKS
 from providers.efecty import EfectyProvider
+from providers.meshulam import WEBHOOK_TOOLS as MESHULAM_WEBHOOKS
+from providers.meshulam import MeshulamProvider
 from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
 from providers.stripe import StripeProvider
 from providers.webhook_signatures import WebhookTools
@@ -39,12 +41,14 @@ class ProviderClass(Protocol):
 PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
     {
         "efecty": EfectyProvider,
+        "meshulam": MeshulamProvider,
         "stripe": StripeProvider,
     }
 )
 WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
     {
         "efecty": EFECTY_WEBHOOKS,
+        "meshulam": MESHULAM_WEBHOOKS,
         "stripe": STRIPE_WEBHOOKS,
     }
 )
