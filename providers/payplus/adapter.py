@@ -1,0 +1,274 @@
+"""One PayPlus account behind the provider contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlsplit
+from weakref import WeakValueDictionary
+
+import httpx
+
+from domain.payment import PaymentStatus
+from providers.base import (
+    AccountCheck,
+    AccountConfig,
+    Callback,
+    Capabilities,
+    CheckoutMode,
+    CheckoutRef,
+    CheckoutRequest,
+    Method,
+    OpenedCheckout,
+    OutcomeUnknown,
+    ProviderEvent,
+    ProviderPayment,
+    ProviderRefund,
+    ProviderRejected,
+    RefundRequest,
+)
+from providers.http import ProviderHttp
+from providers.payplus import client
+from providers.payplus.client import Answer, PayPlusClient
+from providers.payplus.objects import (
+    UNKNOWN,
+    Transaction,
+    check_room,
+    payment_of,
+    refund_by_uid,
+    refund_in,
+    refund_made,
+    refund_of_same_sum,
+    transactions_in,
+)
+from providers.payplus.options import REQUIRED_CREDENTIALS, PayPlusAccount
+from providers.payplus.requests import MIN_LIFETIME, link_body, refund_body
+from providers.payplus.webhooks import HASH_HEADER, check_signature, read_event
+from providers.payplus.wire import CURRENCIES, JsonObject, id_of
+
+METHODS = (
+    Method("credit-card"),
+    Method("bit", "wallet", currency="ILS"),
+    Method("google-pay", "wallet"),
+    Method("paypal", "wallet"),
+    Method("multipass"),
+    Method("praxell"),
+    Method("valuecard"),
+    Method("verifone"),
+)
+"""PayPlus's own names, as `allowed_charge_methods` takes them; which of them a page offers is the page's setting."""
+
+FRESH = timedelta(minutes=1)
+"""Older requests are looked up before a page is made: an earlier page may have been paid."""
+
+_NO_TRANSACTION = ("can-not-find", "cannot-find", "not-found", "no-transaction", "missing-transaction")
+_NO_PAGE = ("payment-request-uid", "page-request")
+_CLOSED = ("disabled", "expired", "already", "inactive", "not-active", "can-not-find", "cannot-find", "not-found")
+"""Parts of the descriptions of refusals. Only `can-not-find-transaction` is seen in public clients; the rest is
+UNCONFIRMED, and the options `not_found_descriptions` and `closed_descriptions` add to them."""
+
+
+class PayPlusProvider:
+    """One account at PayPlus, classic REST API v1.0 with hosted payment pages.
+
+    Credentials: `api_key`, `secret_key` (also signs the callbacks), `payment_page_uid`; optional
+    `previous_secret_key`, still accepted on callbacks. Options: see PayPlusAccount. Amounts are major units on the
+    wire. UNCONFIRMED, so configurable or read liberally: the spelling of GBP (`gbp_code`), the descriptions by which
+    PayPlus says `nobody paid yet` and `closed already`, and whether a refund's `more_info` is shown everywhere.
+    """
+
+    name = "payplus"
+    required_credentials = REQUIRED_CREDENTIALS
+    capabilities = Capabilities(
+        methods=METHODS,
+        closes_checkout=True,
+        one_checkout_per_reference=False,
+        looks_up_by_reference=True,
+        unit="major",
+        currencies=CURRENCIES,
+        min_checkout_lifetime=MIN_LIFETIME,
+    )
+
+    def __init__(
+        self,
+        config: AccountConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Check credentials and options; nothing is opened yet. Raises ProviderMisconfigured.
+
+        `transport` replaces the network and `clock` the time (UTC), both for tests.
+        """
+        self._account = PayPlusAccount.of(config)
+        http = ProviderHttp(
+            self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+        )
+        self._api = PayPlusClient(self._account, http)
+        self._clock = clock
+        self._refunding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
+        """Make a payment page. A repeat may make another one; the first, whose address nobody has, lapses.
+
+        PayPlus has no idempotency key and shows no unpaid pages, but it finds payments by our reference: a repeat
+        that is not fresh finds a page that was paid meanwhile instead of making a second one (its address is then
+        not known any more and not needed). Raises ProviderRejected `checkout_window_passed` after the expiry.
+        """
+        if request.mode is not CheckoutMode.HOSTED:
+            raise ProviderRejected("mode_not_supported", request.mode.value)
+        if request.method is not None and self.capabilities.method(request.method) is None:
+            raise ProviderRejected("method_not_supported")
+        now = self._clock()
+        body = link_body(request, self._account, now)
+        if now - request.created_at > FRESH:
+            paid = await self._paid_already(request)
+            if paid is not None:
+                return paid
+        answer = await self._api.post(client.GENERATE_LINK, body)
+        return _opened(answer.accepted())
+
+    async def look(self, ref: CheckoutRef) -> ProviderPayment:
+        """What PayPlus says now, refunds included.
+
+        Its status query knows transactions, not pages: a page of ours at which nobody has tried to pay yet is
+        PENDING unless PayPlus says that there is no such page. Without a page, our reference is searched, and what
+        is not found is UNKNOWN.
+        """
+        if ref.session_id is None:
+            return await self._look_by_reference(ref)
+        answer = await self._api.post(client.IPN, {"payment_request_uid": ref.session_id, "related_transaction": True})
+        found = self._found(answer)
+        payment = payment_of(found, ref.reference, ref.session_id)
+        if payment is not None:
+            return payment
+        if answer.says(*_NO_PAGE):
+            return UNKNOWN
+        return ProviderPayment(PaymentStatus.PENDING, session_id=ref.session_id)
+
+    async def close_checkout(self, ref: CheckoutRef) -> ProviderPayment:
+        """Disable the page, then look. CANCELED when it is closed and nobody paid, the money when somebody did.
+
+        Where PayPlus refuses to disable for a reason that is not known to mean `closed`, the state is as `look` says.
+        """
+        if ref.session_id is None:
+            return await self._look_by_reference(ref)
+        closed = await self._disable(ref.session_id)
+        seen = await self.look(ref)
+        held = seen.transaction_id is not None
+        if closed and seen.captured is None and seen.status is PaymentStatus.PENDING and not held:
+            return ProviderPayment(PaymentStatus.CANCELED, session_id=ref.session_id, failure_code=seen.failure_code)
+        return seen
+
+    async def refund(self, request: RefundRequest) -> ProviderRefund:
+        """Refund part or all of a charge; a repeat with the same refund id refunds once.
+
+        PayPlus has no idempotency key: under a lock for the charge, its refunds are looked through first, and those
+        of the account by our refund id.
+        """
+        body = refund_body(request)
+        lock = self._refunding.setdefault(request.transaction_id, asyncio.Lock())
+        async with lock:
+            related = await self._related(request)
+            earlier = await self._earlier(request, related)
+            if earlier is not None:
+                return earlier
+            check_room(related, request)
+            return refund_made((await self._api.post(client.REFUND, body)).accepted(), request)
+
+    async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
+        """What became of a refund, by our refund id; None: PayPlus shows none, which it may be slow to do.
+
+        PayPlus's id is looked for among the charge's refunds only: public reports say that a status query does not
+        know refunds by their id.
+        """
+        related = await self._related(request)
+        return refund_by_uid(related, request, provider_refund_id) or await self._earlier(request, related)
+
+    async def check_account(self) -> AccountCheck:
+        """Connection test: the key may see the payment page. PayPlus names no account, so the page stands for it."""
+        params = {"payment_page_uid": self._account.payment_page_uid}
+        data = (await self._api.get(client.CHARGE_METHODS, params)).accepted()
+        count = len(data) if isinstance(data, list | dict) else 0
+        name = f"PayPlus page …{self._account.payment_page_uid[-4:]}"
+        return AccountCheck(name, live=self._account.live, detail=f"{count} payment methods" if count else "")
+
+    def verify_webhook(self, callback: Callback) -> ProviderEvent:
+        """Authenticate and read a callback. Raises WebhookRejected, nothing else."""
+        check_signature(callback.headers.get(HASH_HEADER), callback.body, self._account.callback_secrets)
+        return read_event(callback.body, terminal_uid=self._account.terminal_uid)
+
+    async def aclose(self) -> None:
+        """Release connections. A later call opens new ones."""
+        await self._api.aclose()
+
+    async def _paid_already(self, request: CheckoutRequest) -> OpenedCheckout | None:
+        """The page that was paid for this reference. A refused query is no hindrance: a page alone moves no money."""
+        answer = await self._api.post(client.IPN, {"more_info": str(request.reference)})
+        found = transactions_in(answer.data) if answer.reason is None else []
+        paid = payment_of(found, request.reference, None)
+        if paid is None or paid.captured is None:
+            return None
+        return OpenedCheckout(paid.session_id or paid.transaction_id or str(request.reference), None)
+
+    async def _disable(self, page_uid: str) -> bool:
+        """Whether nobody can pay at the page any more. A refusal that is not understood is no."""
+        try:
+            answer = await self._api.post(f"{client.DISABLE}/{quote(page_uid, safe='')}", {})
+            if answer.says(*_CLOSED, *self._account.closed_descriptions):
+                return True
+            answer.accepted()
+        except ProviderRejected:
+            return False
+        return True
+
+    async def _look_by_reference(self, ref: CheckoutRef) -> ProviderPayment:
+        """The newest payment with our reference; PayPlus's answer is searched again for it, exactly."""
+        body = {"more_info": str(ref.reference), "related_transaction": True}
+        found = self._found(await self._api.post(client.IPN, body))
+        return payment_of(found, ref.reference, None) or UNKNOWN
+
+    async def _related(self, request: RefundRequest) -> list[Transaction]:
+        """The charge and everything that hangs on it."""
+        body = {"transaction_uid": request.transaction_id, "related_transaction": True}
+        return self._found(await self._api.post(client.IPN, body))
+
+    async def _earlier(self, request: RefundRequest, related: list[Transaction]) -> ProviderRefund | None:
+        """The refund that an earlier try made, by its id among the charge's or the account's, or by its sum."""
+        found = refund_in(related, request)
+        if found is None:
+            viewed = await self._api.post(client.VIEW, {"more_info": str(request.refund_id)})
+            found = refund_in(self._found(viewed), request)
+        return found or refund_of_same_sum(related, request)
+
+    def _found(self, answer: Answer) -> list[Transaction]:
+        """The transactions of a query; none where PayPlus says that there are none.
+
+        Raises the refusal's error, and OutcomeUnknown for one that is not understood: it must not look like `unpaid`.
+        """
+        if answer.reason is None:
+            return transactions_in(answer.data)
+        if answer.says(*_NO_TRANSACTION, *self._account.not_found_descriptions):
+            return []
+        refusal = client.error_of(answer)
+        if isinstance(refusal, ProviderRejected):
+            raise OutcomeUnknown(refusal.code, "a status query was refused")
+        raise refusal
+
+
+def _opened(data: Any) -> OpenedCheckout:
+    source: JsonObject = data if isinstance(data, dict) else {}
+    page, link = id_of(source.get("page_request_uid")), source.get("payment_page_link")
+    if page is None or not isinstance(link, str) or not _is_address(link):
+        raise OutcomeUnknown("unreadable_answer", "a page without id or address")
+    return OpenedCheckout(page, link)
+
+
+def _is_address(link: str) -> bool:
+    try:
+        parts = urlsplit(link)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname)

@@ -1,0 +1,67 @@
+"""Payers at PayPlus."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+from providers.base import AccountConfig, CheckoutMode, OpenedCheckout
+from tests.providers.payers import SandboxPayer
+
+
+class Payer(SandboxPayer):
+    """The people and powers on the other side of PayPlus's wire, through the sandbox."""
+
+    GOOD, DECLINED = "5326-1402-8077-9844", "5326-1402-0001-0120"
+    SECRET = "payplus_test_secret"
+
+    name = "payplus"
+    refused: ClassVar[tuple[str, str]] = ("129.90", "COP")
+    method_seen: ClassVar[tuple[str | None, str | None]] = ("credit-card", "9844")
+    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "payplus_link", "refund": "payplus_refund"}
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.key = f"payplus_key_{self.suffix}"
+
+    def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
+        return self.account_with({}, timeout_seconds=timeout_seconds, **credentials)
+
+    def account_with(
+        self, options: dict[str, object], *, timeout_seconds: float = 10.0, **credentials: str
+    ) -> AccountConfig:
+        """The same with options."""
+        own = {"api_key": self.key, "secret_key": self.SECRET, "payment_page_uid": f"page-{self.suffix}"}
+        return AccountConfig(
+            account_id=uuid4(),
+            credentials=own | credentials,
+            options={"api_base": f"{self.address}/payplus/api/v1.0"} | options,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def wrong_account(self) -> AccountConfig:
+        return self.account(api_key="payplus_invalid")
+
+    async def pays(self, opened: OpenedCheckout) -> None:
+        assert await self._submits(opened, self.GOOD) == 200
+
+    async def is_declined(self, opened: OpenedCheckout) -> None:
+        assert await self._submits(opened, self.DECLINED) == 402
+
+    async def tries_to_pay(self, opened: OpenedCheckout) -> None:
+        assert await self._submits(opened, self.GOOD) == 410
+
+    async def checkouts_of(self, reference: UUID) -> list[str]:
+        pages = (await self.http.get("/sandbox/payplus/pages", params={"more_info": str(reference)})).json()
+        return [page["id"] for page in pages]
+
+    async def charges_of(self, reference: UUID) -> int:
+        found = (await self.http.get("/sandbox/payplus/transactions", params={"more_info": str(reference)})).json()
+        return sum(one["type"] == "Charge" and one["status_code"] == "000" for one in found)
+
+    def unknown_session(self, mode: CheckoutMode) -> str:
+        return str(uuid4())
+
+    async def _submits(self, opened: OpenedCheckout, card: str) -> int:
+        assert opened.url is not None
+        return (await self.http.post(opened.url, data={"card": card})).status_code
