@@ -11,6 +11,8 @@ from providers.efecty import WEBHOOK_TOOLS as EFECTY_WEBHOOKS
 from providers.efecty import EfectyProvider
 from providers.meshulam import WEBHOOK_TOOLS as MESHULAM_WEBHOOKS
 from providers.meshulam import MeshulamProvider
+from providers.payplus import WEBHOOK_TOOLS as PAYPLUS_WEBHOOKS
+from providers.payplus import PayPlusProvider
 from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
 from providers.stripe import StripeProvider
 from providers.webhook_signatures import WebhookTools
@@ -42,6 +44,7 @@ PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
     {
         "efecty": EfectyProvider,
         "meshulam": MeshulamProvider,
+        "payplus": PayPlusProvider,
         "stripe": StripeProvider,
     }
 )
@@ -49,6 +52,7 @@ WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
     {
         "efecty": EFECTY_WEBHOOKS,
         "meshulam": MESHULAM_WEBHOOKS,
+        "payplus": PAYPLUS_WEBHOOKS,
         "stripe": STRIPE_WEBHOOKS,
     }
 )

@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from sandbox import admin, efecty, meshulam, pages, stripe
+from sandbox import admin, efecty, meshulam, pages, payplus, stripe
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
 from sandbox.stripe_objects import StripeTwin
 from sandbox.webhooks import StripeEvents
 
-TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = (efecty.router, meshulam.router)
+TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = (efecty.router, meshulam.router, payplus.router)
 """One line for each further provider: its interface, its checkout pages and its controls as one router."""
 
 
