@@ -1,0 +1,325 @@
+"""One PayU account in Colombia behind the provider contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from weakref import WeakValueDictionary
+
+import httpx
+
+from domain.money import Money
+from providers.base import (
+    AccountCheck,
+    AccountConfig,
+    Bank,
+    Callback,
+    Capabilities,
+    CashInstructions,
+    CheckoutMode,
+    CheckoutRef,
+    CheckoutRequest,
+    Method,
+    OpenedCheckout,
+    OutcomeUnknown,
+    ProviderBusy,
+    ProviderDeclined,
+    ProviderEvent,
+    ProviderPayment,
+    ProviderRefund,
+    ProviderRejected,
+    RefundRequest,
+    RefundStatus,
+)
+from providers.http import ProviderHttp
+from providers.payu.account import REQUIRED_CREDENTIALS, account_of
+from providers.payu.amounts import CURRENCY, whole_pesos
+from providers.payu.client import JsonObject, PayuClient
+from providers.payu.errors import REJECTED, failure_code
+from providers.payu.methods import CARD, METHODS, NETWORKS, PSE, method_named
+from providers.payu.objects import (
+    FAILED_STATES,
+    Order,
+    Transaction,
+    banks_of,
+    extra_parameters,
+    moment_of_milliseconds,
+    payment_of,
+    read_orders,
+    refund_status,
+    text,
+)
+from providers.payu.requests import checkout_form, refund_submission, submission
+from providers.payu.webhooks import read_confirmation
+
+
+class PayuProvider:
+    """One account at PayU Latam (Colombia, COP).
+
+    Credentials: `api_key`, `api_login`, `merchant_id`, `account_id`, and `hmac_key` for accounts that sign with
+    HMAC-SHA256 by a key of their own. Options, all in docs/connect-payu.md: `test`, `test_flag`, `api_base`,
+    `checkout_base`, `signature_algorithm`, `send_tax`, `payer_optional`, `payment_methods`, `limits`, `agreements`,
+    `refund_wait_seconds`, `refunds_every_method`, `partial_value_in_order`.
+
+    A card is paid on PayU's page, which our form opens: opening it calls nobody, and the session id is our reference.
+    PSE and cash are submitted, and their session id is PayU's order id. PayU has no idempotency keys: everything that
+    acts first looks our reference up, and calls of this object about one reference go one after the other.
+    """
+
+    name = "payu"
+    required_credentials = REQUIRED_CREDENTIALS
+    capabilities = Capabilities(
+        methods=METHODS,
+        bank_list=True,
+        looks_up_by_reference=True,
+        unit="major",
+        currencies=frozenset({CURRENCY}),
+    )
+
+    def __init__(
+        self,
+        config: AccountConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Read credentials and options; nothing is opened yet. Raises ProviderMisconfigured.
+
+        `transport` replaces the network and `clock` the time (UTC), both for tests.
+        """
+        self._account = account_of(config)
+        self._http = ProviderHttp(
+            self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+        )
+        self._client = PayuClient(self._account, self._http)
+        self._clock = clock
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
+        """The form of PayU's page (card), or the bank's address (PSE), or the code for the counter (cash).
+
+        A repeat finds the transaction of an earlier try by our reference. Raises ProviderRejected for what PayU would
+        not take, before anything is sent; ProviderDeclined when the transaction was declined at once.
+        """
+        method = self.capabilities.method(request.method)
+        if method is None:
+            raise ProviderRejected("method_not_supported")
+        if request.mode is not CheckoutMode.HOSTED:
+            raise ProviderRejected("mode_not_supported")
+        if method is CARD:
+            return OpenedCheckout(str(request.reference), None, form=checkout_form(request, self._account))
+        transaction = submission(request, method, self._account, self._clock())
+        async with self._alone(str(request.reference)):
+            earlier = await self._submitted_before(request, method)
+            return earlier or await self._submit(request, method, transaction)
+
+    async def look(self, ref: CheckoutRef) -> ProviderPayment:
+        """What PayU says now, by our reference. UNKNOWN while nobody has tried to pay on PayU's page."""
+        reference = str(ref.reference)
+        orders = await self._orders(reference)
+        form = ref.session_id == reference or (ref.session_id is None and ref.method in (None, CARD.name))
+        return payment_of(orders, reference if form else _first_id(orders), form=form)
+
+    async def close_checkout(self, ref: CheckoutRef) -> ProviderPayment:
+        """Look only: PayU can close neither its page nor a code (`closes_checkout` is False)."""
+        return await self.look(ref)
+
+    async def refund(self, request: RefundRequest) -> ProviderRefund:
+        """Refund part or all of a card payment; PayU usually answers PENDING and decides within days.
+
+        An earlier try is found by our refund id in its reason. Raises ProviderBusy `refund_too_early` in the first
+        ten minutes, ProviderRejected when it is more than what is left or the method has no refunds.
+        """
+        whole_pesos(request.amount)
+        async with self._alone(str(request.payment.reference)):
+            order, paid = await self._paid_order(request)
+            earlier = self._earlier_refund(order, paid, request)
+            if earlier is not None:
+                return _refund_of(earlier)
+            self._check_refund(order, paid, request)
+            answer = await self._client.submit(refund_submission(request, order.id, self._account))
+            state, refund_id = text(answer, "state"), text(answer, "transactionId")
+            if state in FAILED_STATES:
+                raise ProviderDeclined(failure_code(answer.get("responseCode"), "refund_declined"))
+            if state is None or refund_id is None:
+                raise OutcomeUnknown("unreadable_answer", "refund without id or state")
+            return ProviderRefund(refund_id, refund_status(state))
+
+    async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
+        """What became of a refund, by PayU's id or ours. None: PayU knows of none."""
+        try:
+            order, paid = await self._paid_order(request)
+        except ProviderBusy as busy:
+            if busy.code != "order_not_visible":
+                raise
+            return None
+        known = (one for one in order.transactions if one.id == provider_refund_id)
+        found = next(known, None) or (
+            self._earlier_refund(order, paid, request) if provider_refund_id is None else None
+        )
+        if found is not None:
+            return _refund_of(found)
+        return None if provider_refund_id is None else await self._refund_by_id(provider_refund_id)
+
+    async def check_account(self) -> AccountCheck:
+        """Connection test: PING on both interfaces with the account's credentials."""
+        await self._client.ping()
+        account = self._account
+        return AccountCheck(f"PayU merchant {account.merchant_id}", account.live, f"account {account.account_id}")
+
+    async def banks(self) -> Sequence[Bank]:
+        """The banks of PSE; `code` is the method field `financial_institution_code`."""
+        return banks_of(await self._client.banks())
+
+    def verify_webhook(self, callback: Callback) -> ProviderEvent:
+        """Authenticate and read a confirmation. Raises WebhookRejected, nothing else."""
+        return read_confirmation(callback.body, self._account)
+
+    async def aclose(self) -> None:
+        """Release connections. A later call opens new ones."""
+        await self._http.aclose()
+
+    async def _orders(self, reference: str) -> tuple[Order, ...]:
+        return read_orders(await self._client.orders(reference), reference, live=self._account.live)
+
+    async def _submit(self, request: CheckoutRequest, method: Method, transaction: JsonObject) -> OpenedCheckout:
+        try:
+            answer = await self._client.submit(transaction)
+        except ProviderRejected as refused:
+            # The reason may be that our reference exists: an earlier try that was not visible yet.
+            found = await self._submitted_before(request, method) if refused.code == REJECTED else None
+            if found is None:
+                raise
+            return found
+        state, order_id = text(answer, "state"), text(answer, "orderId")
+        if state in FAILED_STATES:
+            raise ProviderDeclined(failure_code(answer.get("responseCode"), "declined"))
+        if state is None or order_id is None:
+            raise OutcomeUnknown("unreadable_answer", "transaction without order or state")
+        return self._opened(method, order_id, extra_parameters(answer))
+
+    async def _submitted_before(self, request: CheckoutRequest, method: Method) -> OpenedCheckout | None:
+        """What an earlier try submitted. Raises ProviderDeclined when that one was declined."""
+        orders = await self._orders(str(request.reference))
+        attempts = [(order, one) for order in orders for one in order.captures()]
+        if not attempts:
+            if orders:
+                raise OutcomeUnknown("order_without_transaction")
+            return None
+        alive = next(((order, one) for order, one in attempts if one.state not in FAILED_STATES), None)
+        if alive is None:
+            raise ProviderDeclined(attempts[-1][1].failure)
+        order, transaction = alive
+        return self._opened(method, order.id, await self._extra(method, transaction))
+
+    async def _extra(self, method: Method, transaction: Transaction) -> JsonObject:
+        """The transaction's extra parameters; where the order does not show them, its response is asked for."""
+        needed = "BANK_URL" if method is PSE else "REFERENCE"
+        if needed in transaction.extra:
+            return transaction.extra
+        payload = await self._client.transaction(transaction.id)
+        return {**transaction.extra, **extra_parameters(payload if isinstance(payload, dict) else {})}
+
+    def _opened(self, method: Method, order_id: str, extra: JsonObject) -> OpenedCheckout:
+        if method is PSE:
+            url = _address(extra, "BANK_URL")
+            if url is None:  # nobody was ever given the bank's page of this transaction, so it lapses unpaid
+                raise ProviderRejected("bank_page_unknown")
+            return OpenedCheckout(order_id, url)
+        cash = CashInstructions(
+            network=NETWORKS[method.name],
+            code=text(extra, "REFERENCE") or order_id,  # PayU's page: the two are equal
+            agreement=self._account.agreements.get(method.name) or _service_codes(extra),
+            expires_at=moment_of_milliseconds(extra.get("EXPIRATION_DATE")),
+            voucher_url=_address(extra, "URL_PAYMENT_RECEIPT_HTML"),
+        )
+        return OpenedCheckout(order_id, None, cash=cash)
+
+    async def _paid_order(self, request: RefundRequest) -> tuple[Order, Transaction]:
+        orders = await self._orders(str(request.payment.reference))
+        if not orders:
+            raise ProviderBusy("order_not_visible", "the queries do not show the order of a captured payment")
+        for order in orders:
+            for one in order.captures():
+                if one.id == request.transaction_id:
+                    return order, one
+        raise ProviderRejected("transaction_not_found")
+
+    def _check_refund(self, order: Order, paid: Transaction, request: RefundRequest) -> None:
+        """What PayU would refuse, or worse would not. Raises NothingMoved errors."""
+        if paid.state != "APPROVED":
+            raise ProviderRejected("transaction_not_approved")
+        method = self.capabilities.method(method_named(paid.payment_method))
+        if method is not None and not method.refundable and not self._account.refunds_every_method:
+            raise ProviderRejected("method_not_refundable", method.name)
+        captured = order.paid_by(paid)
+        taken = Money.zero(captured.currency)
+        for one in order.refunds_of(paid.id):
+            if one.state not in FAILED_STATES:
+                given = order.refunded_by(one, captured)
+                if given is None:
+                    raise OutcomeUnknown("refunds_unclear", "a refund whose value PayU does not show")
+                taken = taken + given
+        if request.amount.currency != captured.currency or captured < taken + request.amount:
+            raise ProviderRejected("refund_exceeds_payment")
+        early = (paid.at or request.payment.created_at) + self._account.refund_wait - self._clock()
+        if early.total_seconds() > 0:
+            raise ProviderBusy("refund_too_early", retry_after=early)
+
+    def _earlier_refund(self, order: Order, paid: Transaction, request: RefundRequest) -> Transaction | None:
+        """The refund that an earlier try made: by our id in its reason or parameters.
+
+        Where PayU shows no reason, one of exactly this amount counts as ours as long as the refunds that are known
+        (`refunded_before`) do not explain it: better one refund too few than one too many.
+        """
+        ours, refunds = str(request.refund_id), order.refunds_of(paid.id)
+        for one in refunds:
+            if one.reason.startswith(ours) or ours in one.extra.values():
+                return one
+        captured = order.paid_by(paid)
+        unmarked = [(one, order.refunded_by(one, captured)) for one in refunds if not one.reason]
+        standing = [(one, given) for one, given in unmarked if one.state not in FAILED_STATES and given is not None]
+        total = sum(given.minor for _, given in standing)
+        if total - request.refunded_before.minor < request.amount.minor:
+            return None
+        return next((one for one, given in reversed(standing) if given == request.amount), None)
+
+    async def _refund_by_id(self, refund_id: str) -> ProviderRefund | None:
+        """A refund that the order does not show, by TRANSACTION_RESPONSE_DETAIL."""
+        payload = await self._client.transaction(refund_id)
+        if not isinstance(payload, dict):
+            return None
+        state = text(payload, "state") or ""
+        failed = state in FAILED_STATES
+        code = failure_code(payload.get("responseCode"), state.lower()) if failed else None
+        return ProviderRefund(refund_id, refund_status(state), code)
+
+    @asynccontextmanager
+    async def _alone(self, reference: str) -> AsyncIterator[None]:
+        """Look-up and act are two calls: nobody else of ours comes between them."""
+        lock = self._locks.setdefault(reference, asyncio.Lock())
+        async with lock:
+            yield
+
+
+def _refund_of(refund: Transaction) -> ProviderRefund:
+    status = refund_status(refund.state)
+    return ProviderRefund(refund.id, status, refund.failure if status is RefundStatus.FAILED else None)
+
+
+def _first_id(orders: Sequence[Order]) -> str | None:
+    return orders[0].id if orders else None
+
+
+def _address(extra: JsonObject, name: str) -> str | None:
+    url = text(extra, name)
+    return url if url is not None and url.startswith(("https://", "http://")) else None
+
+
+def _service_codes(extra: JsonObject) -> str | None:
+    """BANK_REFERENCED: the agreement's number at each bank."""
+    banks = (("BANCO_BOGOTA_SERVICE_CODE", "Banco de Bogotá"), ("BANCOLOMBIA_SERVICE_CODE", "Bancolombia"))
+    found = [f"{name} {text(extra, field)}" for field, name in banks if text(extra, field)]
+    return ", ".join(found) or None

@@ -1,0 +1,200 @@
+"""What is sent to PayU. Pure: the same request gives the same form or body on every try."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from providers.base import CheckoutRequest, FormPost, Method, Payer, ProviderRejected, RefundRequest
+from providers.payu.account import PayuAccount
+from providers.payu.amounts import CURRENCY, Taxes, taxes, whole_pesos
+from providers.payu.methods import CARD, MAX_CASH_LIFETIME, NAME_AT_PAYU, PSE
+
+CHECKOUT_PATH = "/ppp-web-gateway-payu/"
+MAX_DESCRIPTION = 255
+MAX_REASON = 255
+MAX_URL = 2048
+COLOMBIA = timezone(timedelta(hours=-5))
+"""PayU's own clock; Colombia has no summer time."""
+MIN_REFUND_PESOS = 300
+
+_LANGUAGES = frozenset({"es", "en", "pt"})
+_BANK_CODE = re.compile(r"[0-9A-Za-z]{1,20}", re.ASCII)
+_FROM_BROWSER = {"device_session_id": "deviceSessionId", "cookie": "cookie", "user_agent": "userAgent"}
+"""Optional method fields about the payer's browser."""
+
+
+def checked(request: CheckoutRequest, method: Method, account: PayuAccount) -> int:
+    """The amount in whole pesos, once everything that PayU would refuse is there. Raises ProviderRejected."""
+    pesos = whole_pesos(request.amount)
+    limits = account.limits[method.name]
+    if (limits.minimum is not None and pesos < limits.minimum) or (
+        limits.maximum is not None and pesos > limits.maximum
+    ):
+        raise ProviderRejected("amount_outside_limits", method.name)
+    if absent := [name for name in method.fields if not request.method_fields.get(name)]:
+        raise ProviderRejected("method_field_missing", ", ".join(absent))
+    missing = [name for name in method.payer_fields if not getattr(request.payer, name)]
+    if missing and not (method is CARD and account.payer_optional):
+        raise ProviderRejected("payer_field_missing", ", ".join(missing))
+    for url in (request.callback_url, request.success_url):
+        if url is not None and len(url) > MAX_URL:
+            raise ProviderRejected("url_too_long")
+    return pesos
+
+
+def checkout_form(request: CheckoutRequest, account: PayuAccount) -> FormPost:
+    """The WebCheckout form; nothing is sent by us. Raises ProviderRejected."""
+    pesos, payer = checked(request, CARD, account), request.payer
+    reference, tax = str(request.reference), _taxes(request, account)
+    signed = [account.merchant_id, reference, str(pesos), CURRENCY]
+    if account.payment_methods is not None:
+        signed.append(account.payment_methods)
+    fields: dict[str, str | None] = {
+        "merchantId": account.merchant_id,
+        "accountId": account.account_id,
+        "description": _description(request),
+        "referenceCode": reference,
+        "amount": str(pesos),
+        "tax": None if tax is None else str(tax.tax),
+        "taxReturnBase": None if tax is None else str(tax.base),
+        "currency": CURRENCY,
+        "signature": account.signing.digest(*signed),
+        "paymentMethods": account.payment_methods,
+        "test": "1" if account.test_flag else "0",
+        "buyerEmail": payer.email,
+        "buyerFullName": payer.name,
+        "buyerDocumentType": payer.document_type,
+        "buyerDocument": payer.document,
+        "payerFullName": payer.name,
+        "payerEmail": payer.email,
+        "payerPhone": payer.phone,
+        "payerDocumentType": payer.document_type,
+        "payerDocument": payer.document,
+        "responseUrl": request.success_url,
+        "confirmationUrl": request.callback_url,
+    }
+    return FormPost(account.checkout_base + CHECKOUT_PATH, {name: value for name, value in fields.items() if value})
+
+
+def submission(request: CheckoutRequest, method: Method, account: PayuAccount, now: datetime) -> dict[str, Any]:
+    """The `transaction` of SUBMIT_TRANSACTION for PSE or cash. `now` is UTC. Raises ProviderRejected."""
+    pesos = checked(request, method, account)
+    values: dict[str, Any] = {"TX_VALUE": _value(pesos)}
+    tax = _taxes(request, account)
+    if tax is not None:
+        values |= {"TX_TAX": _value(tax.tax), "TX_TAX_RETURN_BASE": _value(tax.base)}
+    reference = str(request.reference)
+    order = {
+        "accountId": account.account_id,
+        "referenceCode": reference,
+        "description": _description(request),
+        "language": _language(request.language),
+        "signature": account.signing.digest(account.merchant_id, reference, str(pesos), CURRENCY),
+        "notifyUrl": request.callback_url,
+        "additionalValues": values,
+        "buyer": _person(request.payer),
+    }
+    transaction: dict[str, Any] = {
+        "order": _without_none(order),
+        "payer": _person(request.payer),
+        "type": "AUTHORIZATION_AND_CAPTURE",
+        "paymentMethod": NAME_AT_PAYU[method.name],
+        "paymentCountry": "CO",
+        "ipAddress": request.payer.ip,
+    }
+    transaction |= {theirs: request.method_fields.get(ours) for ours, theirs in _FROM_BROWSER.items()}
+    if method is PSE:
+        transaction["extraParameters"] = _pse(request)
+    else:
+        transaction["expirationDate"] = cash_expiry(request, now).astimezone(COLOMBIA).strftime("%Y-%m-%dT%H:%M:%S")
+    return _without_none(transaction)
+
+
+def cash_expiry(request: CheckoutRequest, now: datetime) -> datetime:
+    """Until when the code is good: the wanted moment, at most 7 days from the creation, the same on every try.
+
+    Raises ProviderRejected `checkout_window_passed` when that is over at `now`.
+    """
+    expiry = min(request.expires_at, request.created_at + MAX_CASH_LIFETIME).astimezone(UTC)
+    if expiry <= now:
+        raise ProviderRejected("checkout_window_passed")
+    return expiry
+
+
+def refund_submission(request: RefundRequest, order_id: str, account: PayuAccount) -> dict[str, Any]:
+    """The `transaction` of a refund. Our refund's id opens the reason, by which it is found again.
+
+    REFUND gives all back; a part is PARTIAL_REFUND with its value, whose place in the body PayU's page leaves open:
+    the transaction, or the order with the option `partial_value_in_order`. Raises ProviderRejected.
+    """
+    pesos = whole_pesos(request.amount)
+    if pesos < MIN_REFUND_PESOS:
+        raise ProviderRejected("refund_below_minimum", f"{MIN_REFUND_PESOS} COP")
+    order: dict[str, Any] = {"id": order_id}
+    transaction: dict[str, Any] = {
+        "type": "REFUND",
+        "order": order,
+        "parentTransactionId": request.transaction_id,
+        "reason": f"{request.refund_id} {request.reason or ''}".strip()[:MAX_REASON],
+    }
+    if request.amount != request.captured:
+        transaction["type"] = "PARTIAL_REFUND"
+        place = order if account.partial_value_in_order else transaction
+        place["additionalValues"] = {"TX_VALUE": _value(pesos)}
+    return transaction
+
+
+def _pse(request: CheckoutRequest) -> dict[str, str]:
+    fields, payer = request.method_fields, request.payer
+    if fields["user_type"] not in ("N", "J"):
+        raise ProviderRejected("method_field_invalid", "user_type is N (person) or J (company)")
+    if not _BANK_CODE.fullmatch(fields["financial_institution_code"]):
+        raise ProviderRejected("method_field_invalid", "financial_institution_code")
+    return _without_none(
+        {
+            "RESPONSE_URL": request.success_url,
+            "PSE_REFERENCE1": payer.ip,
+            "FINANCIAL_INSTITUTION_CODE": fields["financial_institution_code"],
+            "USER_TYPE": fields["user_type"],
+            "PSE_REFERENCE2": payer.document_type,
+            "PSE_REFERENCE3": payer.document,
+        }
+    )
+
+
+def _taxes(request: CheckoutRequest, account: PayuAccount) -> Taxes | None:
+    """None: PayU is told nothing and computes 19 % itself."""
+    return taxes(request.amount, request.vat) if account.sends_tax and request.vat is not None else None
+
+
+def _person(payer: Payer) -> dict[str, str]:
+    return _without_none(
+        {
+            "merchantPayerId": payer.id,
+            "fullName": payer.name,
+            "emailAddress": payer.email,
+            "contactPhone": payer.phone,
+            "dniNumber": payer.document,
+            "dniType": payer.document_type,
+        }
+    )
+
+
+def _value(pesos: int) -> dict[str, Any]:
+    return {"value": pesos, "currency": CURRENCY}
+
+
+def _description(request: CheckoutRequest) -> str:
+    return (" ".join(request.description.split()) or request.order_id)[:MAX_DESCRIPTION]
+
+
+def _language(language: str) -> str:
+    base = language.split("-", 1)[0].lower()
+    return base if base in _LANGUAGES else "es"
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
