@@ -1,0 +1,6 @@
+"""The Wompi (Colombia) adapter."""
+
+from providers.wompi.adapter import WompiProvider
+from providers.wompi.webhooks import WEBHOOK_TOOLS
+
+__all__ = ["WEBHOOK_TOOLS", "WompiProvider"]
