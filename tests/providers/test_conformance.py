@@ -320,7 +320,8 @@ async def test_a_paid_checkout_is_found_by_our_reference_alone(
     request = request_for(mode=mode)
     opened = await provider.open_checkout(request)
     if provider.capabilities.one_checkout_per_reference:
-        assert (await provider.look(ref_to(request, None))).status in OPEN
+        known = OPEN if payer.opens_by_call else {PaymentStatus.UNKNOWN}  # an address that was only computed
+        assert (await provider.look(ref_to(request, None))).status in known
     await payer.pays(opened)
     seen = await provider.look(ref_to(request, None))
     assert (seen.status, seen.captured) == (PaymentStatus.PAID, request.amount)
