@@ -16,6 +16,8 @@ from providers.payplus import PayPlusProvider
 from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
 from providers.stripe import StripeProvider
 from providers.webhook_signatures import WebhookTools
+from providers.wompi import WEBHOOK_TOOLS as WOMPI_WEBHOOKS
+from providers.wompi import WompiProvider
 
 
 class UnknownProvider(LookupError):
@@ -46,6 +48,7 @@ PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
         "meshulam": MeshulamProvider,
         "payplus": PayPlusProvider,
         "stripe": StripeProvider,
+        "wompi": WompiProvider,
     }
 )
 WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
@@ -54,6 +57,7 @@ WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
         "meshulam": MESHULAM_WEBHOOKS,
         "payplus": PAYPLUS_WEBHOOKS,
         "stripe": STRIPE_WEBHOOKS,
+        "wompi": WOMPI_WEBHOOKS,
     }
 )
 

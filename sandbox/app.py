@@ -9,14 +9,19 @@ from pathlib import Path
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from sandbox import admin, efecty, meshulam, pages, payplus, stripe
+from sandbox import admin, efecty, meshulam, pages, payplus, stripe, wompi
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
 from sandbox.stripe_objects import StripeTwin
 from sandbox.webhooks import StripeEvents
 
-TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = (efecty.router, meshulam.router, payplus.router)
+TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = (
+    efecty.router,
+    meshulam.router,
+    payplus.router,
+    wompi.router,
+)
 """One line for each further provider: its interface, its checkout pages and its controls as one router."""
 
 
