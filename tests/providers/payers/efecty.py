@@ -18,6 +18,7 @@ class Payer(SandboxPayer):
     amount: ClassVar[str] = "25000.00"
     refused: ClassVar[tuple[str, str]] = ("19999", "COP")
     method_seen: ClassVar[tuple[str | None, str | None]] = (None, None)
+    operations: ClassVar[dict[str, str]] = {"webhooks": "webhooks"}
     can_be_declined: ClassVar[bool] = False
     opens_by_call: ClassVar[bool] = False
 

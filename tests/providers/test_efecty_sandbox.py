@@ -1,0 +1,189 @@
+"""Efecty's counter in the sandbox: what people do with a code, and what we are told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from domain.money import Money
+from providers.base import Callback, CheckoutRequest, EventKind, Provider, ProviderEvent, WebhookRejected
+from providers.efecty import EfectyProvider
+from providers.registry import build_provider
+
+ONLY = ("efecty",)
+RequestFor = Callable[..., CheckoutRequest]
+
+
+class Mailbox:
+    """Where callbacks arrive."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[dict[str, str], bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.received.append((headers, body))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def events(self, provider: Provider, count: int) -> list[ProviderEvent]:
+        """The first so many; each must verify."""
+        deadline = time.monotonic() + 10
+        while len(self.received) < count and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        assert len(self.received) >= count
+        now = datetime.now(UTC)
+        return [provider.verify_webhook(Callback(headers, body, now)) for headers, body in self.received]
+
+
+@pytest.fixture
+def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
+    box = Mailbox()
+    with serve(box) as address:
+        yield box, address
+
+
+@pytest.mark.asyncio
+async def test_a_payment_at_the_counter_is_told_once_and_stands_in_the_file(
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    assert isinstance(provider, EfectyProvider)
+    box, address = mailbox
+    await payer.sandbox("webhook-endpoints", url=address, secret=webhook_secret, account_key=payer.agreement)
+    request = request_for()
+    opened = await provider.open_checkout(request)
+    payment = await payer.pays_cash(opened)
+    (event,) = await box.events(provider, 1)
+    assert (event.kind, event.amount, event.session_id) == (EventKind.CAPTURED, request.amount, opened.session_id)
+    assert event.event_id == event.transaction_id == payment["transaction_id"]
+    (row,) = provider.read_settlement_file(await payer.settlement_file())
+    assert row.event == event
+
+
+@pytest.mark.asyncio
+async def test_another_amount_or_a_second_payment_is_reported_as_it_is(
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    box, address = mailbox
+    opened = await provider.open_checkout(request_for())
+    await payer.sandbox("efecty/codes", code=opened.session_id, url=address, secret=webhook_secret)
+    for amount in ("1000", "25000"):
+        await payer.pays_cash(opened, amount)
+    events = await box.events(provider, 2)
+    assert {event.amount for event in events} == {Money.parse("1000", "COP"), Money.parse("25000", "COP")}
+    assert len({event.event_id for event in events}) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_late_payment_says_when_it_was_made(
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    box, address = mailbox
+    opened = await provider.open_checkout(request_for())
+    await payer.sandbox("efecty/codes", code=opened.session_id, url=address, secret=webhook_secret)
+    await payer.sandbox("efecty/tell", agreement=payer.agreement, code=opened.session_id, status="expired")
+    assert opened.cash is not None
+    expires_at = opened.cash.expires_at
+    assert expires_at is not None
+    await payer.pays_cash(opened, late=True, expires=expires_at.isoformat())
+    events = await box.events(provider, 2)
+    late = next(event for event in events if event.kind is EventKind.CAPTURED)
+    assert {event.kind for event in events} == {EventKind.EXPIRED, EventKind.CAPTURED}
+    assert late.occurred_at == (expires_at + timedelta(minutes=10)).replace(microsecond=0)
+
+
+@pytest.mark.asyncio
+async def test_a_lost_callback_is_made_good_by_the_file(
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    assert isinstance(provider, EfectyProvider)
+    box, address = mailbox
+    await payer.sandbox("webhook-endpoints", url=f"{address}/efecty", secret=webhook_secret)
+    opened = await provider.open_checkout(request_for())
+    await payer.pays_cash(opened, silent=True)
+    await payer.faults("lose", on="webhooks")
+    await payer.pays_cash(opened)
+    rows = provider.read_settlement_file(await payer.settlement_file())
+    assert [row.problem for row in rows] == [None, None]
+    assert box.received == []
+
+
+@pytest.mark.asyncio
+async def test_the_network_repeats_itself_and_the_event_stays_one(
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    box, address = mailbox
+    opened = await provider.open_checkout(request_for())
+    await payer.sandbox("efecty/codes", code=opened.session_id, url=address, secret=webhook_secret)
+    await payer.faults("duplicate:3", on="webhooks")
+    await payer.pays_cash(opened)
+    events = await box.events(provider, 3)
+    assert len(set(events)) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_another_agreement_or_currency_was_paid_with_is_not_ours(
+    provider: Provider, payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    box, address = mailbox
+    opened = await provider.open_checkout(request_for())
+    await payer.sandbox("efecty/codes", code=opened.session_id, url=address, secret=webhook_secret)
+    await payer.pays_cash(opened, currency="USD")
+    with pytest.raises(WebhookRejected, match="bad_currency"):
+        await box.events(provider, 1)
+    box.received.clear()
+    other = build_provider("efecty", payer.account(agreement="9533"))
+    await payer.pays_cash(opened)
+    with pytest.raises(WebhookRejected, match="other_agreement"):
+        await box.events(other, 1)
+
+
+@pytest.mark.asyncio
+async def test_the_other_scheme_tells_that_money_came_but_not_how_much(
+    payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
+) -> None:
+    box, address = mailbox
+    config = payer.account()
+    config.options["callback_scheme"] = "payvalida"
+    provider = build_provider("efecty", config)
+    opened = await provider.open_checkout(request_for())
+    where = {"code": opened.session_id, "url": address, "secret": webhook_secret}
+    await payer.sandbox("efecty/codes", **where, scheme="payvalida")
+    await payer.pays_cash(opened)
+    (event,) = await box.events(provider, 1)
+    assert (event.kind, event.amount, event.session_id) == (EventKind.CAPTURED, None, opened.session_id)
+    await payer.sandbox("efecty/tell", agreement=payer.agreement, code=opened.session_id, status="reversed")
+    events = await box.events(provider, 2)
+    assert {event.kind for event in events} == {EventKind.CAPTURED, EventKind.CANCELED}
+
+
+@pytest.mark.asyncio
+async def test_the_counter_is_a_page_for_people(payer: Any, provider: Provider, request_for: RequestFor) -> None:
+    opened = await provider.open_checkout(request_for())
+    form = {"agreement": payer.agreement, "code": opened.session_id, "amount": "25000.00"}
+    page = await payer.http.get("/efecty", params=form | {"expires": "2026-03-01 10:00"})
+    assert page.status_code == 200
+    assert "$25,000 COP" in page.text
+    assert "Pay before 2026-03-01 10:00" in page.text
+    assert (await payer.http.get("/efecty")).status_code == 200
+    for outcome, said in (("decline", "did not take"), ("pay", "taken. Receipt"), ("late", "Paid 2 times so far")):
+        assert said in (await payer.http.post("/efecty", data=form | {"outcome": outcome})).text
+    for wrong in ({"amount": "much"}, {"amount": "0"}, {"code": "a"}, {"agreement": "x"}):
+        assert (await payer.http.post("/efecty", data=form | wrong)).status_code == 422
+        assert (await payer.http.post("/sandbox/efecty/pay", json=form | wrong)).status_code == 422
+    paid = (await payer.http.get("/sandbox/efecty/payments", params={"code": opened.session_id})).json()
+    assert len(paid) == 2
+    assert json.dumps(paid).count(payer.agreement) == 2
