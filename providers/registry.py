@@ -13,6 +13,8 @@ from providers.meshulam import WEBHOOK_TOOLS as MESHULAM_WEBHOOKS
 from providers.meshulam import MeshulamProvider
 from providers.payplus import WEBHOOK_TOOLS as PAYPLUS_WEBHOOKS
 from providers.payplus import PayPlusProvider
+from providers.payu import WEBHOOK_TOOLS as PAYU_WEBHOOKS
+from providers.payu import PayuProvider
 from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
 from providers.stripe import StripeProvider
 from providers.webhook_signatures import WebhookTools
@@ -47,6 +49,7 @@ PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
         "efecty": EfectyProvider,
         "meshulam": MeshulamProvider,
         "payplus": PayPlusProvider,
+        "payu": PayuProvider,
         "stripe": StripeProvider,
         "wompi": WompiProvider,
     }
@@ -56,6 +59,7 @@ WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
         "efecty": EFECTY_WEBHOOKS,
         "meshulam": MESHULAM_WEBHOOKS,
         "payplus": PAYPLUS_WEBHOOKS,
+        "payu": PAYU_WEBHOOKS,
         "stripe": STRIPE_WEBHOOKS,
         "wompi": WOMPI_WEBHOOKS,
     }

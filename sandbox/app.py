@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from sandbox import admin, efecty, meshulam, pages, payplus, stripe, wompi
+from sandbox import admin, efecty, meshulam, pages, payplus, payu, stripe, wompi
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
@@ -20,6 +20,7 @@ TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = (
     efecty.router,
     meshulam.router,
     payplus.router,
+    payu.router,
     wompi.router,
 )
 """One line for each further provider: its interface, its checkout pages and its controls as one router."""

@@ -77,6 +77,9 @@ class SandboxPayer:
         """How many successful charges there are for our reference."""
         raise NotImplementedError
 
+    async def refunds_are_decided(self, reference: UUID) -> None:
+        """Let the provider approve what it has taken as pending, where it decides later."""
+
     def unknown_session(self, mode: CheckoutMode) -> str:
         """A session id in the provider's form that does not exist."""
         raise NotImplementedError
