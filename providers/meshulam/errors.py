@@ -83,10 +83,7 @@ def plain(value: object) -> str:
     """A scalar as trimmed text, whether it came as a number or as text; empty for everything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return ""
-    try:
-        return str(value).strip()
-    except ValueError:  # an integer of thousands of digits
-        return ""
+    return str(value).strip()
 
 
 def _known_about(answer: Mapping[str, Any], method: str) -> ProviderError:
