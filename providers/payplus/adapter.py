@@ -217,12 +217,14 @@ class PayPlusProvider:
         """Whether nobody can pay at the page any more. A refusal that is not understood is no."""
         try:
             answer = await self._api.post(f"{client.DISABLE}/{quote(page_uid, safe='')}", {})
-            if answer.says(*_CLOSED, *self._account.closed_descriptions):
-                return True
-            answer.accepted()
         except ProviderRejected:
             return False
-        return True
+        if answer.reason is None:
+            return True
+        refusal = client.error_of(answer)
+        if not isinstance(refusal, ProviderRejected):
+            raise refusal
+        return answer.says(*_CLOSED, *self._account.closed_descriptions)
 
     async def _look_by_reference(self, ref: CheckoutRef) -> ProviderPayment:
         """The newest payment with our reference; PayPlus's answer is searched again for it, exactly."""
@@ -250,12 +252,12 @@ class PayPlusProvider:
         """
         if answer.reason is None:
             return transactions_in(answer.data)
+        refusal = client.error_of(answer)
+        if not isinstance(refusal, ProviderRejected):
+            raise refusal
         if answer.says(*_NO_TRANSACTION, *self._account.not_found_descriptions):
             return []
-        refusal = client.error_of(answer)
-        if isinstance(refusal, ProviderRejected):
-            raise OutcomeUnknown(refusal.code, "a status query was refused")
-        raise refusal
+        raise OutcomeUnknown(refusal.code, "a status query was refused")
 
 
 def _opened(data: Any) -> OpenedCheckout:
