@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -77,8 +77,8 @@ class WompiProvider:
     `personal_auth_field` (the field of the second acceptance token, '' to send none). UNCONFIRMED besides: that a
     transaction of a payment link is found by day and link, and the form of its reference.
 
-    Every call ends within `timeout_seconds`, `open_checkout` and the look at a link with all their requests
-    together. Calls raise ProviderError subclasses only; their texts hold types and field names, nothing personal.
+    Every call ends within `timeout_seconds`, with all its requests together. Calls raise ProviderError subclasses
+    only; their texts hold types and field names, nothing personal.
     """
 
     name = "wompi"
@@ -128,16 +128,14 @@ class WompiProvider:
         if method.name in DIRECT:
             payment_method(request)
         url = web_checkout_url(request, self._account)  # also the check of amount and currency
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                if method.name in DIRECT:
-                    return await self._open_transaction(request)
-                self._check_window(request)
-                if method.name == LINK:
-                    link = await self._api.create_link(link_body(request))
-                    return OpenedCheckout(link.id, link_url(link.id, self._account))
-        except TimeoutError:
-            raise OutcomeUnknown("timeout", f"no answer in {self._timeout_seconds:g} s") from None
+        if method.name in DIRECT:
+            async with self._deadline() as end:
+                return await self._open_transaction(request, end)
+        if request.expires_at <= self._clock():
+            raise ProviderRejected("checkout_window_passed")
+        if method.name == LINK:
+            link = await self._api.create_link(link_body(request))
+            return OpenedCheckout(link.id, link_url(link.id, self._account))
         return OpenedCheckout(f"{request.reference}.{_seconds(request.expires_at)}", url)
 
     async def look(self, ref: CheckoutRef) -> ProviderPayment:
@@ -173,30 +171,17 @@ class WompiProvider:
         """
         if request.refunded_before.minor + request.amount.minor > request.captured.minor:
             raise ProviderRejected("refund_exceeds_captured")
-        transaction = await self._of_payment(request)
-        if transaction is None:
-            raise ProviderRejected("transaction_not_found")
-        if transaction.method != "card":
-            raise ProviderRejected("refund_not_supported_by_method", transaction.method or "")
-        if transaction.status not in (APPROVED, VOIDED):
-            raise ProviderRejected("not_captured")
-        if request.amount != transaction.captured():
-            raise ProviderRejected("partial_refund_not_supported")
-        if transaction.status != VOIDED:
-            refused = None
-            try:
-                await self._api.void(transaction.id)
-            except ProviderRejected as rejected:  # perhaps because another try was faster
-                refused = rejected
-            transaction = await self._api.transaction(transaction.id) or transaction
-            if refused is not None and transaction.status != VOIDED:
-                raise ProviderRejected("void_refused", refused.detail)
-        return _void_of(transaction)
+        async with self._deadline():
+            transaction = _refundable(await self._of_payment(request), request)
+            if transaction.status == VOIDED:
+                return _void_of(transaction.id, voided=True)
+            return await self._void(transaction.id)
 
     async def check_account(self) -> AccountCheck:
         """Connection test of both keys: the merchant's name by the public one, an empty search by the private one."""
-        merchant = await self._api.merchant()
-        await self._api.transactions("connection-test")
+        async with self._deadline():
+            merchant = await self._api.merchant()
+            await self._api.transactions("connection-test")
         name = merchant.get("name")
         active = merchant.get("active") is not False
         return AccountCheck(
@@ -208,7 +193,8 @@ class WompiProvider:
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:  # noqa: ARG002
         """A void is seen on the transaction itself. None: not voided, or not yet."""
         transaction = await self._of_payment(request)
-        return _void_of(transaction) if transaction is not None and transaction.status == VOIDED else None
+        voided = transaction is not None and transaction.status == VOIDED
+        return _void_of(request.transaction_id, voided=True) if voided else None
 
     async def banks(self) -> Sequence[Bank]:
         """The banks of PSE; the code goes into `method_fields` as `financial_institution_code`."""
@@ -224,14 +210,19 @@ class WompiProvider:
         """Release connections. A later call opens new ones."""
         await self._http.aclose()
 
-    def _check_window(self, request: CheckoutRequest) -> None:
-        if request.expires_at <= self._clock():
-            raise ProviderRejected("checkout_window_passed")
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[float]:
+        """All requests inside share one time-out; the end (loop's clock) is given. Raises OutcomeUnknown."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                yield asyncio.get_running_loop().time() + self._timeout_seconds
+        except TimeoutError:
+            raise OutcomeUnknown("timeout", f"no answer in {self._timeout_seconds:g} s") from None
 
-    async def _open_transaction(self, request: CheckoutRequest) -> OpenedCheckout:
+    async def _open_transaction(self, request: CheckoutRequest, end: float) -> OpenedCheckout:
         transaction = await self._created_or_found(request)
         if request.method == PSE:
-            transaction = await self._with_bank_url(transaction)
+            transaction = await self._with_bank_url(transaction, end)
         if transaction.status in FAILED:
             raise ProviderDeclined(failure_code(transaction) or "")
         return OpenedCheckout(transaction.id, transaction.bank_url)
@@ -247,19 +238,20 @@ class WompiProvider:
         try:
             return await self._api.create_transaction(body)
         except ProviderRejected as rejected:
-            found = await self._api.transactions(reference) if rejected.code == REFERENCE_USED else []
-            if not found:
+            if rejected.code != REFERENCE_USED:
                 raise
-            return found[0]
+        found = await self._api.transactions(reference)
+        if not found:  # an earlier try acted, only the search does not show it yet
+            raise OutcomeUnknown(REFERENCE_USED, "the transaction of our reference is not to be seen yet")
+        return found[0]
 
-    async def _with_bank_url(self, transaction: Transaction) -> Transaction:
+    async def _with_bank_url(self, transaction: Transaction, end: float) -> Transaction:
         """Look again until the bank's address is there or the transaction is final, as long as the call may take."""
         clock = asyncio.get_running_loop().time
-        end = clock() + self._timeout_seconds * 0.8
         tries = 0
         while transaction.bank_url is None and transaction.status == "PENDING":
             wait = BANK_URL_WAITS_SECONDS[min(tries, len(BANK_URL_WAITS_SECONDS) - 1)]
-            if clock() + wait > end:
+            if clock() + wait + wait > end:  # the look takes its time too
                 raise OutcomeUnknown("bank_url_pending", "the transaction exists, its bank's address does not yet")
             await asyncio.sleep(wait)
             tries += 1
@@ -277,15 +269,25 @@ class WompiProvider:
         return payment_of(found, Attempt(session_id, idle, final_failures=ref.method in DIRECT))
 
     async def _look_at_link(self, link_id: str, created_at: datetime) -> ProviderPayment:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                link = await self._api.link(link_id)
-                if link is None:
-                    return _UNKNOWN
-                found = await self._of_link(link_id, created_at)
-        except TimeoutError:
-            raise OutcomeUnknown("timeout", f"no answer in {self._timeout_seconds:g} s") from None
+        async with self._deadline():
+            link = await self._api.link(link_id)
+            if link is None:
+                return _UNKNOWN
+            found = await self._of_link(link_id, created_at)
         return payment_of(found, Attempt(link_id, self._link_status(link)))
+
+    async def _void(self, transaction_id: str) -> ProviderRefund:
+        """Void, then look: the answer may be empty. A void that is not seen yet is PENDING."""
+        refused = None
+        try:
+            await self._api.void(transaction_id)
+        except ProviderRejected as rejected:  # perhaps because another try was faster
+            refused = rejected
+        transaction = await self._api.transaction(transaction_id)
+        voided = transaction is not None and transaction.status == VOIDED
+        if refused is not None and not voided:
+            raise ProviderRejected("void_refused", refused.detail)
+        return _void_of(transaction_id, voided=voided)
 
     def _link_status(self, link: Link) -> PaymentStatus:
         """What a link without money is. The end is judged first: a link may be made inactive by it."""
@@ -335,6 +337,19 @@ def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
 
 
-def _void_of(transaction: Transaction) -> ProviderRefund:
-    status = RefundStatus.SUCCEEDED if transaction.status == VOIDED else RefundStatus.PENDING
-    return ProviderRefund(f"void-{transaction.id}", status)
+def _refundable(transaction: Transaction | None, request: RefundRequest) -> Transaction:
+    """The transaction, if it can be voided as a whole or was. Raises ProviderRejected."""
+    if transaction is None:
+        raise ProviderRejected("transaction_not_found")
+    if transaction.method != "card":
+        raise ProviderRejected("refund_not_supported_by_method", transaction.method or "")
+    if transaction.status not in (APPROVED, VOIDED):
+        raise ProviderRejected("not_captured")
+    if request.amount != transaction.captured():
+        raise ProviderRejected("partial_refund_not_supported")
+    return transaction
+
+
+def _void_of(transaction_id: str, *, voided: bool) -> ProviderRefund:
+    """There is at most one void of a transaction, so its id says which one it is."""
+    return ProviderRefund(f"void-{transaction_id}", RefundStatus.SUCCEEDED if voided else RefundStatus.PENDING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -34,14 +33,11 @@ class Payer(SandboxPayer):
             "integrity_secret": f"{environment}_integrity_{self.suffix}",
         }
 
-    def account(
-        self, *, timeout_seconds: float = 10.0, options: Mapping[str, object] | None = None, **credentials: str
-    ) -> AccountConfig:
-        addresses = {"api_base": f"{self.address}/wompi/v1", "checkout_base": f"{self.address}/wompi/checkout"}
+    def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
             account_id=uuid4(),
             credentials=self.keys() | credentials,
-            options=addresses | dict(options or {}),
+            options={"api_base": f"{self.address}/wompi/v1", "checkout_base": f"{self.address}/wompi/checkout"},
             timeout_seconds=timeout_seconds,
         )
 
