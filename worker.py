@@ -22,7 +22,9 @@ import process
 import wiring
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
+from activities.guard import ProviderGuard
 from activities.receipts import ReceiptActivities
+from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
 from dispatch.outbox import OutboxRelay
@@ -34,10 +36,11 @@ from storage.sealing import Sealer
 from storage.session import Database
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow)
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow)
 
 
 def utc_now() -> datetime:
@@ -52,10 +55,20 @@ def workflow_runner() -> SandboxedWorkflowRunner:
     )
 
 
-def build_worker(client: Client, task_queue: str, database: Database, sealer: Sealer, pool: ProviderPool) -> Worker:
+def build_worker(
+    client: Client,
+    task_queue: str,
+    database: Database,
+    sealer: Sealer,
+    pool: ProviderPool,
+    *,
+    public_base_url: str,
+) -> Worker:
     """A worker with every workflow and activity."""
-    checkout = CheckoutActivities(database, pool, sealer, utc_now)
-    confirmation = ConfirmationActivities(database, pool, utc_now)
+    guard = ProviderGuard(database, pool, utc_now)
+    checkout = CheckoutActivities(database, guard, sealer, utc_now, public_base_url=public_base_url)
+    confirmation = ConfirmationActivities(database, guard, sealer, utc_now)
+    surplus = SurplusActivities(database, guard, sealer, utc_now)
     documents = ReceiptActivities(database)
     return Worker(
         client,
@@ -63,6 +76,8 @@ def build_worker(client: Client, task_queue: str, database: Database, sealer: Se
         workflows=WORKFLOWS,
         activities=[
             checkout.open_checkout,
+            checkout.open_way,
+            surplus.return_surplus,
             confirmation.confirm,
             confirmation.record_status,
             documents.render_receipt,
@@ -108,7 +123,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         if not await register_search_attributes(client):
             log.warning("search attributes could not be registered; see README, Temporal Cloud")
         engine = PaymentEngine(client, settings.temporal_task_queue)
-        worker = build_worker(client, settings.temporal_task_queue, database, sealer, pool)
+        worker = build_worker(
+            client,
+            settings.temporal_task_queue,
+            database,
+            sealer,
+            pool,
+            public_base_url=settings.public_base_url,
+        )
         async with background(settings, database, sealer, engine), worker:
             log.info("worker started", task_queue=settings.temporal_task_queue)
             if settings.ready_file is not None:

@@ -15,23 +15,32 @@ from domain.money import Money
 from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
 from providers.base import ProviderPayment
-from storage import audit, commissions, ledger, payments, receipts
-from storage.models import Payment, Receipt, Workspace
+from storage import attempts, audit, commissions, ledger, payments, receipts, surplus
+from storage.models import Attempt, Payment, Receipt, Workspace
+
+ORDER_PAID_TWICE = "order_paid_twice"
+SECOND_CAPTURE = "second_capture"
 
 
 async def settle(
-    session: AsyncSession, payment: Payment, workspace: Workspace, observed: ProviderPayment, *, at: datetime
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    attempt: Attempt | None,
+    *,
+    at: datetime,
 ) -> Confirmation:
     """Book captured money on a locked payment: receipt, commission, ledger, notification, audit entry, status.
 
-    All of it commits together or not at all. A repeat finds the payment captured and returns what is on record. Money
-    that is not what was asked for is flagged and not settled: the payment stays visibly unknown until a person decides.
+    All of it commits together or not at all. Money that is not what was asked for is flagged and not settled: the
+    payment stays visibly unknown until a person decides. Where the order is one obligation that another payment has
+    met, the money is surplus: it makes the payment paid, but earns no receipt and no commission.
+    `attempt` is the way by which the money came; None when it is not on record yet.
     """
     captured = observed.captured
-    if captured is None:
-        raise ValueError("settle needs captured money")
-    if payment.status in CAPTURED:
-        return await _already_settled(session, payment, observed)
+    if captured is None or payment.status in CAPTURED:
+        raise ValueError("settle needs captured money and a payment without")
     fault = _mismatch(payment, captured)
     if fault is not None:
         details = {"captured": str(captured), "currency": captured.currency, "expected": str(payment.money)}
@@ -40,7 +49,9 @@ async def settle(
             session, workspace, payment, PaymentStatus.UNKNOWN, at=at, actor="provider", reason=fault
         )
         return Confirmation(PaymentStatus(payment.status), None, fault)
-    payment.provider_transaction_id = observed.transaction_id
+    attempt = await _adopt(session, payment, attempt, observed)
+    if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
+        return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
     receipt = await _issue_receipt(session, payment, workspace, observed, at)
     commission = await _accrue_commission(session, payment, workspace)
@@ -58,7 +69,6 @@ async def settle(
             referrer=payment.referrer_id,
         ),
     )
-    await payments.set_attempt_status(session, payment.id, status="paid", error_code=None)
     payments.change_status(
         session,
         workspace,
@@ -71,12 +81,90 @@ async def settle(
     return Confirmation(PaymentStatus.PAID, receipt.id)
 
 
-async def _already_settled(session: AsyncSession, payment: Payment, observed: ProviderPayment) -> Confirmation:
-    if observed.transaction_id not in (None, payment.provider_transaction_id):
-        details = {"transaction": observed.transaction_id, "amount": str(observed.captured)}
-        payments.set_flag(session, payment, "second_capture", details=details)
-    receipt = await receipts.of_payment(session, payment.id)
-    return Confirmation(PaymentStatus(payment.status), None if receipt is None else receipt.id, payment.flag)
+async def _adopt(
+    session: AsyncSession, payment: Payment, attempt: Attempt | None, observed: ProviderPayment
+) -> Attempt:
+    """Make the way by which the money came the payment's own; put it on record if its opening was never answered."""
+    if attempt is None:
+        values = {
+            "provider": payment.provider,
+            "provider_account_id": payment.provider_account_id,
+            "checkout_mode": payment.checkout_mode,
+            "method": payment.method,
+            "session_id": observed.session_id,
+            "status": "pending",
+        }
+        await attempts.record(session, payment.id, 1, values)
+        attempt = (await attempts.of_payment(session, payment.id))[0]
+    await attempts.set_status(session, attempt.id, status="paid", transaction_id=observed.transaction_id)
+    payment.provider, payment.provider_account_id = attempt.provider, attempt.provider_account_id
+    payment.provider_session_id = attempt.session_id
+    payment.provider_transaction_id = observed.transaction_id
+    payment.method = attempt.method
+    return attempt
+
+
+async def _pay_twice(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    attempt: Attempt,
+    *,
+    at: datetime,
+) -> Confirmation:
+    """The order was paid by another payment already: all of this one's money is surplus."""
+    payments.set_flag(session, payment, ORDER_PAID_TWICE, details={"order_id": payment.order_id})
+    made = await _record_surplus(session, payment, workspace, observed, attempt, reason=ORDER_PAID_TWICE)
+    payments.change_status(
+        session,
+        workspace,
+        payment,
+        PaymentStatus.PAID,
+        at=at,
+        actor="provider",
+        reason=ORDER_PAID_TWICE,
+        details={"flag": ORDER_PAID_TWICE},
+    )
+    return Confirmation(PaymentStatus.PAID, None, ORDER_PAID_TWICE, surplus_ids=tuple(made))
+
+
+async def record_surplus(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    attempt: Attempt | None,
+) -> list[UUID]:
+    """Record money that came by another way of a captured payment. Returns what is new: nothing on a repeat."""
+    if attempt is None or observed.transaction_id in (None, payment.provider_transaction_id):
+        return []
+    details = {"transaction": observed.transaction_id, "amount": str(observed.captured)}
+    payments.set_flag(session, payment, SECOND_CAPTURE, details=details)
+    await attempts.set_status(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
+    return await _record_surplus(session, payment, workspace, observed, attempt, reason=SECOND_CAPTURE)
+
+
+async def _record_surplus(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    attempt: Attempt,
+    *,
+    reason: str,
+) -> list[UUID]:
+    assert observed.captured is not None  # noqa: S101  (what the callers looked at)
+    made = await surplus.record(
+        session,
+        workspace,
+        payment,
+        attempt,
+        transaction_id=observed.transaction_id or str(attempt.reference),
+        amount=observed.captured,
+        reason=reason,
+    )
+    return [] if made is None else [made.id]
 
 
 def _mismatch(payment: Payment, captured: Money) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
@@ -17,8 +17,8 @@ from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.registry import PROVIDERS
-from storage import audit, inbox, outbox, payments, workspaces
-from storage.models import Payment, ProviderAccount
+from storage import attempts, audit, inbox, outbox, workspaces
+from storage.models import Attempt, Payment, ProviderAccount
 from storage.sealing import SealingError
 from storage.session import is_outage
 
@@ -30,6 +30,7 @@ DISPATCHER_WAITS = timedelta(seconds=5)
 
 _PROBLEM_OF = {
     Rejection.BAD_SIGNATURE: ("signature_invalid", "The signature does not fit; check the account's webhook secret."),
+    Rejection.WRONG_TOKEN: ("signature_invalid", "The callback does not show the token of this account or payment."),
     Rejection.STALE_TIMESTAMP: ("timestamp_out_of_range", "The callback is too old; the provider sends it again."),
     Rejection.FUTURE_TIMESTAMP: ("timestamp_out_of_range", "The callback comes from the future; check the clocks."),
     Rejection.MALFORMED: ("malformed_body", "The body is signed but cannot be read."),
@@ -40,6 +41,14 @@ _PROBLEM_OF = {
 async def receive_for_account(provider: str, account_id: str, request: Request, services: ServicesDep) -> Response:
     """Answers 200 once the event is verified and committed to the inbox; a repeat gets 200 and changes nothing."""
     return await _receive(services, request, provider, account_id)
+
+
+@router.post("/webhooks/{provider}/{account_id}/{path_token}", summary="Callback with a secret address")
+async def receive_with_token(
+    provider: str, account_id: str, path_token: str, request: Request, services: ServicesDep
+) -> Response:
+    """The same for a provider that signs nothing: the last part of the address is the account's callback token."""
+    return await _receive(services, request, provider, account_id, path_token)
 
 
 @router.post("/webhooks/{provider}", summary="Callback of the provider's default account")
@@ -61,11 +70,13 @@ async def webhook_health(
         }
 
 
-async def _receive(services: Services, request: Request, provider: str, account_id: str | None) -> Response:
+async def _receive(
+    services: Services, request: Request, provider: str, account_id: str | None, path_token: str | None = None
+) -> Response:
     body = await _read(request, services.limits.webhook_max_body_bytes, services, provider, account_id)
     account = await _account(services, provider, account_id)
     try:
-        event = services.pool.of(account).verify_webhook(Callback(request.headers, body, services.now()))
+        event = services.pool.of(account).verify_webhook(Callback(request.headers, body, services.now(), path_token))
     except (ProviderMisconfigured, SealingError):
         await _refuse(services, provider, str(account.id), "account_misconfigured")
         raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
@@ -73,6 +84,9 @@ async def _receive(services: Services, request: Request, provider: str, account_
         await _refuse(services, provider, str(account.id), error.reason.value)
         code, detail = _PROBLEM_OF[error.reason]
         raise Problem(code, detail) from None
+    if event.proof is not None and not await _proven(services, account, event):
+        await _refuse(services, provider, str(account.id), Rejection.WRONG_TOKEN.value)
+        raise Problem(*_PROBLEM_OF[Rejection.WRONG_TOKEN])
     handover = await _store(services, account, event, body)
     if handover is not None:
         await _signal(services, handover)
@@ -130,9 +144,15 @@ async def _refuse(services: Services, provider: str, account: str, reason: str) 
 async def _store(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> Handover | None:
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
     async with services.database.transaction() as session:
-        payment, foreign = await _payment_of(session, account, event)
-        outcome = _outcome_without_workflow(payment, foreign=foreign, event=event)
-        values = _inbox_values(account, event, body, payment, services.now())
+        payment, attempt, foreign = await attempts.payment_of_event(
+            session,
+            account,
+            reference=event.reference,
+            session_id=event.session_id,
+            transaction_id=event.transaction_id,
+        )
+        outcome = _outcome_without_workflow(payment, attempt, foreign=foreign, event=event)
+        values = _inbox_values(account, event, body, payment, attempt, services.now())
         if outcome is not None:
             values |= {"status": "ignored" if payment is None else "handled", "outcome": outcome}
             values |= {"handled_at": services.now()}
@@ -165,27 +185,38 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
     return Handover(payment.id, PaymentStatus(payment.status), trigger)
 
 
-async def _payment_of(
-    session: AsyncSession, account: ProviderAccount, event: ProviderEvent
-) -> tuple[Payment | None, bool]:
-    """The payment that the event is about, and whether it names one of another account (which it may not touch)."""
-    payment_id = event.reference or await payments.find_by_provider_ids(
-        session, account.id, session_id=event.session_id, transaction_id=event.transaction_id
-    )
-    payment = None if payment_id is None else await payments.get(session, account.workspace_id, payment_id)
-    if payment is None or payment.provider_account_id != account.id:
-        return None, payment_id is not None
-    return payment, False
+async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:
+    """Whether the callback shows the session secret that the provider gave us when it opened this checkout."""
+    async with services.database.transaction() as session:
+        _, attempt, _ = await attempts.payment_of_event(
+            session,
+            account,
+            reference=event.reference,
+            session_id=event.session_id,
+            transaction_id=None,
+        )
+    if attempt is None or attempt.session_secret is None or event.proof is None:
+        return False
+    if event.session_id is not None and event.session_id != attempt.session_id:
+        return False
+    return hmac.compare_digest(services.sealer.open(attempt.session_secret).encode(), event.proof.encode())
 
 
-def _outcome_without_workflow(payment: Payment | None, *, foreign: bool, event: ProviderEvent) -> str | None:
+def _outcome_without_workflow(
+    payment: Payment | None, attempt: Attempt | None, *, foreign: bool, event: ProviderEvent
+) -> str | None:
     if payment is None:
         return "no such payment in this account" if foreign else "no payment of ours"
-    return settled_already(event.kind, PaymentStatus(payment.status))
+    return settled_already(event.kind, PaymentStatus(payment.status), None if attempt is None else attempt.status)
 
 
 def _inbox_values(
-    account: ProviderAccount, event: ProviderEvent, body: bytes, payment: Payment | None, now: datetime
+    account: ProviderAccount,
+    event: ProviderEvent,
+    body: bytes,
+    payment: Payment | None,
+    attempt: Attempt | None,
+    now: datetime,
 ) -> dict[str, Any]:
     return {
         "provider_account_id": account.id,
@@ -194,6 +225,9 @@ def _inbox_values(
         "type": event.type[:100],
         "kind": event.kind.value,
         "payment_id": None if payment is None else payment.id,
+        "reference": event.reference if attempt is None else attempt.reference,
+        "session_id": None if event.session_id is None else event.session_id[:255],
+        "transaction_id": None if event.transaction_id is None else event.transaction_id[:255],
         "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
         "claimed_currency": None if event.amount is None else event.amount.currency,
         "body": body,

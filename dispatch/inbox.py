@@ -39,12 +39,17 @@ ANSWERED_BY_A_LOOK = frozenset(
 )
 
 
-def settled_already(kind: EventKind, status: PaymentStatus) -> str | None:
-    """The outcome of an event that needs no look any more, or None when the workflow must be told."""
+def settled_already(kind: EventKind, status: PaymentStatus, attempt_status: str | None) -> str | None:
+    """The outcome of an event that needs no look any more, or None when the workflow must be told.
+
+    `attempt_status` is how the attempt stands that the event speaks of: money that comes by another way than the one
+    that settled the payment must be looked at.
+    """
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
-        return f"already {status.value}"
+        other_way = attempt_status not in (None, "paid", "surplus")
+        return None if other_way and kind in ABOUT_MONEY_ARRIVING else f"already {status.value}"
     if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
         return f"already {status.value}"
     return None
@@ -91,7 +96,12 @@ class InboxDispatcher:
         if event.payment_status in CLOSED_WITHOUT_MONEY:
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
         else:
-            await self._engine.signal(event.payment_id, event.trigger)
+            try:
+                await self._engine.signal(event.payment_id, event.trigger)
+            except NoSuchWorkflow:
+                if event.payment_status not in CAPTURED:
+                    raise
+                await self._engine.signal_afterlife(event.payment_id, event.trigger)
         async with self._database.transaction() as session:
             await inbox.mark_dispatched(session, event.trigger.inbox_id)
 
@@ -99,8 +109,8 @@ class InboxDispatcher:
         """One round over what is due. Returns how many events it took up."""
         async with self._database.transaction() as session:
             due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
-        for event, payment in due:
-            await self._take_up(event, payment)
+        for one in due:
+            await self._take_up(one.event, one.payment, one.attempt_status)
         return len(due)
 
     async def start_unstarted(self, *, older_than: datetime) -> int:
@@ -122,14 +132,14 @@ class InboxDispatcher:
         log.info("payment started late", payment_id=str(payment.id))
         return True
 
-    async def _take_up(self, event: WebhookEvent, payment: Payment | None) -> None:
+    async def _take_up(self, event: WebhookEvent, payment: Payment | None, attempt_status: str | None) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
         try:
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return
             status = PaymentStatus(payment.status)
-            outcome = settled_already(EventKind(event.kind), status)
+            outcome = settled_already(EventKind(event.kind), status, attempt_status)
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return

@@ -33,3 +33,19 @@ def capture_entries(
             LedgerEntry(f"commission_payable:{referrer}", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
+
+
+def surplus_entries(amount: Money, *, provider_account: str, payment_id: str) -> list[LedgerEntry]:
+    """Money beyond the obligation: the provider owes it to us, and we owe it to the payer."""
+    return [
+        LedgerEntry(f"provider:{provider_account}", amount),
+        LedgerEntry(f"payer_credit:{payment_id}", -amount),
+    ]
+
+
+def surplus_refund_entries(amount: Money, *, provider_account: str, payment_id: str) -> list[LedgerEntry]:
+    """The same money on its way back."""
+    return [
+        LedgerEntry(f"payer_credit:{payment_id}", amount),
+        LedgerEntry(f"provider:{provider_account}", -amount),
+    ]

@@ -85,6 +85,11 @@ def advance(current: PaymentStatus, observed: PaymentStatus) -> Transition:
     return Transition(observed, Advance.LATE if late else Advance.APPLIED)
 
 
+def attempt_reference(payment_id: UUID, number: int) -> UUID:
+    """Our reference at the provider for a payment's attempt: the same for ever, so a repeat finds the first one's."""
+    return payment_id if number == 1 else uuid5(payment_id, f"attempt-{number}")
+
+
 def payment_id_for(workspace_id: UUID, idempotency_key: str) -> UUID:
     """The same workspace and key name the same payment for ever, so a repeat finds the first one's workflow."""
     return uuid5(NAMESPACE_URL, f"durable-payments:{workspace_id}:{idempotency_key}")
@@ -113,6 +118,8 @@ class Watch:
     looks_done: int = 0
     seen_event_ids: tuple[str, ...] = ()
     checkout_url: str | None = None
+    others_open: bool = False
+    receipt_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +182,42 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What is now on record for the payment. `receipt_id` is set once money was settled."""
+    """What is now on record for the payment. `receipt_id` is set once money was settled.
+
+    `others_open`: the payment is captured, but other ways to pay it could not be closed yet; they are watched until
+    they lapse. `surplus_ids`: money beyond the obligation that is to be refunded now.
+    """
 
     status: PaymentStatus
     receipt_id: UUID | None = None
     flag: str | None = None
+    others_open: bool = False
+    surplus_ids: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWay:
+    """Open a further way to pay a payment; the attempt of this reference is on record already."""
+
+    payment_id: UUID
+    reference: UUID
+
+
+class SurplusStatus(StrEnum):
+    """What became of money beyond the obligation."""
+
+    PROPOSED = "proposed"
+    REFUNDING = "refunding"
+    REFUNDED = "refunded"
+    REFUND_FAILED = "refund_failed"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnSurplus:
+    """Refund one surplus capture, or ask how its refund stands."""
+
+    surplus_id: UUID
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid5
@@ -18,10 +20,11 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.payment import Checkout, PaymentStatus, ProviderTrigger, StartPayment
+from domain.payment import Checkout, OpenWay, PaymentStatus, ProviderTrigger, ReturnSurplus, StartPayment
 from workflows import search_attributes
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.surplus import SurplusWorkflow
 
 
 class EngineUnavailable(Exception):
@@ -42,6 +45,19 @@ AWAY = (RPCError, RuntimeError)
 
 def _away(error: BaseException) -> EngineUnavailable:
     return EngineUnavailable(error.status.name if isinstance(error, RPCError) else "not connected")
+
+
+@contextmanager
+def _update_errors(payment_id: UUID) -> Iterator[None]:
+    """What a failed update means. Raises PaymentIsFinal, NoSuchWorkflow, EngineUnavailable."""
+    try:
+        yield
+    except WorkflowUpdateFailedError as error:
+        raise PaymentIsFinal(str(error.cause)) from None
+    except AWAY as error:
+        if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+            raise NoSuchWorkflow(workflow_id(payment_id)) from None
+        raise _away(error) from error
 
 
 def workflow_id(payment_id: UUID) -> str:
@@ -127,20 +143,45 @@ class PaymentEngine:
         except AWAY as error:
             raise _away(error) from error
 
+    async def open_way(self, command: OpenWay, *, wait: timedelta) -> Checkout | None:
+        """Open a further way to pay; None when the provider needs longer than `wait`.
+
+        A repeat has the same update id and gets the same answer. Raises PaymentIsFinal, NoSuchWorkflow,
+        EngineUnavailable.
+        """
+        handle = self.client.get_workflow_handle_for(PaymentWorkflow.run, workflow_id(command.payment_id))
+        with _update_errors(command.payment_id):
+            try:
+                async with asyncio.timeout(wait.total_seconds()):
+                    return await handle.execute_update(PaymentWorkflow.open_way, command, id=f"way-{command.reference}")
+            except (TimeoutError, RPCTimeoutOrCancelledError):
+                return None
+
+    async def return_surplus(self, surplus_id: UUID) -> None:
+        """Send surplus money back; a run under way is left alone. Raises EngineUnavailable."""
+        try:
+            await self.client.start_workflow(
+                SurplusWorkflow.run,
+                ReturnSurplus(surplus_id),
+                id=f"surplus-{surplus_id}",
+                task_queue=self.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary="refund surplus",
+                rpc_timeout=timedelta(seconds=5),
+            )
+        except AWAY as error:
+            raise _away(error) from error
+
     async def cancel(self, payment_id: UUID, *, wait: timedelta) -> PaymentStatus | None:
         """Close the checkout; None when the provider needs longer than `wait`.
 
         Raises PaymentIsFinal, NoSuchWorkflow, EngineUnavailable.
         """
         handle = self.client.get_workflow_handle_for(PaymentWorkflow.run, workflow_id(payment_id))
-        try:
-            async with asyncio.timeout(wait.total_seconds()):
-                return await handle.execute_update(PaymentWorkflow.cancel)
-        except (TimeoutError, RPCTimeoutOrCancelledError):
-            return None
-        except WorkflowUpdateFailedError as error:
-            raise PaymentIsFinal(str(error.cause)) from None
-        except AWAY as error:
-            if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
-                raise NoSuchWorkflow(workflow_id(payment_id)) from None
-            raise _away(error) from error
+        with _update_errors(payment_id):
+            try:
+                async with asyncio.timeout(wait.total_seconds()):
+                    return await handle.execute_update(PaymentWorkflow.cancel)
+            except (TimeoutError, RPCTimeoutOrCancelledError):
+                return None

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage.models import Payment, WebhookEvent, WebhookRejection
+from storage.models import Attempt, Payment, WebhookEvent, WebhookRejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,24 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
     return await session.scalar(query.limit(1)) is not None
 
 
+async def references_of(session: AsyncSession, inbox_ids: Sequence[int]) -> frozenset[UUID]:
+    """The attempts that some events speak of."""
+    if not inbox_ids:
+        return frozenset()
+    query = select(WebhookEvent.reference).where(WebhookEvent.id.in_(inbox_ids))
+    return frozenset(found for found in (await session.scalars(query)).all() if found is not None)
+
+
+async def capture_claimed(session: AsyncSession, account_id: UUID, reference: UUID) -> WebhookEvent | None:
+    """The first verified event that says an attempt was paid; for providers that cannot be asked."""
+    query = select(WebhookEvent).where(
+        WebhookEvent.provider_account_id == account_id,
+        WebhookEvent.reference == reference,
+        WebhookEvent.kind == "captured",
+    )
+    return await session.scalar(query.order_by(WebhookEvent.id).limit(1))
+
+
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
     """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled."""
     await session.execute(
@@ -93,23 +111,31 @@ async def mark_failed(session: AsyncSession, inbox_id: int, *, error: str) -> No
     )
 
 
-async def claim_due(
-    session: AsyncSession, *, lease: timedelta, limit: int
-) -> Sequence[tuple[WebhookEvent, Payment | None]]:
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An event to hand over; `attempt_status` is how the attempt stands that it speaks of."""
+
+    event: WebhookEvent
+    payment: Payment | None
+    attempt_status: str | None
+
+
+async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[Due]:
     """Events that no workflow has taken, or took long ago without an outcome; hidden from others for the lease."""
     query = (
-        select(WebhookEvent, Payment)
+        select(WebhookEvent, Payment, Attempt.status)
         .outerjoin(Payment, Payment.id == WebhookEvent.payment_id)
+        .outerjoin(Attempt, Attempt.reference == WebhookEvent.reference)
         .where(WebhookEvent.status.in_(["received", "dispatched"]), WebhookEvent.next_attempt_at <= func.now())
         .order_by(WebhookEvent.next_attempt_at)
         .limit(limit)
         .with_for_update(of=WebhookEvent, skip_locked=True)
     )
-    rows = [(event, payment) for event, payment in (await session.execute(query)).all()]
+    rows = [Due(*row) for row in (await session.execute(query)).all()]
     if rows:
         await session.execute(
             update(WebhookEvent)
-            .where(WebhookEvent.id.in_([event.id for event, _ in rows]))
+            .where(WebhookEvent.id.in_([due.event.id for due in rows]))
             .values(next_attempt_at=func.now() + lease)
             .execution_options(synchronize_session=False)
         )

@@ -88,6 +88,12 @@ class Workspace(Base):
     vat_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="1.00")
+    payments_enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether new payments are taken; running ones and callbacks go on."""
+    one_capture_per_order: Mapped[bool] = mapped_column(server_default=text("true"))
+    """A second captured payment of an order id is surplus. False where orders are paid in parts."""
+    surplus_policy: Mapped[str] = mapped_column(String(16), server_default="propose")
+    """What happens to money beyond the obligation: `refund` at once, or `propose` it to a person."""
     order_webhook_url: Mapped[str | None] = mapped_column(Text)
     order_webhook_secret: Mapped[bytes | None]
     """Encrypted."""
@@ -162,7 +168,7 @@ class Payment(Base):
     status: Mapped[str] = mapped_column(String(24), server_default="created")
     status_reason: Mapped[str | None] = mapped_column(String(200))
     flag: Mapped[str | None] = mapped_column(String(64))
-    """Set when a person must look: amount_mismatch, currency_mismatch, second_capture."""
+    """Set when a person must look: amount_mismatch, currency_mismatch, second_capture, order_paid_twice, …"""
     disputed: Mapped[bool] = mapped_column(server_default=text("false"))
     checkout_mode: Mapped[str] = mapped_column(String(16), server_default="hosted")
     description: Mapped[str] = mapped_column(String(500))
@@ -170,6 +176,17 @@ class Payment(Base):
     customer_name: Mapped[str | None] = mapped_column(String(200))
     customer_email: Mapped[str | None] = mapped_column(String(320))
     customer_tax_id: Mapped[str | None] = mapped_column(String(32))
+    customer_phone: Mapped[str | None] = mapped_column(String(32))
+    customer_document_type: Mapped[str | None] = mapped_column(String(8))
+    customer_document: Mapped[str | None] = mapped_column(String(32))
+    customer_ip: Mapped[str | None] = mapped_column(String(45))
+    method: Mapped[str | None] = mapped_column(String(32))
+    method_fields: Mapped[bytes | None]
+    """Encrypted: what the method asks of the payer, such as bank and account type."""
+    fallback_accounts: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'::uuid[]"))
+    """Accounts to open the checkout at, in this order, when it is certain that the one before cannot be paid."""
+    instructions: Mapped[dict[str, Any] | None]
+    """What the payer says at the counter, for cash codes. Not secret."""
     referrer_id: Mapped[str | None] = mapped_column(String(128))
     language: Mapped[str] = mapped_column(String(2), server_default="en")
     success_url: Mapped[str | None] = mapped_column(Text)
@@ -197,21 +214,35 @@ class Payment(Base):
 
 
 class Attempt(Base):
-    """One try at one provider. A failover makes another."""
+    """One way to pay one payment: a try at one provider. A failover makes another, and so does a further way."""
 
     __tablename__ = "attempts"
     __table_args__ = (
         UniqueConstraint("payment_id", "number"),
-        UniqueConstraint("provider", "session_id"),
+        UniqueConstraint("provider_account_id", "session_id"),  # a cash code of our own exists once
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
     number: Mapped[int] = mapped_column(Integer)
+    reference: Mapped[UUID] = mapped_column(unique=True)
+    """Ours at the provider: the payment's id for the first attempt, derived from it and the number for others."""
     provider: Mapped[str] = mapped_column(String(32))
     provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    checkout_mode: Mapped[str] = mapped_column(String(16), server_default="hosted")
+    method: Mapped[str | None] = mapped_column(String(32))
+    method_fields: Mapped[bytes | None]
+    """Encrypted."""
     session_id: Mapped[str | None] = mapped_column(String(255))
+    session_secret: Mapped[bytes | None]
+    """Encrypted; between the provider and us."""
+    checkout_url: Mapped[str | None] = mapped_column(Text)
+    form: Mapped[bytes | None]
+    """Encrypted: the form that our page posts to the provider for the payer."""
+    instructions: Mapped[dict[str, Any] | None]
     status: Mapped[str] = mapped_column(String(24))
+    """opening, then as payments have it; `paid` settled the payment, `surplus` is money beyond it."""
+    transaction_id: Mapped[str | None] = mapped_column(String(255))
     error_code: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _now()
@@ -237,6 +268,9 @@ class WebhookEvent(Base):
     type: Mapped[str] = mapped_column(String(100))
     kind: Mapped[str] = mapped_column(String(32))
     payment_id: Mapped[UUID | None]
+    reference: Mapped[UUID | None]
+    session_id: Mapped[str | None] = mapped_column(String(255))
+    transaction_id: Mapped[str | None] = mapped_column(String(255))
     claimed_amount: Mapped[Decimal | None] = mapped_column(AMOUNT)
     claimed_currency: Mapped[str | None] = mapped_column(String(3))
     signature: Mapped[str] = mapped_column(String(16), server_default="valid")
@@ -252,6 +286,72 @@ class WebhookEvent(Base):
     received_at: Mapped[datetime] = _now()
     dispatched_at: Mapped[datetime | None]
     handled_at: Mapped[datetime | None]
+
+
+class SurplusCapture(Base):
+    """Money beyond the obligation: a second capture of a payment, or a second payment of an order.
+
+    It earns no receipt and no commission. It is refunded, or proposed to a person who refunds or keeps it.
+    """
+
+    __tablename__ = "surplus_captures"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        UniqueConstraint("provider", "transaction_id"),
+        Index("ix_surplus_captures_workspace_status", "workspace_id", "status", "created_at"),
+        Index("ix_surplus_captures_payment", "payment_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    transaction_id: Mapped[str] = mapped_column(String(255))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    reason: Mapped[str] = mapped_column(String(32))
+    """second_capture (of this payment) or order_paid_twice (by another payment)."""
+    status: Mapped[str] = mapped_column(String(16), server_default="proposed")
+    """proposed → refunding → refunded or refund_failed; or kept."""
+    provider_refund_id: Mapped[str | None] = mapped_column(String(255))
+    failure_code: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+    @property
+    def money(self) -> Money:
+        """What came in too much."""
+        return Money.from_decimal(self.amount, self.currency)
+
+
+class ProviderHealth(Base):
+    """How one account's provider has answered lately, and its circuit breaker; shared by all processes."""
+
+    __tablename__ = "provider_health"
+
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"), primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer, server_default="0")
+    """In a row."""
+    opened_at: Mapped[datetime | None]
+    probe_until: Mapped[datetime | None]
+    """One process asks on trial until then; the others wait."""
+    last_success_at: Mapped[datetime | None]
+    last_failure_at: Mapped[datetime | None]
+    last_failure_code: Mapped[str | None] = mapped_column(String(100))
+    latency_ms: Mapped[int | None] = mapped_column(Integer)
+    """Of the last recorded success."""
+
+
+class BankList(Base):
+    """The banks that a provider offers, kept so that its downtime does not empty a payment page."""
+
+    __tablename__ = "bank_lists"
+
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"), primary_key=True)
+    banks: Mapped[dict[str, Any]]
+    """By code: the name."""
+    fetched_at: Mapped[datetime]
 
 
 class WebhookRejection(Base):

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, tuple_, update
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.payment import CAPTURED, OPEN, Advance, PaymentStatus, Transition, advance
 from storage import audit, outbox
-from storage.models import Attempt, Payment, ProviderAccount, Workspace
+from storage.models import Payment, Workspace
 
 
 async def insert_new(session: AsyncSession, values: dict[str, Any]) -> bool:
@@ -25,17 +25,6 @@ async def insert_new(session: AsyncSession, values: dict[str, Any]) -> bool:
 async def get(session: AsyncSession, workspace_id: UUID, payment_id: UUID) -> Payment | None:
     """One payment of one workspace."""
     return await session.scalar(select(Payment).where(Payment.id == payment_id, Payment.workspace_id == workspace_id))
-
-
-async def with_account(session: AsyncSession, payment_id: UUID) -> tuple[Payment, ProviderAccount] | None:
-    """A payment and the account that it is paid through."""
-    query = (
-        select(Payment, ProviderAccount)
-        .join(ProviderAccount, ProviderAccount.id == Payment.provider_account_id)
-        .where(Payment.id == payment_id)
-    )
-    row = (await session.execute(query)).first()
-    return None if row is None else (row[0], row[1])
 
 
 async def lock(session: AsyncSession, payment_id: UUID) -> tuple[Payment, Workspace]:
@@ -113,42 +102,6 @@ def notice_data(payment: Payment, previous: PaymentStatus) -> dict[str, Any]:
     }
 
 
-async def add_attempt(
-    session: AsyncSession, payment: Payment, *, session_id: str | None, status: str, error_code: str | None = None
-) -> None:
-    """Record the try at the provider, once a session."""
-    statement = (
-        insert(Attempt)
-        .values(
-            payment_id=payment.id,
-            number=1,
-            provider=payment.provider,
-            provider_account_id=payment.provider_account_id,
-            session_id=session_id,
-            status=status,
-            error_code=error_code,
-        )
-        .on_conflict_do_update(
-            index_elements=["payment_id", "number"],
-            set_={"session_id": session_id, "status": status, "error_code": error_code, "updated_at": func.now()},
-        )
-    )
-    await session.execute(statement)
-
-
-async def set_attempt_status(session: AsyncSession, payment_id: UUID, *, status: str, error_code: str | None) -> bool:
-    """How the current attempt stands. Returns whether that is news."""
-    statement = (
-        update(Attempt)
-        .where(
-            Attempt.payment_id == payment_id,
-            or_(Attempt.status != status, Attempt.error_code.is_distinct_from(error_code)),
-        )
-        .values(status=status, error_code=error_code, updated_at=func.now())
-    )
-    return (await session.execute(statement.returning(Attempt.id))).first() is not None
-
-
 def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dict[str, Any]) -> None:
     """Mark a locked payment as needing a person's look, once a kind of trouble."""
     if payment.flag == flag:
@@ -162,13 +115,6 @@ def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dic
         subject=("payment", payment.id),
         details={"flag": flag, **details},
     )
-
-
-async def attempts_of(session: AsyncSession, payment_id: UUID) -> Sequence[Attempt]:
-    """All tries, first to last."""
-    return (
-        await session.scalars(select(Attempt).where(Attempt.payment_id == payment_id).order_by(Attempt.number))
-    ).all()
 
 
 async def page(
@@ -189,22 +135,6 @@ async def page(
     if before is not None:
         query = query.where(tuple_(Payment.created_at, Payment.id) < before)
     return (await session.scalars(query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit))).all()
-
-
-async def find_by_provider_ids(
-    session: AsyncSession, account_id: UUID, *, session_id: str | None, transaction_id: str | None
-) -> UUID | None:
-    """Which payment of this account an event is about, when it does not carry our reference."""
-    for column, value in (
-        (Payment.provider_session_id, session_id),
-        (Payment.provider_transaction_id, transaction_id),
-    ):
-        if value is not None:
-            query = select(Payment.id).where(Payment.provider_account_id == account_id, column == value).limit(1)
-            found = await session.scalar(query)
-            if found is not None:
-                return found
-    return None
 
 
 async def holder_of_transaction(session: AsyncSession, provider: str, transaction_id: str | None) -> UUID | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,8 +10,10 @@ from temporalio import workflow
 
 from domain.payment import Confirm, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
 from workflows import calls
+from workflows.surplus import return_surplus
 
 PATIENCE = timedelta(days=3)
+LOOK_AGAIN = timedelta(hours=1)
 
 
 @workflow.defn
@@ -27,13 +30,19 @@ class AfterlifeWorkflow:
         self._payment_id = payment_id
         self._seen: set[str] = set()
         self._triggers: list[ProviderTrigger] = []
+        self._others_open = False
 
     @workflow.run
     async def run(self, payment_id: UUID) -> PaymentOutcome:
         """Answer events until none is left."""
         outcome = PaymentOutcome(payment_id, PaymentStatus.UNKNOWN)
         await workflow.wait_condition(lambda: bool(self._triggers), timeout=timedelta(minutes=1))
-        while self._triggers:
+        while self._triggers or self._others_open:
+            if not self._triggers:  # captured late, and other ways to pay could not be closed: look until they lapse
+                with suppress(TimeoutError):
+                    await workflow.wait_condition(
+                        lambda: bool(self._triggers), timeout=LOOK_AGAIN, timeout_summary="other ways to pay"
+                    )
             outcome = await self._answer(tuple(self._triggers))
         return outcome
 
@@ -52,6 +61,8 @@ class AfterlifeWorkflow:
             **calls.provider_call("look, late", patience=PATIENCE),
         )
         del self._triggers[: len(triggers)]
+        self._others_open = confirmation.others_open
+        await return_surplus(confirmation.surplus_ids)
         if confirmation.receipt_id is not None:
             await workflow.execute_activity(
                 calls.render_receipt, RenderReceipt(confirmation.receipt_id), **calls.own_database("render receipt PDF")

@@ -13,7 +13,17 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityConfig, LocalActivityConfig
 
-from domain.payment import Checkout, Confirm, Confirmation, RecordStatus, RenderReceipt, StartPayment
+from domain.payment import (
+    Checkout,
+    Confirm,
+    Confirmation,
+    OpenWay,
+    RecordStatus,
+    RenderReceipt,
+    ReturnSurplus,
+    StartPayment,
+    SurplusStatus,
+)
 
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
@@ -110,6 +120,18 @@ def will_never_work(error: BaseException) -> bool:
 @activity.defn
 async def open_checkout(command: StartPayment) -> Checkout:
     """Create, or find again, the provider's checkout for this payment, and record it."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def open_way(command: OpenWay) -> Checkout:
+    """Open a further way to pay the payment."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def return_surplus(command: ReturnSurplus) -> SurplusStatus:
+    """Refund the money, or ask how its refund stands, and record it."""
     raise NotImplementedError
 
 

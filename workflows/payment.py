@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -14,6 +13,7 @@ from domain.payment import (
     Checkout,
     Confirm,
     Confirmation,
+    OpenWay,
     PaymentOutcome,
     PaymentStatus,
     PaymentView,
@@ -25,6 +25,7 @@ from domain.payment import (
 )
 from workflows import calls
 from workflows.search_attributes import PAYMENT_STATUS
+from workflows.surplus import return_surplus
 
 OPENING_PATIENCE = timedelta(minutes=15)
 """How long a checkout is tried for when the provider does not answer; nobody has its address yet."""
@@ -54,8 +55,9 @@ class PaymentWorkflow:
         self._fresh_trigger = False
         self._cancel_requested = False
         self._cancel_tries = 0
-        self._receipt_id: UUID | None = None
-        self._rendered = False
+        self._receipt_id = watch.receipt_id
+        self._rendered = watch.receipt_id is not None
+        self._others_open = watch.others_open
         self._waiting_for = "the provider to open the checkout"
         self._shown_status = PaymentStatus.PENDING if command.resumed is None else watch.status
         self._retry_in: timedelta | None = None
@@ -66,13 +68,17 @@ class PaymentWorkflow:
         if command.resumed is None:
             await self._open()
         while True:
-            while self._status in OPEN:
+            while self._status in OPEN or self._others_open:
                 await self._wait_for_news()
                 await self._look()
+                if self._others_open:
+                    await self._render_once()
                 self._cut_history_when_long()
             self._show("nothing, it is done")
             await self._render_once()
             await workflow.wait_condition(workflow.all_handlers_finished)
+            if self._status in OPEN or self._others_open:
+                continue
             if not self._triggers:
                 return PaymentOutcome(command.payment_id, self._status, self._receipt_id)
             await self._look()
@@ -95,6 +101,25 @@ class PaymentWorkflow:
 
     @cancel.validator
     def _may_cancel(self) -> None:
+        if self._status not in OPEN:
+            raise ApplicationError(f"the payment is already {self._status.value}", type="PaymentIsFinal")
+
+    @workflow.update
+    async def open_way(self, command: OpenWay) -> Checkout:
+        """Open a further way to pay; it is watched with the others, and closed when one of them is paid."""
+        summary = "open a further way to pay"
+        try:
+            opened = await workflow.execute_local_activity(calls.open_way, command, **calls.provider_try(summary))
+        except calls.CallFailed as error:
+            code, detail = calls.error_code(error)
+            status = PaymentStatus.FAILED if calls.will_never_work(error) else PaymentStatus.UNKNOWN
+            opened = Checkout(status, None, code, detail, calls.error_type(error))
+        if self._status not in OPEN:  # the payment was faster: look once more, which closes the new way
+            self._others_open = self._fresh_trigger = True
+        return opened
+
+    @open_way.validator
+    def _may_open_way(self, command: OpenWay) -> None:  # noqa: ARG002
         if self._status not in OPEN:
             raise ApplicationError(f"the payment is already {self._status.value}", type="PaymentIsFinal")
 
@@ -145,7 +170,7 @@ class PaymentWorkflow:
     async def _wait_for_news(self) -> None:
         """Until an event, a cancel, or the time of the next look or of the checkout's end."""
         until_look, expiry = self._next_look(), self._command.expires_at - workflow.now()
-        wait = min(until_look, expiry) if expiry > timedelta(0) else until_look
+        wait = min(until_look, expiry) if expiry > timedelta(0) and self._status in OPEN else until_look
         self._show(f"the payer, or the next look at {(workflow.now() + wait):%Y-%m-%d %H:%M:%S} UTC")
         try:
             await workflow.wait_condition(
@@ -160,6 +185,8 @@ class PaymentWorkflow:
     def _next_look(self) -> timedelta:
         if self._retry_in is not None:
             return self._retry_in
+        if self._status not in OPEN:  # the payment is done; only its other ways are watched
+            return timedelta(seconds=self._command.poll.max_seconds)
         return self._command.poll.interval(self._looks_done, workflow.random().random())
 
     def _closing_status(self, now: datetime) -> PaymentStatus | None:
@@ -181,6 +208,8 @@ class PaymentWorkflow:
             self._retry_in = None
             del self._triggers[: len(answered)]
             self._advance(confirmation)
+            self._others_open = confirmation.others_open
+            await return_surplus(confirmation.surplus_ids)
         if close_as is PaymentStatus.CANCELED:
             self._cancel_tries += 1
             self._cancel_requested = self._retry_in is not None  # tried again until the provider has answered
@@ -239,7 +268,8 @@ class PaymentWorkflow:
 
     def _cut_history_when_long(self) -> None:
         """A payment watched for days keeps its history short; nothing that was signalled is lost."""
-        if not workflow.info().is_continue_as_new_suggested() or self._status not in OPEN:
+        watching = self._status in OPEN or self._others_open
+        if not workflow.info().is_continue_as_new_suggested() or not watching:
             return
         if self._triggers or self._cancel_requested or not workflow.all_handlers_finished():
             return
@@ -248,5 +278,7 @@ class PaymentWorkflow:
             looks_done=self._looks_done,
             seen_event_ids=tuple(self._seen)[-MAX_REMEMBERED_EVENTS:],
             checkout_url=None if self._checkout is None else self._checkout.url,
+            others_open=self._others_open,
+            receipt_id=self._receipt_id,
         )
         workflow.continue_as_new(replace(self._command, resumed=watch))

@@ -1,0 +1,90 @@
+"""Calls to providers: measured, and refused at once while a provider is known to be down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from providers.base import NothingMoved, OutcomeUnknown, Provider, ProviderBusy, ProviderError
+from providers.pool import ProviderPool
+from storage import provider_health
+from storage.models import ProviderAccount, ProviderHealth
+from storage.provider_health import OPENS_AFTER, STAYS_OPEN
+from storage.session import Database
+
+log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
+CIRCUIT_OPEN = "circuit_open"
+UNREACHABLE = "unreachable"
+SUCCESS_IS_NEWS_AFTER = timedelta(seconds=30)
+"""A healthy provider's success is written this often, not at every call."""
+
+
+class ProviderGuard:
+    """The circuit breaker of every account. Its state is in the database, so all processes share it.
+
+    Ten failures in a row open it for five minutes: calls then fail at once with ProviderBusy `circuit_open`, which
+    carries the time to come back, so workflows wait without burning attempts. Afterwards one caller probes; its
+    success closes the circuit. A failure is silence or no connection; a decline or a refusal is an answer.
+    """
+
+    def __init__(self, database: Database, pool: ProviderPool, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._pool = pool
+        self._now = now
+
+    def provider(self, account: ProviderAccount) -> Provider:
+        """The account's adapter. Raises ProviderMisconfigured, SealingError."""
+        return self._pool.of(account)
+
+    async def call(
+        self,
+        account: ProviderAccount,
+        health: ProviderHealth | None,
+        ask: Callable[[Provider], Awaitable[Answer]],
+    ) -> Answer:
+        """Ask the account's provider. Raises ProviderError subclasses."""
+        await self._admit(account, health)
+        began = time.monotonic()
+        try:
+            answer = await ask(self.provider(account))
+        except ProviderError as error:
+            if isinstance(error, OutcomeUnknown) or error.code == UNREACHABLE:
+                await self._failed(account, error.code)
+            elif isinstance(error, NothingMoved):
+                await self._answered(account, health, began)
+            raise
+        await self._answered(account, health, began)
+        return answer
+
+    async def _admit(self, account: ProviderAccount, health: ProviderHealth | None) -> None:
+        if health is None or health.opened_at is None:
+            return
+        now = self._now()
+        async with self._database.transaction() as session:
+            if await provider_health.claim_probe(session, account.id, now=now):
+                log.info("circuit probes", account_id=str(account.id), provider=account.provider)
+                return
+        wait = max(health.opened_at + STAYS_OPEN - now, timedelta(seconds=5))
+        raise ProviderBusy(CIRCUIT_OPEN, f"{account.provider} does not answer; asked again later", retry_after=wait)
+
+    async def _answered(self, account: ProviderAccount, health: ProviderHealth | None, began: float) -> None:
+        now = self._now()
+        is_news = health is None or health.failures or health.opened_at is not None or health.last_success_at is None
+        if not is_news and health is not None and health.last_success_at is not None:
+            is_news = now - health.last_success_at > SUCCESS_IS_NEWS_AFTER
+        if is_news:
+            milliseconds = round((time.monotonic() - began) * 1000)
+            async with self._database.transaction() as session:
+                await provider_health.record_success(session, account.id, now=now, latency_ms=milliseconds)
+
+    async def _failed(self, account: ProviderAccount, code: str) -> None:
+        async with self._database.transaction() as session:
+            failures = await provider_health.record_failure(session, account.id, now=self._now(), code=code)
+        if failures == OPENS_AFTER:
+            log.warning("circuit opened", account_id=str(account.id), provider=account.provider, code=code)

@@ -1,0 +1,127 @@
+"""Giving back money beyond the obligation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from sqlalchemy.exc import NoResultFound
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.confirmation import ref_of
+from activities.errors import as_application_error
+from activities.guard import ProviderGuard
+from domain.money import Money
+from domain.payment import PaymentStatus, ReturnSurplus, SurplusStatus
+from providers.base import (
+    NothingMoved,
+    Provider,
+    ProviderBusy,
+    ProviderRefund,
+    RefundRequest,
+    RefundStatus,
+)
+from storage import attempts, payments, surplus
+from storage.attempts import Way
+from storage.models import Attempt, Payment, SurplusCapture
+from storage.sealing import Sealer
+from storage.session import Database
+
+log = structlog.get_logger()
+
+FINAL = frozenset({SurplusStatus.REFUNDED, SurplusStatus.KEPT})
+_STATUS = {
+    RefundStatus.SUCCEEDED: SurplusStatus.REFUNDED,
+    RefundStatus.PENDING: SurplusStatus.REFUNDING,
+    RefundStatus.FAILED: SurplusStatus.REFUND_FAILED,
+}
+
+
+class SurplusActivities:
+    """Refunds surplus captures at the provider that took them. The refund's id is the surplus's, on every try."""
+
+    def __init__(self, database: Database, guard: ProviderGuard, sealer: Sealer, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._guard = guard
+        self._sealer = sealer
+        self._now = now
+
+    @activity.defn
+    async def return_surplus(self, command: ReturnSurplus) -> SurplusStatus:
+        """Refund the money, or ask how its refund stands, and record it. Safe to repeat.
+
+        A refusal is final and recorded as `refund_failed`; an operator may start it again. Raises ApplicationError
+        typed as in providers/base.py when the outcome is not known or the provider is busy.
+        """
+        try:
+            async with self._database.transaction() as session:
+                row, attempt = await surplus.lock(session, command.surplus_id)
+                loaded = await attempts.load(session, row.payment_id)
+        except NoResultFound:
+            raise ApplicationError("no such surplus", "payment_not_found", None, type="PaymentNotFound") from None
+        assert loaded is not None  # noqa: S101  (a foreign key)
+        if SurplusStatus(row.status) in FINAL:
+            return SurplusStatus(row.status)
+        way = next(way for way in loaded.ways if way.attempt is not None and way.attempt.id == attempt.id)
+        with as_application_error():
+            try:
+                refund = await self._refund(loaded.payment, way, attempt, row)
+            except ProviderBusy:
+                raise
+            except NothingMoved as error:
+                refund = ProviderRefund("", RefundStatus.FAILED, error.code)
+        return await self._record(command, refund)
+
+    async def _refund(self, payment: Payment, way: Way, attempt: Attempt, row: SurplusCapture) -> ProviderRefund:
+        sheet = self._guard.provider(way.account).capabilities
+        method = sheet.method(attempt.method)
+        if not sheet.refund or (method is not None and not method.refundable):
+            return ProviderRefund("", RefundStatus.FAILED, "refund_not_supported")
+        request = RefundRequest(
+            refund_id=row.id,
+            transaction_id=row.transaction_id,
+            amount=row.money,
+            payment=ref_of(payment, attempt, self._sealer),
+            captured=row.money,
+            refunded_before=Money.zero(row.currency),
+            reason=row.reason,
+        )
+
+        async def ask(provider: Provider) -> ProviderRefund:
+            if row.provider_refund_id:
+                found = await provider.look_refund(request, row.provider_refund_id)
+                return found or ProviderRefund(row.provider_refund_id, RefundStatus.PENDING)
+            return await provider.refund(request)
+
+        return await self._guard.call(way.account, way.health, ask)
+
+    async def _record(self, command: ReturnSurplus, refund: ProviderRefund) -> SurplusStatus:
+        status = _STATUS[refund.status]
+        async with self._database.transaction() as session:
+            row, attempt = await surplus.lock(session, command.surplus_id)
+            surplus.change_status(
+                session,
+                row,
+                attempt,
+                status,
+                at=self._now(),
+                actor="workflow",
+                provider_refund_id=refund.provider_refund_id or None,
+                failure_code=refund.failure_code,
+            )
+            row.provider_refund_id = refund.provider_refund_id or row.provider_refund_id
+            if status is SurplusStatus.REFUNDED and row.reason == "order_paid_twice":
+                payment, workspace = await payments.lock(session, row.payment_id)
+                payments.change_status(
+                    session,
+                    workspace,
+                    payment,
+                    PaymentStatus.REFUNDED,
+                    at=self._now(),
+                    actor="workflow",
+                    reason="order_paid_twice",
+                )
+        log.info("surplus", surplus_id=str(row.id), payment_id=str(row.payment_id), status=status.value)
+        return status

@@ -1,0 +1,147 @@
+"""Attempts: the ways to pay one payment, each at one provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.payment import OPEN, attempt_reference
+from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Workspace
+
+LIVE = frozenset({"opening", *OPEN})
+"""Statuses of an attempt that may still bring money in the ordinary way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An attempt with its account and the account's health; `attempt` is None before the first one is on record."""
+
+    attempt: Attempt | None
+    account: ProviderAccount
+    health: ProviderHealth | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A payment as activities begin with it. At least one way, made of the payment's own account; first to last."""
+
+    payment: Payment
+    workspace: Workspace
+    ways: list[Way]
+
+
+async def load(session: AsyncSession, payment_id: UUID) -> Loaded | None:
+    """A payment, its workspace and its ways in one query."""
+    query = (
+        select(Payment, Workspace, Attempt, ProviderAccount, ProviderHealth)
+        .join(Workspace, Workspace.id == Payment.workspace_id)
+        .outerjoin(Attempt, Attempt.payment_id == Payment.id)
+        .join(
+            ProviderAccount,
+            ProviderAccount.id == func.coalesce(Attempt.provider_account_id, Payment.provider_account_id),
+        )
+        .outerjoin(ProviderHealth, ProviderHealth.provider_account_id == ProviderAccount.id)
+        .where(Payment.id == payment_id)
+        .order_by(Attempt.number)
+    )
+    rows = (await session.execute(query)).all()
+    return Loaded(rows[0][0], rows[0][1], [Way(row[2], row[3], row[4]) for row in rows]) if rows else None
+
+
+async def record(session: AsyncSession, payment_id: UUID, number: int, values: dict[str, Any]) -> None:
+    """Write an attempt: new, or its new state. Raises IntegrityError when another attempt has its session id."""
+    statement = insert(Attempt).values(
+        payment_id=payment_id, number=number, reference=attempt_reference(payment_id, number), **values
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["payment_id", "number"], set_={**values, "updated_at": func.now()}
+        )
+    )
+
+
+async def set_status(
+    session: AsyncSession,
+    attempt_id: int,
+    *,
+    status: str,
+    error_code: str | None = None,
+    transaction_id: str | None = None,
+) -> bool:
+    """How an attempt stands. Returns whether that is news."""
+    statement = (
+        update(Attempt)
+        .where(
+            Attempt.id == attempt_id,
+            or_(Attempt.status != status, Attempt.error_code.is_distinct_from(error_code)),
+        )
+        .values(
+            status=status,
+            error_code=error_code,
+            transaction_id=func.coalesce(transaction_id, Attempt.transaction_id),
+            updated_at=func.now(),
+        )
+    )
+    return (await session.execute(statement.returning(Attempt.id))).first() is not None
+
+
+async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Attempt]:
+    """All attempts, first to last."""
+    query = select(Attempt).where(Attempt.payment_id == payment_id).order_by(Attempt.number)
+    return (await session.scalars(query)).all()
+
+
+async def by_reference(session: AsyncSession, reference: UUID) -> Attempt | None:
+    """The attempt that carries a reference of ours."""
+    return await session.scalar(select(Attempt).where(Attempt.reference == reference))
+
+
+async def payment_of_event(
+    session: AsyncSession,
+    account: ProviderAccount,
+    *,
+    reference: UUID | None,
+    session_id: str | None,
+    transaction_id: str | None,
+) -> tuple[Payment | None, Attempt | None, bool]:
+    """The payment and the attempt that a provider's event is about, by our reference or by the provider's own ids.
+
+    The flag tells that the reference names a payment which this account may not speak of: then nothing is returned.
+    """
+    if reference is not None:
+        query = (
+            select(Payment, Attempt)
+            .outerjoin(Attempt, and_(Attempt.payment_id == Payment.id, Attempt.reference == reference))
+            .where(
+                or_(
+                    Payment.id == reference,
+                    Payment.id == select(Attempt.payment_id).where(Attempt.reference == reference).scalar_subquery(),
+                )
+            )
+        )
+        row = (await session.execute(query)).first()
+        if row is None:
+            return None, None, True
+        payment, attempt = row
+        owner = payment.provider_account_id if attempt is None else attempt.provider_account_id
+        if payment.workspace_id != account.workspace_id or owner != account.id:
+            return None, None, True
+        return payment, attempt, False
+    for column, value in ((Attempt.session_id, session_id), (Attempt.transaction_id, transaction_id)):
+        if value is not None:
+            found = await session.execute(
+                select(Payment, Attempt)
+                .join(Payment, Payment.id == Attempt.payment_id)
+                .where(Attempt.provider_account_id == account.id, column == value)
+                .limit(1)
+            )
+            row = found.first()
+            if row is not None:
+                return row[0], row[1], False
+    return None, None, False

@@ -1,0 +1,176 @@
+"""Money beyond the obligation: recorded once a transaction, refunded or kept by decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.ledger import surplus_entries, surplus_refund_entries
+from domain.money import Money
+from domain.payment import CAPTURED, SurplusStatus
+from storage import audit, ledger
+from storage.models import Attempt, Payment, SurplusCapture, Workspace
+
+
+async def order_is_paid_by_another(session: AsyncSession, payment: Payment) -> bool:
+    """Whether another payment of this order has been captured.
+
+    The advisory lock makes two settlements of one order see each other; it ends with the transaction.
+    """
+    key = f"order:{payment.workspace_id}:{payment.order_id}"
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
+    query = select(Payment.id).where(
+        Payment.workspace_id == payment.workspace_id,
+        Payment.order_id == payment.order_id,
+        Payment.id != payment.id,
+        Payment.status.in_([status.value for status in CAPTURED]),
+        or_(Payment.flag.is_(None), Payment.flag != "order_paid_twice"),
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def record(
+    session: AsyncSession,
+    workspace: Workspace,
+    payment: Payment,
+    attempt: Attempt,
+    *,
+    transaction_id: str,
+    amount: Money,
+    reason: str,
+) -> SurplusCapture | None:
+    """Put a surplus capture on record with its ledger entries and audit entry; None when it is there already."""
+    surplus_id = uuid5(payment.id, f"surplus:{attempt.provider}:{transaction_id}")
+    statement = insert(SurplusCapture).values(
+        id=surplus_id,
+        workspace_id=workspace.id,
+        payment_id=payment.id,
+        attempt_id=attempt.id,
+        provider=attempt.provider,
+        transaction_id=transaction_id,
+        amount=amount.to_decimal(),
+        currency=amount.currency,
+        reason=reason,
+        status=(SurplusStatus.REFUNDING if workspace.surplus_policy == "refund" else SurplusStatus.PROPOSED).value,
+    )
+    made = await session.scalar(statement.on_conflict_do_nothing().returning(SurplusCapture.id))
+    if made is None:
+        return None
+    ledger.book(
+        session,
+        workspace_id=workspace.id,
+        payment_id=payment.id,
+        movement_id=surplus_id,
+        kind="surplus",
+        entries=surplus_entries(amount, provider_account=str(attempt.provider_account_id), payment_id=str(payment.id)),
+    )
+    audit.record(
+        session,
+        workspace.id,
+        actor="provider",
+        action="surplus.recorded",
+        subject=("payment", payment.id),
+        details={
+            "surplus_id": str(surplus_id),
+            "reason": reason,
+            "amount": str(amount),
+            "currency": amount.currency,
+            "provider": attempt.provider,
+            "transaction_id": transaction_id,
+        },
+    )
+    return await session.get(SurplusCapture, surplus_id)
+
+
+async def get(session: AsyncSession, surplus_id: UUID, workspace_id: UUID | None = None) -> SurplusCapture | None:
+    """One surplus capture; with a workspace, only if it is that workspace's."""
+    query = select(SurplusCapture).where(SurplusCapture.id == surplus_id)
+    return await session.scalar(
+        query if workspace_id is None else query.where(SurplusCapture.workspace_id == workspace_id)
+    )
+
+
+async def lock(session: AsyncSession, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:
+    """A surplus capture under its row lock, with the attempt that brought it. Raises NoResultFound."""
+    query = (
+        select(SurplusCapture, Attempt)
+        .join(Attempt, Attempt.id == SurplusCapture.attempt_id)
+        .where(SurplusCapture.id == surplus_id)
+        .with_for_update(of=SurplusCapture)
+    )
+    row = (await session.execute(query)).one()
+    return row[0], row[1]
+
+
+def change_status(
+    session: AsyncSession,
+    surplus: SurplusCapture,
+    attempt: Attempt,
+    status: SurplusStatus,
+    *,
+    at: datetime,
+    actor: str,
+    provider_refund_id: str | None = None,
+    failure_code: str | None = None,
+) -> None:
+    """Move a locked surplus capture on, with its audit entry; a refund that succeeded is booked."""
+    if surplus.status == status:
+        return
+    details: dict[str, Any] = {"surplus_id": str(surplus.id), "from": surplus.status, "to": status.value}
+    if failure_code:
+        details["code"] = failure_code
+    surplus.status = status.value
+    surplus.provider_refund_id = provider_refund_id or surplus.provider_refund_id
+    surplus.failure_code = failure_code
+    surplus.updated_at = at
+    if status is SurplusStatus.REFUNDED:
+        ledger.book(
+            session,
+            workspace_id=surplus.workspace_id,
+            payment_id=surplus.payment_id,
+            movement_id=uuid5(surplus.id, "refund"),
+            kind="surplus_refund",
+            entries=surplus_refund_entries(
+                surplus.money,
+                provider_account=str(attempt.provider_account_id),
+                payment_id=str(surplus.payment_id),
+            ),
+        )
+    audit.record(
+        session,
+        surplus.workspace_id,
+        actor=actor,
+        action=f"surplus.{status.value}",
+        subject=("payment", surplus.payment_id),
+        details=details,
+    )
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    status: str | None = None,
+) -> Sequence[SurplusCapture]:
+    """Newest first."""
+    query = select(SurplusCapture).where(SurplusCapture.workspace_id == workspace_id)
+    if status is not None:
+        query = query.where(SurplusCapture.status == status)
+    if before is not None:
+        query = query.where(tuple_(SurplusCapture.created_at, SurplusCapture.id) < before)
+    order = query.order_by(SurplusCapture.created_at.desc(), SurplusCapture.id.desc())
+    return (await session.scalars(order.limit(limit))).all()
+
+
+async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[SurplusCapture]:
+    """All surplus of one payment, oldest first."""
+    query = select(SurplusCapture).where(SurplusCapture.payment_id == payment_id)
+    return (await session.scalars(query.order_by(SurplusCapture.created_at))).all()
