@@ -40,6 +40,8 @@ GOOD, REJECTED = "5326140280779844", "5326140200010120"
 METHODS = ("credit-card", "bit", "google-pay", "paypal", "multipass", "praxell", "valuecard", "verifone")
 CURRENCIES = ("ILS", "USD", "EUR", "GBP", "GPB")
 FORMS = ("flat", "nested", "list")
+PRIVATE = ("amount", "items", "customer")
+"""Fields of a page that are kept apart or not at all."""
 SYMBOLS = {"ILS": "₪", "USD": "$", "EUR": "€", "GBP": "£", "GPB": "£"}
 PAGE, TRANSACTION, SETTING = "payplus.page", "payplus.transaction", "payplus.setting"
 
@@ -106,7 +108,7 @@ class PayPlusTwin:
         for known in self.store.all(PAGE, call.api_key):
             if known["digest"] == digest and self.state_of(known) == "open":
                 return known
-        minutes = int(fields.get("expiry_datetime") or 30)
+        minutes = _minutes(fields.get("expiry_datetime"))
         page: Json = {
             "id": str(uuid.uuid4()),
             "digest": digest,
@@ -115,9 +117,9 @@ class PayPlusTwin:
             "currency": fields["currency_code"],
             "state": "open",
             "expires_at": time.time() + minutes * 60,
-            "name": (fields.get("items") or [{"name": "Payment"}])[0]["name"],
+            "name": (fields.get("items") or [{}])[0].get("name") or "Payment",
             "email": (fields.get("customer") or {}).get("email"),
-            "fields": {name: value for name, value in fields.items() if name not in ("amount", "items", "customer")},
+            "fields": json.loads(dumps({name: fields[name] for name in fields if name not in PRIVATE})),
             "base_url": call.base_url,
         }
         return self.store.put(PAGE, call.api_key, page)
@@ -286,8 +288,10 @@ class PayPlusApi:
             raise Refusal("currency-code-is-not-valid", 422)
         if amount <= 0:
             raise Refusal("amount-must-be-greater-than-zero", 422)
-        items = fields.get("items")
-        if items and sum(_amount(item["price"]) * int(item["quantity"]) for item in items) != amount:
+        items = fields.get("items") or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise Refusal("items-are-not-valid", 422)
+        if items and sum(_amount(item.get("price")) * _amount(item.get("quantity")) for item in items) != amount:
             raise Refusal("the total items amount is not equal to the amount", 422)
         if any(method not in METHODS for method in fields.get("allowed_charge_methods") or ()):
             raise Refusal("charge-method-is-not-allowed", 422)
@@ -433,6 +437,13 @@ def _amount(value: object) -> Decimal:
         return Decimal(str(value))
     except InvalidOperation:
         raise Refusal("amount-is-not-valid", 422) from None
+
+
+def _minutes(value: object) -> int:
+    text = str(value or 30)
+    if not text.isdecimal() or not 0 < int(text) < 10**8:
+        raise Refusal("expiry-datetime-is-not-valid", 422)
+    return int(text)
 
 
 ROUTES: tuple[tuple[str, str, str], ...] = (

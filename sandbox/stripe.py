@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from sandbox import stripe_links
 from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
 from sandbox.state import Json, new_id
 from sandbox.stripe_objects import StripeTwin, public
@@ -116,29 +117,21 @@ class StripeApi:
             raise invalid(
                 "The `expires_at` timestamp must be between 30 minutes and 24 hours from now.", param="expires_at"
             )
-        session_id = new_id("cs_test")
-        session: Json = {
-            "id": session_id,
-            "object": "checkout.session",
-            "amount_total": amount,
-            "cancel_url": fields.get("cancel_url"),
-            "client_reference_id": fields.get("client_reference_id"),
-            "created": now,
-            "currency": currency,
-            "customer_email": fields.get("customer_email"),
-            "expires_at": expires_at,
-            "livemode": False,
-            "metadata": fields.get("metadata", {}),
-            "mode": "payment",
-            "payment_intent": None,
-            "payment_status": "unpaid",
-            "status": "open",
-            "success_url": fields.get("success_url"),
-            "url": f"{call.base_url}/c/pay/{session_id}",
-            "_intent_metadata": fields.get("payment_intent_data", {}).get("metadata", {}),
-            "_product": price.get("product_data", {}).get("name", "Payment"),
-        }
-        return self.twin.expanded(self.twin.store.put("checkout.session", call.owner, session), call.expand)
+        session = self.twin.new_session(
+            call.owner,
+            call.base_url,
+            amount_total=amount,
+            cancel_url=fields.get("cancel_url"),
+            client_reference_id=fields.get("client_reference_id"),
+            currency=currency,
+            customer_email=fields.get("customer_email"),
+            expires_at=expires_at,
+            metadata=fields.get("metadata", {}),
+            success_url=fields.get("success_url"),
+            _intent_metadata=fields.get("payment_intent_data", {}).get("metadata", {}),
+            _product=price.get("product_data", {}).get("name", "Payment"),
+        )
+        return self.twin.expanded(session, call.expand)
 
     def read_session(self, call: Call, session_id: str) -> Json:
         """GET /v1/checkout/sessions/{id}."""
@@ -156,6 +149,31 @@ class StripeApi:
                 f'Only Checkout Sessions with a status in ["open"] can be expired. This has {session["status"]}.'
             )
         return self.twin.expanded(self.twin.expire(session), call.expand)
+
+    def create_link(self, call: Call, _: str) -> Json:
+        """POST /v1/payment_links."""
+        items = call.fields.get("line_items") or []
+        if not items:
+            raise invalid("Missing required param: line_items.", "parameter_missing", "line_items")
+        price = items[0].get("price_data", {})
+        amount = int(price.get("unit_amount", 0)) * int(items[0].get("quantity", 1))
+        _check_amount(amount, str(price.get("currency", "")).lower(), "line_items[0][price_data][unit_amount]")
+        return public(self.twin.new_link(call.owner, call.base_url, amount, price, call.fields))
+
+    def read_link(self, call: Call, link_id: str) -> Json:
+        """GET /v1/payment_links/{id}."""
+        return public(self._link(call, link_id))
+
+    def list_links(self, call: Call, _: str) -> Json:
+        """GET /v1/payment_links."""
+        return self._page(call, "payment_link", "/v1/payment_links")
+
+    def update_link(self, call: Call, link_id: str) -> Json:
+        """POST /v1/payment_links/{id}: closes it or opens it again."""
+        link = self._link(call, link_id)
+        if "active" in call.fields:
+            link["active"] = call.fields["active"] == "true"
+        return public(self.twin.store.put("payment_link", call.owner, link))
 
     def create_intent(self, call: Call, _: str) -> Json:
         """POST /v1/payment_intents."""
@@ -245,6 +263,12 @@ class StripeApi:
         self.twin.expire_if_due(session)
         return session
 
+    def _link(self, call: Call, link_id: str) -> Json:
+        link = self.twin.store.get("payment_link", link_id, call.owner)
+        if link is None:
+            raise missing("payment_link", link_id)
+        return link
+
     def _intent(self, call: Call, intent_id: str) -> Json:
         intent = self.twin.store.get("payment_intent", intent_id, call.owner)
         if intent is None:
@@ -331,9 +355,10 @@ def _matches(thing: Json, fields: Json) -> bool:
     created = fields.get("created", {})
     bounds = created if isinstance(created, dict) else {}
     tests = {"gt": int.__gt__, "gte": int.__ge__, "lt": int.__lt__, "lte": int.__le__}
-    in_time = all(tests[name](thing["created"], int(bound)) for name, bound in bounds.items() if name in tests)
+    in_time = all(tests[name](thing.get("created", 0), int(bound)) for name, bound in bounds.items() if name in tests)
     types = fields.get("types") or ([fields["type"]] if fields.get("type") else None)
-    same = all(thing.get(name) == fields[name] for name in ("payment_intent", "charge") if name in fields)
+    exact = ("payment_intent", "charge", "payment_link", "status")
+    same = all(thing.get(name) == fields[name] for name in exact if name in fields)
     return in_time and same and (types is None or thing.get("type") in types)
 
 
@@ -342,6 +367,10 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/checkout/sessions", "list_sessions"),
     ("GET", "/v1/checkout/sessions/{thing_id}", "read_session"),
     ("POST", "/v1/checkout/sessions/{thing_id}/expire", "expire_session"),
+    ("POST", "/v1/payment_links", "create_link"),
+    ("GET", "/v1/payment_links", "list_links"),
+    ("GET", "/v1/payment_links/{thing_id}", "read_link"),
+    ("POST", "/v1/payment_links/{thing_id}", "update_link"),
     ("POST", "/v1/payment_intents", "create_intent"),
     ("GET", "/v1/payment_intents", "list_intents"),
     ("GET", "/v1/payment_intents/search", "search_intents"),
@@ -362,6 +391,7 @@ def router(api: StripeApi) -> APIRouter:
     routes = APIRouter()
     for method, path, operation in ROUTES:
         routes.add_api_route(path, _endpoint(api, operation), methods=[method], name=operation)
+    routes.include_router(stripe_links.router(api.twin))
     return routes
 
 

@@ -52,12 +52,91 @@ class StripeTwin:
         self.events.emit(owner, "payment_intent.created", intent)
         return intent
 
+    def new_session(self, owner: str, base_url: str, **fields: Any) -> Json:
+        """An open checkout session."""
+        session_id = new_id("cs_test")
+        session: Json = {
+            "id": session_id,
+            "object": "checkout.session",
+            "created": int(time.time()),
+            "livemode": False,
+            "mode": "payment",
+            "payment_intent": None,
+            "payment_link": None,
+            "payment_status": "unpaid",
+            "status": "open",
+            "url": f"{base_url}/c/pay/{session_id}",
+        }
+        return self.store.put("checkout.session", owner, session | fields)
+
+    def new_link(self, owner: str, base_url: str, amount: int, price: Json, fields: Json) -> Json:
+        """A payment link; it has no moment of creation and no expiry."""
+        link_id = new_id("plink")
+        limit = fields.get("restrictions", {}).get("completed_sessions", {}).get("limit")
+        link: Json = {
+            "id": link_id,
+            "object": "payment_link",
+            "active": True,
+            "after_completion": fields.get("after_completion", {"type": "hosted_confirmation"}),
+            "currency": str(price["currency"]).lower(),
+            "livemode": False,
+            "metadata": fields.get("metadata", {}),
+            "payment_intent_data": fields.get("payment_intent_data"),
+            "restrictions": {"completed_sessions": {"count": 0, "limit": int(limit)}} if limit else None,
+            "url": f"{base_url}/b/{link_id}",
+            "_amount": amount,
+            "_product": price.get("product_data", {}).get("name", "Payment"),
+        }
+        return self.store.put("payment_link", owner, link)
+
+    def visit_link(self, link: Json, base_url: str, client_reference_id: str | None) -> Json | None:
+        """Somebody opens a link: a fresh session, or None when the link takes no more payments."""
+        if not link["active"] or self.is_used_up(link):
+            return None
+        redirect = link["after_completion"].get("redirect", {})
+        return self.new_session(
+            self.store.owner_of(link["id"]),
+            base_url,
+            amount_total=link["_amount"],
+            cancel_url=None,
+            client_reference_id=client_reference_id,
+            currency=link["currency"],
+            customer_email=None,
+            expires_at=int(time.time()) + 24 * 3600,
+            metadata=link["metadata"],
+            payment_link=link["id"],
+            success_url=redirect.get("url"),
+            _intent_metadata=(link["payment_intent_data"] or {}).get("metadata", {}),
+            _product=link["_product"],
+        )
+
+    def is_used_up(self, link: Json) -> bool:
+        """Whether as many sessions are complete as the link allows."""
+        completed = (link["restrictions"] or {}).get("completed_sessions")
+        return completed is not None and completed["count"] >= completed["limit"]
+
+    def _link_refuses(self, session: Json) -> bool:
+        """Whether another session of the same link was complete first."""
+        return session.get("payment_link") is not None and self.is_used_up(
+            self.must("payment_link", session["payment_link"])
+        )
+
+    def _count_completion(self, session: Json) -> None:
+        if session.get("payment_link") is None:
+            return
+        link = self.must("payment_link", session["payment_link"])
+        if link["restrictions"] is not None:
+            link["restrictions"]["completed_sessions"]["count"] += 1
+            self.store.put("payment_link", self.store.owner_of(link["id"]), link)
+
     def pay_session(self, session: Json, card: str, *, approved: bool | None = None) -> str:
         """The payer submits a card on the hosted page. Returns paid, challenge, or the decline's message."""
         owner = self.store.owner_of(session["id"])
         self.expire_if_due(session)
         if session["status"] != "open":
             return "paid" if session["payment_status"] == "paid" else "This page has expired."
+        if self._link_refuses(session):
+            return "This link was paid already."
         if session["payment_intent"] is None:
             fields = {"amount": session["amount_total"], "currency": session["currency"]}
             intent = self.new_intent(owner, fields | {"metadata": session["_intent_metadata"]})
@@ -69,6 +148,7 @@ class StripeTwin:
             session |= {"status": "complete", "payment_status": "paid", "url": None}
             session["customer_details"] = {"email": session.get("customer_email")}
             self.store.put("checkout.session", owner, session)
+            self._count_completion(session)
             self.events.emit(owner, "checkout.session.completed", public(session))
         return outcome
 
@@ -77,12 +157,15 @@ class StripeTwin:
         owner = self.store.owner_of(session["id"])
         if session["status"] != "open":
             return "This page has expired."
+        if self._link_refuses(session):
+            return "This link was paid already."
         fields = {"amount": session["amount_total"], "currency": session["currency"]}
         intent = self.new_intent(owner, fields | {"metadata": session["_intent_metadata"]})
         intent["status"] = "processing"
         self.store.put("payment_intent", owner, intent)
         session |= {"status": "complete", "payment_status": "unpaid", "url": None, "payment_intent": intent["id"]}
         self.store.put("checkout.session", owner, session)
+        self._count_completion(session)
         self.events.emit(owner, "payment_intent.processing", intent)
         self.events.emit(owner, "checkout.session.completed", public(session))
         return "later"

@@ -13,6 +13,7 @@ import stripe
 
 from domain.payment import PaymentStatus
 from providers.base import (
+    CARD,
     AccountCheck,
     AccountConfig,
     Callback,
@@ -31,7 +32,8 @@ from providers.base import (
     RefundRequest,
 )
 from providers.stripe.amounts import SUPPORTED_CURRENCIES
-from providers.stripe.errors import FAILURE_REPLAYED, IDEMPOTENCY_KEY_REUSED, NOT_FOUND, known_about
+from providers.stripe.errors import NOT_FOUND, acted, known_about
+from providers.stripe.links import LINK, StripeLinks, is_link
 from providers.stripe.objects import JsonObject, payment_of_intent, payment_of_session, refund_of, text
 from providers.stripe.requests import (
     MAX_SESSION_LIFETIME,
@@ -67,6 +69,7 @@ class StripeProvider:
     required_credentials = ("secret_key", "webhook_secret")
     capabilities = Capabilities(
         direct_payment=True,
+        methods=(CARD, LINK),
         closes_checkout=True,
         idempotency_key_lifetime=KEY_LIFETIME,
         looks_up_by_reference=True,
@@ -110,14 +113,23 @@ class StripeProvider:
 
         The key `checkout-{reference}` or `intent-{reference}` makes every repeat return the first one's object.
         Where the key cannot be trusted (old payment, stored failure, other parameters) our reference is looked up
-        first. Raises ProviderRejected `checkout_window_passed` when Stripe would no longer accept the expiry.
+        first. Method `link` makes a payment link instead of a session, under `link-{reference}`.
+
+        Raises ProviderRejected `checkout_window_passed` when Stripe would no longer accept a session's expiry,
+        `method_not_supported` for a method or a link in direct mode that there is not.
         """
-        return await (
-            self._open_session(request) if request.mode is CheckoutMode.HOSTED else self._open_intent(request)
-        )
+        method = self.capabilities.method(request.method)
+        hosted = request.mode is CheckoutMode.HOSTED
+        if method is None or (method is LINK and not hosted):
+            raise ProviderRejected("method_not_supported")
+        if method is LINK:
+            return await self._links().open(request, key_trusted=self._trusts_key(request))
+        return await (self._open_session(request) if hosted else self._open_intent(request))
 
     async def look(self, ref: CheckoutRef) -> ProviderPayment:
         """What Stripe says now. UNKNOWN when it does not know the session or, without one, our reference."""
+        if is_link(ref):
+            return await self._links().look(ref)
         if ref.session_id is None:
             return await self._look_by_reference(ref)
         try:
@@ -130,10 +142,12 @@ class StripeProvider:
             raise
 
     async def close_checkout(self, ref: CheckoutRef) -> ProviderPayment:
-        """Expire the session or cancel the intent, and return the state after it.
+        """Expire the session, cancel the intent or close the link, and return the state after it.
 
         When Stripe refuses because it is no longer open (paid meanwhile, expired already), the state says so.
         """
+        if is_link(ref):
+            return await self._links().close(ref)
         session_id = ref.session_id
         if session_id is None:
             found = await self._look_by_reference(ref)
@@ -196,9 +210,8 @@ class StripeProvider:
 
     async def _open_session(self, request: CheckoutRequest) -> OpenedCheckout:
         params = session_params(request)
-        now = self._clock()
-        too_late = session_expiry(request) - now < MIN_SESSION_LIFETIME
-        if too_late or now - request.created_at > KEY_TRUSTED_FOR:
+        too_late = session_expiry(request) - self._clock() < MIN_SESSION_LIFETIME
+        if too_late or not self._trusts_key(request):
             found = await self._search().session(str(request.reference), request.created_at)
             if found is not None:
                 return _opened_session(found)
@@ -208,14 +221,14 @@ class StripeProvider:
         try:
             return _opened_session(await self._call(self._api().v1.checkout.sessions.create_async(params, options)))
         except ProviderError as error:
-            found = await self._search().session(str(request.reference), request.created_at) if _acted(error) else None
+            found = await self._search().session(str(request.reference), request.created_at) if acted(error) else None
             if found is None:
                 raise
             return _opened_session(found)
 
     async def _open_intent(self, request: CheckoutRequest) -> OpenedCheckout:
         params = intent_params(request)
-        if self._clock() - request.created_at > KEY_TRUSTED_FOR:
+        if not self._trusts_key(request):
             found = await self._search().intent(str(request.reference), request.created_at)
             if found is not None:
                 return _opened_intent(found)
@@ -223,7 +236,7 @@ class StripeProvider:
         try:
             return _opened_intent(await self._call(self._api().v1.payment_intents.create_async(params, options)))
         except ProviderError as error:
-            found = await self._search().intent(str(request.reference), request.created_at) if _acted(error) else None
+            found = await self._search().intent(str(request.reference), request.created_at) if acted(error) else None
             if found is None:
                 raise
             return _opened_intent(found)
@@ -242,6 +255,12 @@ class StripeProvider:
     async def _intent(self, intent_id: str) -> JsonObject:
         intents = self._api().v1.payment_intents
         return await self._call(intents.retrieve_async(intent_id, {"expand": _EXPAND_INTENT}))
+
+    def _trusts_key(self, request: CheckoutRequest) -> bool:
+        return self._clock() - request.created_at <= KEY_TRUSTED_FOR
+
+    def _links(self) -> StripeLinks:
+        return StripeLinks(self._api(), self._call)
 
     def _search(self) -> StripeSearch:
         return StripeSearch(self._api(), self._call)
@@ -290,11 +309,6 @@ def _opened_intent(intent: JsonObject) -> OpenedCheckout:
     if intent_id is None:
         raise OutcomeUnknown("unreadable_answer", "payment intent without id")
     return OpenedCheckout(intent_id, None, text(intent, "client_secret"))
-
-
-def _acted(error: ProviderError) -> bool:
-    """Whether the key itself shows that an earlier try got through to Stripe, so that its object may exist."""
-    return error.code in (IDEMPOTENCY_KEY_REUSED, FAILURE_REPLAYED)
 
 
 def _mode_of(secret_key: str) -> bool | None:

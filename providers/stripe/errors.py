@@ -50,6 +50,11 @@ def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
     return OutcomeUnknown(_silence_code(error), detail)
 
 
+def acted(error: ProviderError) -> bool:
+    """Whether the key itself shows that an earlier try got through to Stripe, so that its object may exist."""
+    return error.code in (IDEMPOTENCY_KEY_REUSED, FAILURE_REPLAYED)
+
+
 def _rejection_code(error: stripe.StripeError) -> str:
     if isinstance(error, stripe.IdempotencyError):
         return IDEMPOTENCY_KEY_REUSED

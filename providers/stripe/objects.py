@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from domain.money import Money, MoneyError
@@ -51,6 +52,33 @@ def payment_of_intent(intent: JsonObject) -> ProviderPayment:
     return _payment(status, captured, intent, session_id=intent_id, transaction_id=intent_id)
 
 
+def payment_of_link(
+    link: JsonObject, open_ones: Sequence[JsonObject], complete: Sequence[JsonObject]
+) -> ProviderPayment:
+    """The payment behind a payment link and its sessions, each newest first and expanded as for `payment_of_session`.
+
+    Everything that its sessions took is reported, also more than was asked for. Nobody has paid: a session that is
+    open may still be paid although the link is closed, so only a link that is closed and has none is CANCELED, or
+    FAILED when the one completed session's bank debit bounced.
+    """
+    done = [payment_of_session(session) for session in complete]
+    link_id = text(link, "id")
+    paid = [one for one in done if one.captured is not None]
+    if paid:
+        captured, refunded = _sum(one.captured for one in paid), _sum(one.refunded for one in paid)
+        return replace(paid[-1], session_id=link_id, captured=captured, refunded=refunded)
+    undecided = [payment_of_session(session) for session in open_ones]
+    undecided += [one for one in done if one.status is not PaymentStatus.FAILED]
+    code = next((one.failure_code for one in (*undecided, *done) if one.failure_code), None)
+    if any(one.status is PaymentStatus.REQUIRES_ACTION for one in undecided):
+        status = PaymentStatus.REQUIRES_ACTION
+    elif undecided or _takes_payments(link):
+        status = PaymentStatus.PENDING
+    else:
+        status = PaymentStatus.FAILED if done else PaymentStatus.CANCELED
+    return ProviderPayment(status, session_id=link_id, failure_code=code)
+
+
 def refund_of(refund: JsonObject) -> ProviderRefund:
     """A refund. One that succeeded may still fail later; the `refund.failed` event tells."""
     refund_id = text(refund, "id")
@@ -72,9 +100,19 @@ def reference(source: JsonObject, name: str = "payment_intent") -> str | None:
     return text(value, "id") if isinstance(value, Mapping) else text(source, name)
 
 
+def our_reference(source: JsonObject) -> object:
+    """What an object says is our reference.
+
+    Metadata is ours alone. `client_reference_id` is the second place in a hosted session, but whoever opens a payment
+    link can write anything there, so in a link's session it counts for nothing.
+    """
+    named = _object(source, "metadata").get("payment_id")
+    return named if named or source.get("payment_link") else source.get("client_reference_id")
+
+
 def carries(source: JsonObject, payment_id: str) -> bool:
-    """Whether a session or intent was made for this payment of ours."""
-    return payment_id in (source.get("client_reference_id"), _object(source, "metadata").get("payment_id"))
+    """Whether a session, intent or link was made for this payment of ours."""
+    return our_reference(source) == payment_id
 
 
 def _payment(
@@ -100,6 +138,22 @@ def _payment(
         card_last4=text(card, "last4"),
         failure_code=None if captured is not None else _failure_code(intent),
     )
+
+
+def _takes_payments(link: JsonObject) -> bool:
+    """Whether somebody who opens the link gets a page to pay at."""
+    limits = _object(_object(link, "restrictions"), "completed_sessions")
+    count, limit = limits.get("count"), limits.get("limit")
+    used_up = isinstance(count, int) and isinstance(limit, int) and count >= limit
+    return link.get("active") is not False and not used_up
+
+
+def _sum(amounts: Iterable[Money | None]) -> Money | None:
+    total: Money | None = None
+    for amount in amounts:
+        if amount is not None:
+            total = amount if total is None else total + amount
+    return total
 
 
 def _unpaid_session_status(session: JsonObject, intent: JsonObject) -> PaymentStatus:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from stripe.params import PaymentIntentCreateParams, RefundCreateParams
+from stripe.params import PaymentIntentCreateParams, PaymentLinkCreateParams, RefundCreateParams
 from stripe.params.checkout import SessionCreateParams
 
 from providers.base import CheckoutRequest, RefundRequest
@@ -33,7 +33,6 @@ _REFUND_REASONS = frozenset({"duplicate", "fraudulent", "requested_by_customer"}
 def session_params(request: CheckoutRequest) -> SessionCreateParams:
     """A hosted checkout session for one payment. Raises ProviderRejected when the amount cannot be expressed."""
     metadata = _references(request)
-    name = (request.description.strip() or request.order_id)[:MAX_NAME_LENGTH]
     params: SessionCreateParams = {
         "mode": "payment",
         "line_items": [
@@ -42,7 +41,7 @@ def session_params(request: CheckoutRequest) -> SessionCreateParams:
                 "price_data": {
                     "currency": request.amount.currency.lower(),
                     "unit_amount": to_wire(request.amount),
-                    "product_data": {"name": name},
+                    "product_data": {"name": _name(request)},
                 },
             }
         ],
@@ -58,6 +57,32 @@ def session_params(request: CheckoutRequest) -> SessionCreateParams:
         params["cancel_url"] = request.cancel_url
     if request.payer.email:
         params["customer_email"] = request.payer.email
+    return params
+
+
+def link_params(request: CheckoutRequest) -> PaymentLinkCreateParams:
+    """A payment link that can be paid once. Raises ProviderRejected when the amount cannot be expressed.
+
+    Stripe copies a link's metadata to its sessions, and the other metadata to their payment intents.
+    """
+    metadata = _references(request)
+    params: PaymentLinkCreateParams = {
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": request.amount.currency.lower(),
+                    "unit_amount": to_wire(request.amount),
+                    "product_data": {"name": _name(request)},
+                },
+            }
+        ],
+        "restrictions": {"completed_sessions": {"limit": 1}},
+        "metadata": metadata,
+        "payment_intent_data": {"metadata": metadata},
+    }
+    if request.success_url:
+        params["after_completion"] = {"type": "redirect", "redirect": {"url": request.success_url}}
     return params
 
 
@@ -96,6 +121,10 @@ def refund_params(request: RefundRequest) -> RefundCreateParams:
     if request.reason in _REFUND_REASONS:
         params["reason"] = request.reason
     return params
+
+
+def _name(request: CheckoutRequest) -> str:
+    return (request.description.strip() or request.order_id)[:MAX_NAME_LENGTH]
 
 
 def _references(request: CheckoutRequest) -> dict[str, str]:

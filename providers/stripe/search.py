@@ -13,7 +13,7 @@ from typing import Any
 import stripe
 
 from providers.base import ProviderRejected
-from providers.stripe.objects import JsonObject, carries, text
+from providers.stripe.objects import JsonObject, carries, reference, text
 
 PAGE_SIZE = 100
 MAX_PAGES = 20
@@ -44,18 +44,29 @@ class StripeSearch:
         found = await self._listed(sessions, _SESSION, payment_id, created_at)
         if found is not None:
             return found
-        intent = await self._searched(payment_id)
-        intent_id = text(intent, "id") if intent is not None else None
-        if intent_id is None:
-            return None
-        async for session in self._pages(sessions, {"payment_intent": intent_id, "expand": _SESSION}):
-            return session
-        return None
+        return await self._session_of_intent(await self._searched(payment_id))
 
     async def intent(self, payment_id: str, created_at: datetime) -> JsonObject | None:
         """The payment intent made for this payment, expanded as for `look`; None when there is none to be seen."""
         found = await self._listed(self._v1.payment_intents.list_async, _INTENT, payment_id, created_at)
         return found if found is not None else await self._searched(payment_id)
+
+    async def link(self, payment_id: str) -> str | None:
+        """The id of the payment link made for this payment; None when there is none to be seen.
+
+        Links have no time of creation, so the newest are read, up to MAX_PAGES; an older one that was paid is found
+        through its payment.
+        """
+        async for link in self._pages(self._v1.payment_links.list_async, {}):
+            if carries(link, payment_id):
+                return text(link, "id")
+        session = await self._session_of_intent(await self._searched(payment_id))
+        return None if session is None else reference(session, "payment_link")
+
+    async def sessions_of_link(self, link_id: str, status: str) -> list[JsonObject]:
+        """The sessions of a link that are `open` or `complete`, newest first, expanded as for `look`."""
+        params = {"payment_link": link_id, "status": status, "expand": _SESSION}
+        return [session async for session in self._pages(self._v1.checkout.sessions.list_async, params)]
 
     async def refund(self, transaction_id: str, refund_id: str) -> JsonObject | None:
         """The refund of this payment that carries our refund id."""
@@ -64,6 +75,15 @@ class StripeSearch:
             metadata = refund.get("metadata")
             if isinstance(metadata, Mapping) and metadata.get("refund_id") == refund_id:
                 return refund
+        return None
+
+    async def _session_of_intent(self, intent: JsonObject | None) -> JsonObject | None:
+        intent_id = text(intent, "id") if intent is not None else None
+        if intent_id is None:
+            return None
+        sessions = self._v1.checkout.sessions.list_async
+        async for session in self._pages(sessions, {"payment_intent": intent_id, "expand": _SESSION}):
+            return session
         return None
 
     async def _listed(

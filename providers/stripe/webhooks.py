@@ -19,7 +19,7 @@ import stripe
 from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.stripe.amounts import from_wire
-from providers.stripe.objects import reference
+from providers.stripe.objects import our_reference, reference
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     RequestSigner,
@@ -109,8 +109,8 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         event_id=event_id,
         type=event_type,
         kind=EventKind.OTHER if other_mode or not source else _kind(event_type, source),
-        reference=_reference(source),
-        session_id=_name(source.get("id")) if source.get("object") == "checkout.session" else None,
+        reference=_uuid(our_reference(source)),
+        session_id=_session_id(source),
         transaction_id=_transaction_id(source),
         amount=_amount(source),
         occurred_at=_moment(event.get("created")),
@@ -197,6 +197,8 @@ def _kind(event_type: str, source: Mapping[str, Any]) -> EventKind:
     if event_type == "checkout.session.completed":
         paid = source.get("payment_status") in ("paid", "no_payment_required")
         return EventKind.CAPTURED if paid else EventKind.PROCESSING
+    if event_type == "checkout.session.expired" and source.get("payment_link"):
+        return EventKind.OTHER  # somebody opened the link and left; the link is as payable as before
     if event_type.startswith("refund."):
         return EventKind.REFUND
     if event_type.startswith("charge.dispute."):
@@ -210,14 +212,15 @@ def _inner_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else {}
 
 
-def _reference(source: Mapping[str, Any]) -> UUID | None:
-    """Our reference inside the object, if it is one: other systems on the same account may use the same fields."""
-    metadata = source.get("metadata")
-    named = metadata.get("payment_id") if isinstance(metadata, Mapping) else None
-    return _uuid(named) or _uuid(source.get("client_reference_id"))
+def _session_id(source: Mapping[str, Any]) -> str | None:
+    """The checkout as we know it: the session, or the payment link that it was opened from."""
+    if source.get("object") != "checkout.session":
+        return None
+    return _name(reference(source, "payment_link")) or _name(source.get("id"))
 
 
 def _uuid(value: object) -> UUID | None:
+    """Our reference, if it is one: other systems on the same account may use the same fields."""
     if not isinstance(value, str):
         return None
     try:

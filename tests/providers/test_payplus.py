@@ -1206,3 +1206,25 @@ async def test_the_checkout_page_pays_declines_and_sends_back(
     done = await payer.http.post(opened.url, data={"outcome": "pay"})
     assert "status_code=000" in done.text
     assert (await payer.http.get("/payplus/page/none")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"amount": None},
+        {"amount": "ten"},
+        {"amount": 0},
+        {"currency_code": "NIS"},
+        {"items": [{"price": 1, "quantity": 1}]},
+        {"items": "one"},
+        {"allowed_charge_methods": ["cash"]},
+        {"expiry_datetime": "soon"},
+    ],
+)
+async def test_the_sandbox_refuses_what_payplus_would(payer: Any, changes: dict[str, Any]) -> None:
+    good = {"payment_page_uid": "p", "amount": 10, "currency_code": "ILS"}
+    body = good | {"sendEmailApproval": False, "sendEmailFailure": False, "payments_first_amount": 2.5}
+    path, headers = "/payplus/api/v1.0/PaymentPages/generateLink", {"api-key": payer.key, "secret-key": "s"}
+    assert (await payer.http.post(path, headers=headers, json=body)).json()["results"]["status"] == "success"
+    refused = await payer.http.post(path, headers=headers, json=body | changes)
+    assert (refused.status_code, refused.json()["results"]["status"]) == (422, "error")
