@@ -151,7 +151,7 @@ class ConfirmationActivities:
         if way.attempt is None:
             return ProviderPayment(PaymentStatus.UNKNOWN)
         async with self._database.transaction() as session:
-            event = await inbox.capture_claimed(session, way.account.id, way.attempt.reference)
+            event = await inbox.capture_claimed(session, payment.id, way.attempt.reference)
         if event is None or event.claimed_amount is None or event.claimed_currency is None:
             return ProviderPayment(PaymentStatus.UNKNOWN)
         return ProviderPayment(
@@ -173,11 +173,13 @@ class ConfirmationActivities:
         self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: list[Seen], command: Confirm
     ) -> Confirmation:
         surplus_ids: list[UUID] = []
+        receipt_id: UUID | None = None
         with_money = [one for one in seen if one.money]
         if with_money and payment.status not in CAPTURED:
             first = with_money.pop(0)
             confirmation = await settle(session, payment, workspace, first.observed, first.way.attempt, at=self._now())
             surplus_ids += confirmation.surplus_ids
+            receipt_id = confirmation.receipt_id
             if confirmation.flag is not None and confirmation.status not in CAPTURED:
                 return confirmation
         for one in with_money:
@@ -188,10 +190,12 @@ class ConfirmationActivities:
         if payment.status not in CAPTURED and seen:
             status, reason = combined(seen, command.close_as)
             payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
-        receipt = await receipts.of_payment(session, payment.id) if payment.status in CAPTURED else None
+        if receipt_id is None and payment.status in CAPTURED:  # settled by an earlier look
+            receipt = await receipts.of_payment(session, payment.id)
+            receipt_id = None if receipt is None else receipt.id
         return Confirmation(
             PaymentStatus(payment.status),
-            None if receipt is None else receipt.id,
+            receipt_id,
             payment.flag,
             surplus_ids=tuple(surplus_ids) if workspace.surplus_policy == "refund" else (),
         )

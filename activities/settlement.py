@@ -27,7 +27,7 @@ async def settle(
     payment: Payment,
     workspace: Workspace,
     observed: ProviderPayment,
-    attempt: Attempt | None,
+    attempt: Attempt | None = None,
     *,
     at: datetime,
 ) -> Confirmation:
@@ -35,12 +35,18 @@ async def settle(
 
     All of it commits together or not at all. Money that is not what was asked for is flagged and not settled: the
     payment stays visibly unknown until a person decides. Where the order is one obligation that another payment has
-    met, the money is surplus: it makes the payment paid, but earns no receipt and no commission.
+    met, the money is surplus: it makes the payment paid, but earns no receipt and no commission. A repeat finds the
+    payment captured and returns what is on record; another transaction than the one that settled it is surplus.
     `attempt` is the way by which the money came; None when it is not on record yet.
     """
     captured = observed.captured
-    if captured is None or payment.status in CAPTURED:
-        raise ValueError("settle needs captured money and a payment without")
+    if captured is None:
+        raise ValueError("settle needs captured money")
+    if payment.status in CAPTURED:
+        made = await record_surplus(session, payment, workspace, observed, attempt)
+        receipt = await receipts.of_payment(session, payment.id)
+        found = None if receipt is None else receipt.id
+        return Confirmation(PaymentStatus(payment.status), found, payment.flag, surplus_ids=tuple(made))
     fault = _mismatch(payment, captured)
     if fault is not None:
         details = {"captured": str(captured), "currency": captured.currency, "expected": str(payment.money)}
@@ -137,11 +143,13 @@ async def record_surplus(
     attempt: Attempt | None,
 ) -> list[UUID]:
     """Record money that came by another way of a captured payment. Returns what is new: nothing on a repeat."""
-    if attempt is None or observed.transaction_id in (None, payment.provider_transaction_id):
+    if observed.transaction_id in (None, payment.provider_transaction_id):
         return []
+    attempt = attempt or (await attempts.of_payment(session, payment.id))[0]
     details = {"transaction": observed.transaction_id, "amount": str(observed.captured)}
     payments.set_flag(session, payment, SECOND_CAPTURE, details=details)
-    await attempts.set_status(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
+    if attempt.status != "paid":
+        await attempts.set_status(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
     return await _record_surplus(session, payment, workspace, observed, attempt, reason=SECOND_CAPTURE)
 
 

@@ -13,7 +13,7 @@ from cli.context import ID, as_json, facts, fail, in_database, table
 from domain.money import Money
 from engine.payments import workflow_id
 from settings import Settings
-from storage import audit, inbox, ledger, outbox, payments, receipts
+from storage import attempts, audit, inbox, ledger, outbox, payments, receipts
 from storage.models import Commission, Payment, Receipt
 
 
@@ -70,7 +70,7 @@ async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dic
                 "status": row.status,
                 "error": row.error_code,
             }
-            for row in await payments.attempts_of(session, payment.id)
+            for row in await attempts.of_payment(session, payment.id)
         ],
         "callbacks": [
             {

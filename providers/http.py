@@ -100,7 +100,7 @@ class ProviderHttp:
             raise OutcomeUnknown("unreadable_answer", f"too long at {path}")
         try:
             return json.loads(answer.content.decode("utf-8"), parse_float=Decimal)
-        except (ValueError, RecursionError):
+        except (ValueError, ArithmeticError, RecursionError):
             raise OutcomeUnknown("unreadable_answer", f"not JSON at {path}") from None
 
     def retry_after(self, answer: httpx.Response) -> timedelta | None:

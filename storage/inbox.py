@@ -63,10 +63,10 @@ async def references_of(session: AsyncSession, inbox_ids: Sequence[int]) -> froz
     return frozenset(found for found in (await session.scalars(query)).all() if found is not None)
 
 
-async def capture_claimed(session: AsyncSession, account_id: UUID, reference: UUID) -> WebhookEvent | None:
+async def capture_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> WebhookEvent | None:
     """The first verified event that says an attempt was paid; for providers that cannot be asked."""
     query = select(WebhookEvent).where(
-        WebhookEvent.provider_account_id == account_id,
+        WebhookEvent.payment_id == payment_id,
         WebhookEvent.reference == reference,
         WebhookEvent.kind == "captured",
     )

@@ -220,6 +220,12 @@ class Attempt(Base):
     __table_args__ = (
         UniqueConstraint("payment_id", "number"),
         UniqueConstraint("provider_account_id", "session_id"),  # a cash code of our own exists once
+        Index(
+            "ix_attempts_transaction",
+            "provider_account_id",
+            "transaction_id",
+            postgresql_where=text("transaction_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

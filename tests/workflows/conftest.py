@@ -117,7 +117,9 @@ async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[
     await shop.point_webhooks("http://127.0.0.1:9/nowhere")
     pool = wiring.provider_pool(service.settings, service.sealer)
     queue = f"lab-{uuid4().hex[:6]}"
-    async with worker.build_worker(skipping.client, queue, service.database, service.sealer, pool):
+    async with worker.build_worker(
+        skipping.client, queue, service.database, service.sealer, pool, public_base_url=service.api_url
+    ):
         yield Lab(shop, skipping, PaymentEngine(skipping.client, queue))
     await pool.close()
     await shop.api.aclose()
