@@ -33,3 +33,12 @@ def capture_entries(
             LedgerEntry(f"commission_payable:{referrer}", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
+
+
+def payout_entries(*, amount: Money, referrer: str) -> list[LedgerEntry]:
+    """A commission paid out: what we owed the referrer has left us. A zero amount makes no entry."""
+    entries = [
+        LedgerEntry(f"commission_payable:{referrer}", amount),
+        LedgerEntry("commission_paid_out", -amount),
+    ]
+    return [entry for entry in entries if entry.amount.minor]
