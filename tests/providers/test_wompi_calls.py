@@ -309,7 +309,7 @@ async def test_a_bank_that_is_slow_is_waited_for_within_the_time_of_the_call(
     provider: Provider, impatient: Provider, payer: Any, request_for: Any
 ) -> None:
     request = request_for(method="pse", method_fields={"financial_institution_code": "9"})
-    with pytest.raises(OutcomeUnknown, match="bank_url_pending|timeout"):  # the latter on a busy machine
+    with pytest.raises(OutcomeUnknown, match=r"bank_url_pending|timeout"):  # the latter on a busy machine
         await impatient.open_checkout(request)
     opened = await provider.open_checkout(request)
     assert opened.url
@@ -959,3 +959,14 @@ async def test_banks_that_cannot_be_read_are_left_out() -> None:
     listed = [{"financial_institution_code": "1", "financial_institution_name": "Uno"}, {}, 7, None]
     assert await answered(data(listed)).banks() == [Bank("1", "Uno")]
     assert await answered(data([])).banks() == []
+
+
+async def test_a_bank_address_that_does_not_come_leaves_the_outcome_unknown() -> None:
+    waiting = a_transaction(status="PENDING", payment_method_type="PSE", payment_method={})
+    script = Script(GET_merchants=TOKENS, POST_transactions=waiting, GET_transactions=waiting)
+    payer = Payer(name="D", email="d@example.com", phone="3001234567", document_type="CC", document="1")
+    request = a_request(method="pse", method_fields={"financial_institution_code": "1"}, payer=payer)
+    config = AccountConfig(uuid4(), dict.fromkeys(WompiProvider.required_credentials, "key"), timeout_seconds=0.45)
+    provider = WompiProvider(config, transport=httpx.MockTransport(script), clock=lambda: NOW)
+    with pytest.raises(OutcomeUnknown, match="bank_url_pending"):
+        await provider.open_checkout(request)
