@@ -632,6 +632,57 @@ async def test_without_the_accept_header_payu_answers_in_xml(payer: PayuPayer) -
             assert (answer.status_code, answer.json()["code"]) == (200, "ERROR")
 
 
+async def test_payus_side_refuses_what_payu_refuses(
+    provider: PayuProvider, payer: PayuPayer, request_for: RequestFor
+) -> None:
+    request = request_for()
+    parts = {"merchant_id": payer.merchant_id, "reference": "order-1", "value": "25000", "currency": "COP"}
+    made = WEBHOOK_TOOLS.request_signers["request"](parts, payer.api_key, SignatureOptions())
+    value: dict[str, Any] = {"TX_VALUE": {"value": 25000, "currency": "COP"}}
+    order: dict[str, Any] = {"referenceCode": "order-1", "signature": made, "additionalValues": value}
+    good: dict[str, Any] = {"type": "AUTHORIZATION_AND_CAPTURE", "paymentMethod": "EFECTY", "paymentCountry": "CO"}
+    dear = {"TX_VALUE": {"value": "dear", "currency": "COP"}}
+    refund = {"type": "REFUND", "parentTransactionId": "none", "order": {"id": "1"}}
+    merchant = {"apiLogin": "login", "apiKey": payer.api_key}
+
+    async def ask(command: str, queries: bool = False, **parts: Any) -> Any:  # noqa: FBT001, FBT002
+        path = "/reports-api/4.0/service.cgi" if queries else "/payments-api/4.0/service.cgi"
+        body = {"command": command, "merchant": merchant, "test": True, **parts}
+        answer = await payer.http.post(path, json=body, headers={"accept": "application/json"})
+        assert answer.status_code == 200
+        return answer.json()
+
+    for transaction in (
+        good | {"order": order, "type": "AUTHORIZATION"},
+        good | {"order": order, "paymentCountry": "PE"},
+        good | {"order": order, "paymentMethod": "OXXO"},
+        good | {"order": order | {"signature": "0" * 32}},
+        good | {"order": order | {"additionalValues": dear}},
+        refund,
+    ):
+        answer = await ask("SUBMIT_TRANSACTION", transaction=transaction)
+        assert (answer["code"], answer["transactionResponse"]) == ("ERROR", None)
+    assert (await ask("GET_PAYMENT_METHODS"))["paymentMethods"]
+    for queries in (False, True):
+        assert (await ask("TRANSACTION_RESPONSE", queries))["code"] == "ERROR"
+    assert (await ask("TRANSACTION_RESPONSE_DETAIL", queries=True, details={"transactionId": "x"}))["result"] is None
+    assert (await ask("ORDER_DETAIL", queries=True, details={"orderId": 1}))["result"] is None
+    answer = await ask("SUBMIT_TRANSACTION", transaction=good | {"order": order})
+    order_id = answer["transactionResponse"]["orderId"]
+    assert answer["transactionResponse"]["extraParameters"]["REFERENCE"] == order_id
+    found = await ask("ORDER_DETAIL", queries=True, details={"orderId": order_id})
+    assert found["result"]["payload"]["referenceCode"] == "order-1"
+    [one] = found["result"]["payload"]["transactions"]
+    detail = await ask("TRANSACTION_RESPONSE_DETAIL", queries=True, details={"transactionId": one["id"]})
+    assert detail["result"]["payload"]["state"] == "PENDING"
+    opened = await provider.open_checkout(request)
+    await payer.pays(opened)
+    await payer.pays(opened)
+    assert await payer.charges_of(request.reference) == 1
+    answer = await payer.http.post("/sandbox/payu/settle", json={"reference": str(request.reference), "state": "?"})
+    assert answer.status_code == 422
+
+
 async def test_unknown_pages_and_orders_are_not_found(payer: PayuPayer) -> None:
     for path in ("/ppp-web-gateway-payu/app/none", "/payu/pse/none", "/payu/cash/none"):
         assert (await payer.http.get(path)).status_code == 404

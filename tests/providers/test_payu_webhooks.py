@@ -173,6 +173,13 @@ def test_what_is_no_value_is_not_signed(bad: str) -> None:
             sign(kind, fields)
 
 
+def test_a_third_decimal_has_no_rule_in_a_confirmation() -> None:
+    with pytest.raises(ValueError, match="two decimals"):
+        confirmation_value("150.255")
+    assert response_value("150.255") == "150.3"
+    assert refusal(form(signed() | {"value": "20000.001"})) is Rejection.MALFORMED
+
+
 def test_a_signer_says_what_is_missing_or_unknown() -> None:
     assert WEBHOOK_TOOLS.request_signers.keys() == {"request", "confirmation", "response"}
     with pytest.raises(CannotSign, match="missing: reference, currency"):
