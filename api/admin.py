@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -33,7 +34,7 @@ def _rate(value: object) -> object:
         rate = Decimal(value)
     except InvalidOperation:
         raise ValueError('a rate is a fraction, such as "0.18"') from None
-    if not (0 <= rate < 1) or -int(rate.as_tuple().exponent) > 6:  # noqa: PLR2004
+    if not rate.is_finite() or not (0 <= rate < 1) or -int(rate.as_tuple().exponent) > 6:  # noqa: PLR2004
         raise ValueError("a rate is a fraction from 0 to below 1 with at most six digits")
     return value
 
@@ -74,8 +75,10 @@ class WorkspaceSettings(BaseModel):
     @classmethod
     def _signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
+            text = value.get_secret_value()
             try:
-                Webhook(value.get_secret_value())
+                Webhook(text)  # skips what is no base64, so that a mistyped secret would sign with other bytes
+                base64.b64decode(text.removeprefix("whsec_"), validate=True)
             except Exception:
                 raise ValueError("a Standard Webhooks secret is whsec_ and base64") from None
         return value

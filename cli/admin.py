@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 from datetime import UTC, datetime
 from typing import Any
@@ -17,13 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import wiring
 from api.admin import NewWorkspace, WorkspaceSettings, workspace_values
-from cli.context import ACTOR, ID, as_json, fail, in_database, table, workspace_named
+from api.problems import Problem
+from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, with_database, workspace_named
 from providers.base import ProviderError
 from providers.registry import PROVIDERS, required_credentials
 from settings import Settings
 from storage import administration, audit, workspaces
 from storage.models import ProviderAccount, Workspace
+from storage.session import Database
 
+_NAME = ShortText(100)
 _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--country", {"help": "ISO 3166, two capital letters."}),
     ("--timezone", {"help": "IANA zone; dates of documents are this zone's."}),
@@ -62,13 +66,11 @@ def create_workspace(slug: str, name: str, currency: str, **chosen: str | None) 
     wanted = _checked(NewWorkspace, _given(chosen) | {"slug": slug, "name": name, "currency": currency})
 
     async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
-        plain = settings.environment != "production"
-        values = workspace_values(wiring.sealer(settings), wanted, allow_plain_http=plain)
-        values |= {"slug": slug, "currency": currency}
+        values = _columns(settings, wanted) | {"slug": wanted.slug, "currency": wanted.currency}
         try:
             return _workspace_row(await administration.create_workspace(session, values, actor=ACTOR))
         except IntegrityError:
-            fail(f"The slug {slug} is taken.")
+            fail(f"The slug {wanted.slug} is taken.")
 
     table("Workspace", [in_database(work)])
 
@@ -86,10 +88,7 @@ def update_workspace(slug: str, **chosen: str | None) -> None:
     async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
         row = await workspace_named(session, slug)
         wanted = _checked(WorkspaceSettings, {"name": row.name, **changes})
-        plain = settings.environment != "production"
-        values = workspace_values(
-            wiring.sealer(settings), wanted, allow_plain_http=plain, has_secret=row.order_webhook_secret is not None
-        )
+        values = _columns(settings, wanted, has_secret=row.order_webhook_secret is not None)
         await administration.update_workspace(session, row, {name: values[name] for name in changes}, actor=ACTOR)
         return _workspace_row(row)
 
@@ -116,7 +115,7 @@ def account() -> None:
 @account.command("create")
 @click.option("--workspace", "slug", required=True)
 @click.option("--provider", required=True, type=click.Choice(sorted(PROVIDERS)))
-@click.option("--name", default="default", show_default=True)
+@click.option("--name", default="default", show_default=True, type=_NAME)
 @click.option(
     "--credential",
     "credentials",
@@ -135,7 +134,7 @@ def create_account(
     default_webhook: bool,
 ) -> None:
     """Connect a provider; prints the address for its webhooks."""
-    given = _credentials(credentials)
+    given, chosen = _credentials(credentials), _named(options, "--option")
     missing = [needed for needed in required_credentials(provider) if not given.get(needed)]
     if missing:
         raise click.UsageError(f"{provider} needs: " + " ".join(f"--credential {needed}=…" for needed in missing))
@@ -150,16 +149,15 @@ def create_account(
                 provider=provider,
                 name=name,
                 credentials=given,
-                options=_named(options, "--option"),
+                options=chosen,
                 receives_default_webhook=default_webhook,
                 actor=ACTOR,
                 hint_of=required_credentials(provider)[0],
             )
         except IntegrityError:
             fail(f"{slug} has a {provider} account named {name}; choose another --name.")
-        return _account_row(row) | {
-            "webhook address": f"{settings.public_base_url}/api/v1/webhooks/{provider}/{row.id}"
-        }
+        address = f"{settings.public_base_url.rstrip('/')}/api/v1/webhooks/{provider}/{row.id}"
+        return _account_row(row) | {"webhook_address": address}
 
     table("Account", [in_database(work)])
 
@@ -181,8 +179,9 @@ def list_accounts(*, json_output: bool) -> None:
 def check_account(account_id: UUID) -> None:
     """Ask the provider with the stored credentials."""
 
-    async def work(session: AsyncSession, settings: Settings) -> str:
-        row = await _account(session, account_id)
+    async def work(database: Database, settings: Settings) -> str:
+        async with database.transaction() as session:  # over before the provider is asked: it may take its time
+            row = await _account(session, account_id)
         pool = wiring.provider_pool(settings, wiring.sealer(settings))
         try:
             found = await pool.of(row).check_account()
@@ -192,23 +191,26 @@ def check_account(account_id: UUID) -> None:
             await pool.close()
         return f"{row.provider}: {found.account_name} ({'live' if found.live else 'test'}) {found.detail}".rstrip()
 
-    click.echo(in_database(work))
+    click.echo(with_database(work))
 
 
 @account.command("replace-credentials")
 @click.argument("account_id", type=ID)
 @click.option("--credential", "credentials", multiple=True, required=True, help="As for create. Repeatable.")
 def replace_credentials(account_id: UUID, credentials: tuple[str, ...]) -> None:
-    """Overwrite some credentials; the rest stays."""
+    """Overwrite some credentials or add new ones; the rest stays. Prints which were replaced and which added."""
     given = _credentials(credentials)
 
-    async def work(session: AsyncSession, settings: Settings) -> str:
+    async def work(session: AsyncSession, settings: Settings) -> list[str]:
         row = await _account(session, account_id)
         sealer = wiring.sealer(settings)
+        stored = sealer.open_mapping(row.credentials)
         await administration.replace_credentials(session, sealer, row, given, at=datetime.now(UTC), actor=ACTOR)
-        return f"replaced: {', '.join(sorted(given))}"
+        # a mistyped name would else look like success
+        done = {"replaced": sorted(given.keys() & stored), "added": sorted(given.keys() - stored)}
+        return [f"{what}: {', '.join(names)}" for what, names in done.items() if names]
 
-    click.echo(in_database(work))
+    click.echo("\n".join(in_database(work)))
 
 
 @account.command("enable")
@@ -243,12 +245,14 @@ def api_key() -> None:
 @api_key.command("create")
 @click.option("--workspace", "slug", help="Whose key it is.")
 @click.option("--platform", is_flag=True, help="The platform's own administrator instead.")
-@click.option("--name", required=True)
+@click.option("--name", required=True, type=_NAME)
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(administration.SCOPES))
 def create_key(slug: str | None, name: str, scopes: tuple[str, ...], *, platform: bool) -> None:
     """Make a key; it is shown this once."""
     if platform == (slug is not None):
         raise click.UsageError("say whose: --workspace SLUG or --platform")
+    if platform and scopes:
+        raise click.UsageError("--platform is the scope admin; --scope goes with --workspace")
 
     async def work(session: AsyncSession, _: Settings) -> str:
         owner = None if slug is None else (await workspace_named(session, slug)).id
@@ -326,6 +330,8 @@ def generate_key() -> None:
 @click.option("--name", default=lambda: f"k{datetime.now(UTC):%Y%m%d}", help="How payloads refer to it.")
 def generate_codec_key(name: str) -> None:
     """A new key for TEMPORAL_CODEC_KEYS."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise click.UsageError("--name: letters, digits, '.', '_' and '-', at most 64")
     click.echo(f"{name}:{base64.b64encode(secrets.token_bytes(32)).decode()}")
 
 
@@ -358,33 +364,45 @@ def _checked(model: type[WorkspaceSettings], values: dict[str, str]) -> Any:
         return model.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
-        field = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "values"
-        raise click.UsageError(f"--{field}: {str(fault['msg']).removeprefix('Value error, ')}") from None
+        field = str(fault["loc"][0]).replace("_", "-")
+        label = "SLUG" if field == "slug" else f"--{field}"
+        raise click.UsageError(f"{label}: {str(fault['msg']).removeprefix('Value error, ')}") from None
+
+
+def _columns(settings: Settings, wanted: WorkspaceSettings, *, has_secret: bool = False) -> dict[str, Any]:
+    """A workspace's columns, under the API's rules. Raises UsageError with the API's words, and SealingError."""
+    plain = settings.environment != "production"
+    try:
+        return workspace_values(wiring.sealer(settings), wanted, allow_plain_http=plain, has_secret=has_secret)
+    except Problem as problem:
+        raise click.UsageError(problem.detail) from None
 
 
 def _named(pairs: tuple[str, ...], option: str) -> dict[str, str]:
+    """Pairs of name=value. Raises UsageError without what was given: it may be a secret in the wrong form."""
     found = {}
     for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise click.UsageError(f"{option} takes name=value, not {name!r}")
+        name, separator, value = (part.strip() for part in pair.partition("="))
+        if not (separator and name and value):
+            raise click.UsageError(f"{option} takes name=value")
         found[name] = value
     return found
 
 
 def _credentials(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Secrets from the command line, a hidden prompt or the environment."""
-    found = {}
-    for name, value in _named(pairs, "--credential").items():
-        if value == "-":
-            found[name] = click.prompt(name, hide_input=True)
-        elif value.startswith("@"):
-            if value[1:] not in os.environ:
-                raise click.UsageError(f"{value[1:]} is not set in the environment")
-            found[name] = os.environ[value[1:]]
-        else:
-            found[name] = value
-    return found
+    """Secrets from the command line, a hidden prompt or the environment, without spaces or line ends around them."""
+    return {name: _credential(name, value) for name, value in _named(pairs, "--credential").items()}
+
+
+def _credential(name: str, value: str) -> str:
+    if value == "-":
+        return str(click.prompt(name, hide_input=True)).strip()
+    if not value.startswith("@"):
+        return value
+    secret = os.environ.get(value[1:], "").strip()
+    if not secret:
+        raise click.UsageError(f"{value[1:]} is not set in the environment")
+    return secret
 
 
 def _workspace_row(row: Workspace) -> dict[str, Any]:
@@ -395,9 +413,9 @@ def _workspace_row(row: Workspace) -> dict[str, Any]:
         "currency": row.currency,
         "timezone": row.timezone,
         "dealer": row.dealer,
-        "vat rate": format(row.vat_rate.normalize(), "f"),
-        "commission rate": format(row.commission_rate.normalize(), "f"),
-        "order webhook": row.order_webhook_url,
+        "vat_rate": format(row.vat_rate.normalize(), "f"),
+        "commission_rate": format(row.commission_rate.normalize(), "f"),
+        "order_webhook": row.order_webhook_url,
     }
 
 
@@ -407,7 +425,7 @@ def _account_row(row: ProviderAccount) -> dict[str, Any]:
         "workspace": row.workspace_id,
         "provider": row.provider,
         "name": row.name,
-        "key ends with": row.hint,
+        "key_ends_with": row.hint,
         "enabled": row.enabled,
         "options": row.options,
     }

@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cli.context import ACTOR, ID, as_json, fail, in_database, table, workspace_named
+from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, workspace_named
 from domain.money import Money
 from settings import Settings
 from storage import commissions as book
@@ -66,7 +66,7 @@ def list_commissions(slug: str, referrer: str | None, status: str | None, limit:
 @commissions.command("pay")
 @click.argument("commission_id", type=ID)
 @click.option("--workspace", "slug", required=True)
-@click.option("--reference", help="How it was paid, for example the bank's reference.")
+@click.option("--reference", type=ShortText(200), help="How it was paid, for example the bank's reference.")
 def pay(commission_id: UUID, slug: str, reference: str | None) -> None:
     """Book a commission as paid out, once."""
 
@@ -77,9 +77,9 @@ def pay(commission_id: UUID, slug: str, reference: str | None) -> None:
                 session, workspace.id, commission_id, reference=reference, actor=ACTOR, at=datetime.now(UTC)
             )
         except book.CommissionNotFound:
-            fail(f"{slug} has no commission {commission_id}.")
+            fail(f"{slug} has no commission {commission_id}; see payment-cli commissions list.")
         except book.CommissionAlreadyPaid:
-            fail("It was paid before, under another reference.")
+            fail("It was paid before, under another reference; see payment-cli commissions list.")
         return _row(done)
 
     table("Paid", [in_database(work)])

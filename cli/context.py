@@ -1,4 +1,4 @@
-"""What commands share: settings, one database session, and how results are shown."""
+"""What commands share: settings, the database, how its errors read, and how results are shown."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import wiring
@@ -20,10 +21,24 @@ from settings import Settings, load_settings
 from storage import workspaces
 from storage.models import Workspace
 from storage.sealing import SealingError
-from storage.session import is_outage
+from storage.session import Database, is_outage
 
 Result = TypeVar("Result")
 ACTOR = "payment-cli"
+
+AWAY = "PostgreSQL does not answer; is DATABASE_URL right, and the service (make up) running?"
+_UNREADABLE_URL = "DATABASE_URL cannot be read; write it as postgresql://user:password@host/name."
+_HINTS = {
+    "28": "is DATABASE_URL right?",  # wrong user or password
+    "3D": "is DATABASE_URL right?",  # no such database
+    "42P01": "run alembic upgrade head",  # no such table
+    "42703": "run alembic upgrade head",  # no such column
+    "55P03": "something else holds the rows; try again",  # lock timeout
+    "57014": "it took too long; try again",  # statement timeout
+}
+"""SQLSTATE, or its class → what to do about it."""
+_PIPE_WIDTH = 400
+"""Columns where the output is no terminal: wide enough that no id is broken, so that grep finds it."""
 
 
 class CliError(click.ClickException):
@@ -43,18 +58,47 @@ class IdType(click.ParamType[UUID]):
             self.fail(f"{value!r} is not an id such as 018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79", param, ctx)
 
 
+class ShortText(click.ParamType[str]):
+    """Text without spaces around it, not empty, at most `longest` characters."""
+
+    name = "text"
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises BadParameter."""
+        text = str(value).strip()
+        if not 1 <= len(text) <= self.longest:
+            self.fail(f"give 1 to {self.longest} characters", param, ctx)
+        return text
+
+
 ID = IdType()
 
 
 def in_database(work: Callable[[AsyncSession, Settings], Awaitable[Result]]) -> Result:
-    """Run the work in one transaction; an unreachable database or a bad key is one clear line."""
-    settings = load_settings()
+    """Run the work in one transaction, which commits when the work returns. Raises CliError as `with_database`."""
+
+    async def whole(database: Database, settings: Settings) -> Result:
+        async with database.transaction() as session:
+            return await work(session, settings)
+
+    return with_database(whole)
+
+
+def with_database(work: Callable[[Database, Settings], Awaitable[Result]]) -> Result:
+    """Run work that opens its own transactions.
+
+    Raises CliError, one clear line without secrets, when settings are missing, PostgreSQL is away or refuses, or no
+    key opens a stored secret.
+    """
+    settings = _settings()
 
     async def run() -> Result:
-        database = wiring.database(settings)
+        database = _database(settings)
         try:
-            async with database.transaction() as session:
-                return await work(session, settings)
+            return await work(database, settings)
         finally:
             await database.close()
 
@@ -62,12 +106,34 @@ def in_database(work: Callable[[AsyncSession, Settings], Awaitable[Result]]) -> 
         return asyncio.run(run())
     except SealingError as error:
         raise CliError(str(error)) from None
-    except (DBAPIError, OSError, TimeoutError) as error:
-        if isinstance(error, DBAPIError) and not is_outage(error):
-            raise
-        raise CliError(
-            "PostgreSQL does not answer; is DATABASE_URL right, and the service (make up) running?"
-        ) from None
+    except DBAPIError as error:
+        raise CliError(_explained(error)) from None
+    except OSError:
+        raise CliError(AWAY) from None
+
+
+def _settings() -> Settings:
+    try:
+        return load_settings()
+    except SystemExit as missing:
+        raise CliError(str(missing.code)) from None
+
+
+def _database(settings: Settings) -> Database:
+    try:
+        return wiring.database(settings)
+    except (ArgumentError, ImportError, ValueError):  # no address at all, another driver's, a port that is no number
+        raise CliError(_UNREADABLE_URL) from None
+
+
+def _explained(error: DBAPIError) -> str:
+    """PostgreSQL's own words and what to do; never the statement's parameters, some are secret."""
+    if is_outage(error):
+        return AWAY
+    state = str(getattr(error.orig, "sqlstate", ""))
+    words = str(error.orig).partition(">: ")[2] or str(error.orig)
+    hint = _HINTS.get(state) or _HINTS.get(state[:2])
+    return f"PostgreSQL refuses: {words.splitlines()[0]}" + (f"; {hint}" if hint else "")
 
 
 async def workspace_named(session: AsyncSession, slug: str) -> Workspace:
@@ -81,7 +147,7 @@ async def workspace_named(session: AsyncSession, slug: str) -> Workspace:
 
 def as_json(value: Any) -> None:
     """Print JSON; amounts are decimal strings, times ISO 8601."""
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, default=_json_text, ensure_ascii=False))
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -91,9 +157,9 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     shown = Table(title=title, title_justify="left", title_style="bold")
     for name in rows[0]:
-        shown.add_column(name, overflow="fold")
+        shown.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        shown.add_row(*("" if value is None else str(value) for value in row.values()))
+        shown.add_row(*(_text(value) for value in row.values()))
     _console().print(shown)
 
 
@@ -101,12 +167,28 @@ def facts(title: str, values: Mapping[str, Any]) -> None:
     """Print one thing's fields."""
     shown = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
     for name, value in values.items():
-        shown.add_row(f"{name}:", "" if value is None else str(value))
+        shown.add_row(f"{name.replace('_', ' ')}:", _text(value))
     _console().print(shown)
 
 
+def _json_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _text(value: object) -> str:
+    """A cell: times to the second, a mapping as `name value, name value`, yes or no."""
+    if value is None or isinstance(value, bool):
+        return "" if value is None else "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(part)}".rstrip() for name, part in value.items())
+    return str(value)
+
+
 def _console() -> Console:
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False)
 
 
 def fail(message: str) -> NoReturn:

@@ -41,8 +41,6 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command. Returns the exit code: 0 done, 1 it could not be done, 2 wrong usage."""
     try:
         code = cli.main(args=list(arguments), prog_name="payment-cli", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
     except click.Abort:
         click.echo("stopped", err=True)
         return 130

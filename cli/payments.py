@@ -13,7 +13,7 @@ from cli.context import ID, as_json, facts, fail, in_database, table
 from domain.money import Money
 from engine.payments import workflow_id
 from settings import Settings
-from storage import attempts, audit, inbox, ledger, outbox, payments, receipts
+from storage import attempts, audit, inbox, ledger, outbox, receipts
 from storage.models import Commission, Payment, Receipt
 
 
@@ -34,21 +34,24 @@ def payment_info(payment_id: UUID, *, json_output: bool) -> None:
         as_json(found)
         return
     facts("Payment", found["payment"])
-    for name in ("attempts", "callbacks", "order notifications", "documents", "commissions", "ledger", "history"):
-        table(name.capitalize(), found[name])
+    for name in ("attempts", "callbacks", "order_notifications", "documents", "commissions", "ledger", "history"):
+        table(name.replace("_", " ").capitalize(), found[name])
 
 
 def _payment(payment: Payment) -> dict[str, Any]:
     return {
         "id": payment.id,
-        "status": payment.status + (f" ({payment.status_reason})" if payment.status_reason else ""),
-        "needs a look": payment.flag or "no",
-        "amount": f"{payment.money} {payment.currency}",
+        "status": payment.status,
+        "reason": payment.status_reason,
+        "needs_a_look": payment.flag,
+        "disputed": payment.disputed,
+        "amount": payment.money,
+        "currency": payment.currency,
         "order": payment.order_id,
         "provider": payment.provider,
         "account": payment.provider_account_id,
-        "provider session": payment.provider_session_id,
-        "provider transaction": payment.provider_transaction_id,
+        "provider_session": payment.provider_session_id,
+        "provider_transaction": payment.provider_transaction_id,
         "created": payment.created_at,
         "expires": payment.expires_at,
         "paid": payment.paid_at,
@@ -58,7 +61,9 @@ def _payment(payment: Payment) -> dict[str, Any]:
 
 async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dict[str, Any]]]:
     """What hangs on the payment, table by table."""
-    receipt_rows = await session.scalars(select(Receipt).where(Receipt.payment_id == payment.id))
+    receipt_rows = await session.scalars(
+        select(Receipt).where(Receipt.payment_id == payment.id).order_by(Receipt.created_at)
+    )
     commissions = await session.scalars(select(Commission).where(Commission.payment_id == payment.id))
     entries = await audit.entries_about(session, payment.workspace_id, "payment", payment.id)
     return {
@@ -74,7 +79,7 @@ async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dic
         ],
         "callbacks": [
             {
-                "inbox id": row.id,
+                "inbox_id": row.id,
                 "event": row.event_id,
                 "type": row.type,
                 "status": row.status,
@@ -85,7 +90,7 @@ async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dic
             }
             for row in await inbox.events_of(session, payment.id)
         ],
-        "order notifications": [
+        "order_notifications": [
             {"seq": row.seq, "type": row.type, "status": row.status, "attempts": row.attempts, "error": row.last_error}
             for row in await outbox.notices_of(session, payment.id)
         ],
@@ -94,7 +99,8 @@ async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dic
                 "id": row.id,
                 "kind": row.kind,
                 "number": f"{row.fiscal_year}-{row.number:06d}",
-                "total": f"{Money.from_decimal(row.total, row.currency)} {row.currency}",
+                "total": Money.from_decimal(row.total, row.currency),
+                "currency": row.currency,
                 "rendered": await receipts.has_pdf(session, row.id),
             }
             for row in receipt_rows
@@ -104,12 +110,18 @@ async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dic
                 "id": row.id,
                 "referrer": row.referrer_id,
                 "amount": Money.from_decimal(row.amount, row.currency),
+                "currency": row.currency,
                 "status": row.status,
             }
             for row in commissions
         ],
         "ledger": [
-            {"movement": row.kind, "account": row.account, "amount": Money.from_decimal(row.amount, row.currency)}
+            {
+                "movement": row.kind,
+                "account": row.account,
+                "amount": Money.from_decimal(row.amount, row.currency),
+                "currency": row.currency,
+            }
             for row in await ledger.entries_of(session, payment.id)
         ],
         "history": [{"at": row.at, "who": row.actor, "what": row.action, "details": row.details} for row in entries],

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import IO
+from typing import IO, Any
 
 import click
 
-from providers.registry import WEBHOOK_TOOLS, webhook_tools
+from providers.registry import WEBHOOK_TOOLS
+from providers.webhook_signatures import CannotSign, RequestSigner, SignatureOptions
+
+_UNIX_TIME = click.IntRange(0, 253_402_300_799)
+"""Seconds since 1970, to the end of the year 9999."""
 
 
 def _provider(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -17,30 +22,59 @@ def _provider(_context: click.Context, _parameter: click.Parameter, value: str) 
     return value
 
 
-def _pairs(values: tuple[str, ...], separator: str, what: str) -> dict[str, str]:
-    pairs = {}
+def _headers(values: tuple[str, ...]) -> dict[str, str]:
+    """Values by lower-case name."""
+    headers = {}
     for value in values:
-        name, found, content = value.partition(separator)
+        name, found, content = value.partition(":")
         if not found:
-            raise click.UsageError(f"{what} is given as name{separator}value, not {value!r}")
-        pairs[name.strip()] = content.strip() if separator == ":" else content
-    return pairs
+            raise click.UsageError("--header takes 'Name: value'")
+        headers[name.strip().lower()] = content.strip()
+    return headers
+
+
+def _fields(values: tuple[str, ...]) -> dict[str, str]:
+    fields = {}
+    for value in values:
+        name, found, content = value.partition("=")
+        if not found:
+            raise click.UsageError("--field takes name=value")
+        fields[name] = content
+    return fields
+
+
+def _with_options(command: Any) -> Any:
+    for option in (
+        click.option("--hmac-key", help="The key, where the account signs with one of its own."),
+        click.option("--algorithm", help="The account's algorithm, where the provider offers several."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command("verify-webhook")
 @click.argument("provider", callback=_provider)
 @click.option("--secret", required=True, help="The account's webhook secret.")
 @click.option("--header", "headers", multiple=True, help="A header of the callback, as 'Name: value'. Repeatable.")
-@click.option("--at", type=int, help="Unix time at which it arrived; now, if not given.")
+@click.option("--at", type=_UNIX_TIME, help="Unix time at which it arrived; now, if not given.")
 @click.option("--body", type=click.File("rb"), required=True, help="The raw body; - for standard input.")
 @click.option("--explain", is_flag=True, help="Show the string that was signed, with the secret masked.")
+@_with_options
 def verify_webhook(
-    provider: str, secret: str, headers: tuple[str, ...], at: int | None, body: IO[bytes], *, explain: bool
+    provider: str,
+    *,
+    secret: str,
+    headers: tuple[str, ...],
+    at: int | None,
+    body: IO[bytes],
+    algorithm: str | None,
+    hmac_key: str | None,
+    explain: bool,
 ) -> None:
     """Print `valid` (exit 0) or `invalid: <why>` (exit 1)."""
-    named = {name.lower(): value for name, value in _pairs(headers, ":", "a header").items()}
-    now = datetime.fromtimestamp(time.time() if at is None else at, UTC)
-    verdict = webhook_tools(provider).explain_signature(named, body.read(), secret, now)
+    now = datetime.fromtimestamp(_now(at), UTC)
+    options = SignatureOptions(algorithm, hmac_key)
+    verdict = WEBHOOK_TOOLS[provider].explain_signature(_headers(headers), body.read(), secret, now, options)
     click.echo("valid" if verdict.valid else f"invalid: {verdict.why}")
     if explain:
         click.echo(f"signed string: {verdict.signed_string_masked}")
@@ -53,17 +87,56 @@ def verify_webhook(
 @click.argument("kind")
 @click.option("--field", "fields", multiple=True, help="A field of the request, as name=value. Repeatable.")
 @click.option("--secret", required=True, help="The API key or secret that signs.")
-@click.option("--at", type=int, help="Unix time to sign for; now, if not given.")
-@click.option("--body", type=click.File("rb"), help="The raw body; - for standard input.")
+@click.option("--at", type=_UNIX_TIME, help="Unix time to sign a callback for; now, if not given.")
+@click.option("--body", type=click.File("rb"), help="The raw body of a callback; - for standard input.")
+@_with_options
 def sign(
-    provider: str, kind: str, fields: tuple[str, ...], secret: str, at: int | None, body: IO[bytes] | None
+    provider: str,
+    kind: str,
+    *,
+    fields: tuple[str, ...],
+    secret: str,
+    at: int | None,
+    body: IO[bytes] | None,
+    algorithm: str | None,
+    hmac_key: str | None,
 ) -> None:
-    """Print a signature, alone. Stripe: kind `webhook` gives the Stripe-Signature header of a body."""
-    if kind != "webhook":
-        raise click.UsageError(f"{provider} has no signature {kind!r}; known: webhook")
-    if fields:
-        raise click.UsageError("a webhook's signature takes --body, not --field")
-    if body is None:
-        raise click.UsageError("name the body to sign: --body FILE")
-    made = webhook_tools(provider).sign_webhook(secret, body.read(), int(time.time()) if at is None else at)
-    click.echo("\n".join(made.values()))
+    """Print a signature, alone: of a request's fields, or what the header of a callback holds (kind `webhook`).
+
+    A callback that is signed in several headers gives them as 'name: value', one a line.
+    """
+    tools, options = WEBHOOK_TOOLS[provider], SignatureOptions(algorithm, hmac_key)
+    signer = tools.request_signers.get(kind)
+    try:
+        if signer is not None:
+            if body is not None or at is not None:
+                raise click.UsageError(f"the signature {kind} takes --field, not --body or --at")
+            made = [_of_request(signer, _fields(fields), secret, options)]
+        elif kind == "webhook":
+            if body is None or fields:
+                raise click.UsageError("a callback's signature takes --body FILE, not --field")
+            made = _lines(tools.sign_webhook(secret, body.read(), _now(at), options))
+        else:
+            known = ", ".join([*sorted(tools.request_signers), "webhook"])
+            raise click.UsageError(f"{provider} has no signature {kind!r}; known: {known}")
+    except CannotSign as error:
+        raise click.UsageError(str(error)) from None
+    except UnicodeDecodeError:
+        raise click.UsageError("--body: the body is not UTF-8 text") from None
+    click.echo("\n".join(made))
+
+
+def _of_request(signer: RequestSigner, fields: dict[str, str], secret: str, options: SignatureOptions) -> str:
+    try:
+        return signer(fields, secret, options)
+    except CannotSign as error:
+        names = ", ".join([*signer.required, *(f"[{name}]" for name in signer.optional)])
+        raise click.UsageError(f"{error} (fields: {names})") from None
+
+
+def _lines(headers: Mapping[str, str]) -> list[str]:
+    return list(headers.values()) if len(headers) == 1 else [f"{name}: {value}" for name, value in headers.items()]
+
+
+def _now(at: int | None) -> int:
+    return int(time.time()) if at is None else at

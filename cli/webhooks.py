@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cli.context import as_json, facts, in_database, table, workspace_named
+from cli.context import as_json, facts, fail, in_database, table, workspace_named
 from settings import Settings
 from storage import inbox, outbox, workspaces
 from storage.models import ProviderAccount
@@ -51,32 +51,41 @@ async def _waiting(session: AsyncSession, accounts: list[ProviderAccount], *, fa
     now = datetime.now(UTC)
     return [
         {
-            "inbox id": row.id,
+            "inbox_id": row.id,
             "event": row.event_id,
             "type": row.type,
             "payment": row.payment_id,
             "status": row.status,
             "attempts": row.attempts,
-            "age": str(now - row.received_at).split(".")[0],
-            "last error": row.last_error,
+            "age": str(max(now - row.received_at, timedelta(0))).split(".")[0],
+            "last_error": row.last_error,
         }
         for row in await inbox.waiting(session, [account.id for account in accounts], failed_only=failed)
     ]
 
 
 @click.command("webhook-replay")
-@click.option("--id", "inbox_id", type=int, help="One event, by its inbox id (webhook-status --pending, payment-info).")
+@click.option(
+    "--id",
+    "inbox_id",
+    type=click.IntRange(1, 2**63 - 1),
+    help="One event, by its inbox id (webhook-status --pending, payment-info).",
+)
 @click.option("--pending", is_flag=True, help="All events that no workflow has answered yet.")
 @click.option("--notifications", is_flag=True, help="Order notifications that failed or were given up.")
 def webhook_replay(*, inbox_id: int | None, pending: bool, notifications: bool) -> None:
     """Put events or notifications back in line; a running worker takes them up within seconds."""
     if inbox_id is None and not pending and not notifications:
         raise click.UsageError("say what: --id N, --pending or --notifications")
+    if inbox_id is not None and pending:
+        raise click.UsageError("--pending is every event that waits; --id is one: choose")
 
     async def work(session: AsyncSession, _: Settings) -> list[str]:
         done = []
         if inbox_id is not None or pending:
             number = await inbox.replay(session, inbox_id=inbox_id, pending=pending)
+            if inbox_id is not None and not number:
+                fail(f"There is no event with the inbox id {inbox_id}; see webhook-status --pending, or payment-info.")
             done.append(f"{number} event{'' if number == 1 else 's'} back in line")
         if notifications:
             number = await outbox.send_again(session)

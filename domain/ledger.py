@@ -49,3 +49,12 @@ def surplus_refund_entries(amount: Money, *, provider_account: str, payment_id: 
         LedgerEntry(f"payer_credit:{payment_id}", amount),
         LedgerEntry(f"provider:{provider_account}", -amount),
     ]
+
+
+def payout_entries(*, amount: Money, referrer: str) -> list[LedgerEntry]:
+    """A commission paid out: what we owed the referrer has left us. A zero amount makes no entry."""
+    entries = [
+        LedgerEntry(f"commission_payable:{referrer}", amount),
+        LedgerEntry("commission_paid_out", -amount),
+    ]
+    return [entry for entry in entries if entry.amount.minor]

@@ -179,7 +179,9 @@ def router(store: Store, courier: Courier, faults: FaultPlan) -> APIRouter:  # n
 
     def counter(cash: Cash, status: int = 200, **values: str) -> HTMLResponse:
         paid = network.payments(cash.code, cash.agreement) if cash.code else []
-        page = _pages.get_template("efecty.html").render(cash=cash, paid=paid, shown=_shown(cash.amount), **values)
+        page = _pages.get_template("efecty.html").render(
+            cash=cash, paid=paid, shown=_shown(cash.amount), until=_until(cash.expires), **values
+        )
         return HTMLResponse(page, status)
 
     @routes.get("/efecty")
@@ -251,6 +253,15 @@ def _paid_at(cash: Cash) -> datetime:
     except ValueError:
         expires = now
     return max(expires, now) + LATE
+
+
+def _until(expires: str) -> str:
+    """A moment as the cashier's clock shows it; anything else as it is."""
+    try:
+        moment = datetime.fromisoformat(expires)
+    except ValueError:
+        return expires
+    return (moment.astimezone(COLOMBIA) if moment.tzinfo else moment).strftime("%d %b %Y, %H:%M")
 
 
 def _payvalida(payment: Json, secret: str) -> Json:

@@ -461,7 +461,7 @@ def _add_checkout(routes: APIRouter, twin: PayuTwin) -> None:
         twin.store.put("payu_page", merchant["api_key"], form, f"payu_page:{page_id}")
         return RedirectResponse(f"/ppp-web-gateway-payu/app/{page_id}", 303)
 
-    def show(page_id: str, form: Json, error: str | None = None) -> Response:
+    def show(page_id: str, form: Json, error: str | None = None, notice: str | None = None) -> Response:
         order = next((one for one in twin.orders(form["referenceCode"]) if twin.paid(one)), None)
         view = {
             "name": form.get("description", ""),
@@ -470,6 +470,7 @@ def _add_checkout(routes: APIRouter, twin: PayuTwin) -> None:
             "action": f"/ppp-web-gateway-payu/app/{page_id}",
             "target": form.get("responseUrl"),
             "error": error,
+            "notice": notice,
         }
         if order is not None:
             target = _returning(twin, order, form.get("responseUrl"))
@@ -488,11 +489,14 @@ def _add_checkout(routes: APIRouter, twin: PayuTwin) -> None:
             return _page("missing.html", 404)
         outcome = str((await request.form()).get("outcome", "pay"))
         owner = twin.store.owner_of(f"payu_page:{page_id}")
-        return show(page_id, form, _tried(twin, owner, form, outcome))
+        state, code = _tried(twin, owner, form, outcome)
+        if state == "PENDING":
+            return show(page_id, form, notice="This payment waits for the bank or the counter.")
+        return show(page_id, form, None if state == "APPROVED" else code)
 
 
-def _tried(twin: PayuTwin, owner: str, form: Json, outcome: str) -> str | None:
-    """One attempt on PayU's page; what the payer is told about its failure."""
+def _tried(twin: PayuTwin, owner: str, form: Json, outcome: str) -> tuple[str, str]:
+    """One attempt on PayU's page: its state and response code. A paid order takes no other."""
     states = {
         "pay": ("VISA", "APPROVED", "APPROVED"),
         "decline": ("VISA", "DECLINED", "ENTITY_DECLINED"),
@@ -514,11 +518,9 @@ def _tried(twin: PayuTwin, owner: str, form: Json, outcome: str) -> str | None:
         },
     )
     if twin.paid(order):
-        return None
+        return "APPROVED", "APPROVED"
     twin.attempt(order, method, state, code)
-    if state == "PENDING":
-        return "The payment waits for the bank or the counter; it can be settled by the sandbox's controls."
-    return None if state == "APPROVED" else code
+    return state, code
 
 
 def _add_waiting_pages(routes: APIRouter, twin: PayuTwin) -> None:

@@ -116,9 +116,13 @@ async def replace_credentials(
     at: datetime,
     actor: str,
 ) -> None:
-    """Overwrite some of an account's credentials."""
-    merged = sealer.open_mapping(account.credentials) | dict(credentials)
+    """Overwrite some of an account's credentials; the rest stays. The hint follows the secret that it is of."""
+    await session.refresh(account, with_for_update={"key_share": True})  # two at once must not undo each other
+    stored = sealer.open_mapping(account.credentials)
+    merged = stored | dict(credentials)
     account.credentials = sealer.seal_mapping(merged)
+    hinted = next((name for name, secret in stored.items() if _hint(secret) == account.hint), None)
+    account.hint = account.hint if hinted is None else _hint(merged[hinted])
     account.updated_at = at
     session.add(account)
     audit.record(
@@ -163,14 +167,23 @@ async def switch_account(
 
 
 async def rotate_credentials(session: AsyncSession, sealer: Sealer) -> int:
-    """Seal every stored secret again under the first key. Returns how many accounts were sealed."""
-    accounts = await workspaces.all_accounts(session)
+    """Seal every stored secret again under the first key. Returns how many accounts were sealed.
+
+    The rows are locked, so that a secret replaced meanwhile is not put back. Raises SealingError, and then changes
+    nothing, when no key opens one of them.
+    """
+    accounts = (
+        await session.scalars(select(ProviderAccount).order_by(ProviderAccount.id).with_for_update(key_share=True))
+    ).all()
     for account in accounts:
         account.credentials = sealer.rotate(account.credentials)
-    for workspace in await workspaces.all_workspaces(session):
+    for workspace in await session.scalars(select(Workspace).order_by(Workspace.id).with_for_update(key_share=True)):
         if workspace.order_webhook_secret is not None:
             workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
-    for payment in await session.scalars(select(Payment).where(Payment.client_secret.is_not(None))):
+    secret = (
+        select(Payment).where(Payment.client_secret.is_not(None)).order_by(Payment.id).with_for_update(key_share=True)
+    )
+    for payment in await session.scalars(secret):
         payment.client_secret = None if payment.client_secret is None else sealer.rotate(payment.client_secret)
     for answer in await session.scalars(select(IdempotentAnswer).where(IdempotentAnswer.status_code != 0)):
         answer.body = sealer.rotate(answer.body)

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.commission import CommissionStatus
+from domain.ledger import payout_entries
 from domain.money import Money
-from storage import audit
+from storage import audit, ledger
 from storage.models import Commission
 
 
@@ -89,10 +90,11 @@ async def totals(session: AsyncSession, workspace_id: UUID, referrer_id: str | N
 async def mark_paid(
     session: AsyncSession, workspace_id: UUID, commission_id: UUID, *, reference: str | None, actor: str, at: datetime
 ) -> Commission:
-    """Mark paid out, once. A repeat with the same reference changes nothing.
+    """Mark paid out, once, and book the payout. A repeat with the same reference changes nothing.
 
-    Raises CommissionNotFound, CommissionAlreadyPaid.
+    An empty reference is none. Raises CommissionNotFound, CommissionAlreadyPaid.
     """
+    reference = (reference or "").strip() or None
     query = select(Commission).where(Commission.id == commission_id, Commission.workspace_id == workspace_id)
     commission = await session.scalar(query.with_for_update())
     if commission is None:
@@ -104,12 +106,21 @@ async def mark_paid(
     commission.status = CommissionStatus.PAID.value
     commission.paid_at = at
     commission.payout_reference = reference
+    amount = Money.from_decimal(commission.amount, commission.currency)
+    ledger.book(
+        session,
+        workspace_id=workspace_id,
+        payment_id=commission.payment_id,
+        movement_id=uuid5(commission_id, "payout"),
+        kind="commission_payout",
+        entries=payout_entries(amount=amount, referrer=commission.referrer_id),
+    )
     audit.record(
         session,
         workspace_id,
         actor=actor,
         action="commission.paid",
         subject=("commission", commission_id),
-        details={"amount": str(Money.from_decimal(commission.amount, commission.currency)), "reference": reference},
+        details={"amount": str(amount), "reference": reference},
     )
     return commission

@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from providers.base import Callback, EventKind, ProviderEvent, Rejection, WebhookRejected
-from providers.efecty.agreement import PAYVALIDA, SIGNATURE_HEADER, TIMESTAMP_HEADER, Agreement, split_secrets
+from providers.efecty.agreement import HMAC, PAYVALIDA, SIGNATURE_HEADER, TIMESTAMP_HEADER, Agreement, split_secrets
 from providers.efecty.claims import UnreadableClaim, checked_code, event_of
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
@@ -39,6 +39,7 @@ from providers.webhook_signatures import (
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _MAX_EXPONENT = 20
+_UNKNOWN_SCHEME = f"the algorithm is {HMAC} or {PAYVALIDA}"
 _PAYVALIDA_KINDS = {"approved": EventKind.CAPTURED, "cancelled": EventKind.CANCELED}
 
 
@@ -110,6 +111,8 @@ def explain_signature(
     secrets = split_secrets(secret)
     if options.algorithm == PAYVALIDA:
         return _explain_payvalida(body, secrets)
+    if options.algorithm not in (None, HMAC):
+        return SignatureVerdict(valid=False, why=_UNKNOWN_SCHEME, signed_string_masked="")
     timestamp = headers.get(TIMESTAMP_HEADER)
     signed = f"{timestamp or ''}.{body.decode('utf-8', errors='replace')}"
     for one in secrets:
@@ -127,6 +130,8 @@ def sign_webhook(
     """The headers of scheme `hmac`, by their default names. Raises CannotSign for `payvalida`: it signs in the body."""
     if options.algorithm == PAYVALIDA:
         raise CannotSign("the signature is the field pv_checksum inside the body")
+    if options.algorithm not in (None, HMAC):
+        raise CannotSign(_UNKNOWN_SCHEME)
     return {TIMESTAMP_HEADER: str(timestamp), SIGNATURE_HEADER: _digest(secret, str(timestamp), body)}
 
 
@@ -177,7 +182,10 @@ def _explain_payvalida(body: bytes, secrets: Sequence[str]) -> SignatureVerdict:
     po_id, status, checksum = (str(fields.get(name)) for name in ("po_id", "status", "pv_checksum"))
     valid = _payvalida_signed(po_id, status, checksum, secrets)
     why = "checksum is good; it does not cover the amount" if valid else "bad_signature: no checksum matches"
-    return SignatureVerdict(valid=valid, why=why, signed_string_masked=f"{po_id}{status}***")
+    signed = f"{po_id}{status}".encode(errors="replace").decode()
+    for one in secrets:
+        signed = mask(signed, one)
+    return SignatureVerdict(valid=valid, why=why, signed_string_masked=f"{signed}***")
 
 
 def _text(value: object, name: str) -> str:

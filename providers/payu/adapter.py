@@ -51,7 +51,7 @@ from providers.payu.objects import (
     refund_status,
     text,
 )
-from providers.payu.requests import checkout_form, refund_submission, submission
+from providers.payu.requests import cash_expiry, checkout_form, refund_submission, submission
 from providers.payu.webhooks import read_confirmation
 
 
@@ -139,7 +139,8 @@ class PayuProvider:
             if earlier is not None:
                 return _refund_of(earlier)
             self._check_refund(order, paid, request)
-            answer = await self._client.submit(refund_submission(request, order.id, self._account))
+            whole = request.amount == order.paid_by(paid)
+            answer = await self._client.submit(refund_submission(request, order.id, self._account, whole=whole))
             state, refund_id = text(answer, "state"), text(answer, "transactionId")
             if state in FAILED_STATES:
                 raise ProviderDeclined(failure_code(answer.get("responseCode"), "refund_declined"))
@@ -198,7 +199,7 @@ class PayuProvider:
             raise ProviderDeclined(failure_code(answer.get("responseCode"), "declined"))
         if state is None or order_id is None:
             raise OutcomeUnknown("unreadable_answer", "transaction without order or state")
-        return self._opened(method, order_id, extra_parameters(answer))
+        return self._opened(request, method, order_id, extra_parameters(answer))
 
     async def _submitted_before(self, request: CheckoutRequest, method: Method) -> OpenedCheckout | None:
         """What an earlier try submitted. Raises ProviderDeclined when that one was declined."""
@@ -212,7 +213,7 @@ class PayuProvider:
         if alive is None:
             raise ProviderDeclined(attempts[-1][1].failure)
         order, transaction = alive
-        return self._opened(method, order.id, await self._extra(method, transaction))
+        return self._opened(request, method, order.id, await self._extra(method, transaction))
 
     async def _extra(self, method: Method, transaction: Transaction) -> JsonObject:
         """The transaction's extra parameters; where the order does not show them, its response is asked for."""
@@ -222,7 +223,7 @@ class PayuProvider:
         payload = await self._client.transaction(transaction.id)
         return {**transaction.extra, **extra_parameters(payload if isinstance(payload, dict) else {})}
 
-    def _opened(self, method: Method, order_id: str, extra: JsonObject) -> OpenedCheckout:
+    def _opened(self, request: CheckoutRequest, method: Method, order_id: str, extra: JsonObject) -> OpenedCheckout:
         if method is PSE:
             url = _address(extra, "BANK_URL")
             if url is None:  # nobody was ever given the bank's page of this transaction, so it lapses unpaid
@@ -232,7 +233,7 @@ class PayuProvider:
             network=NETWORKS[method.name],
             code=text(extra, "REFERENCE") or order_id,  # PayU's page: the two are equal
             agreement=self._account.agreements.get(method.name) or _service_codes(extra),
-            expires_at=moment_of_milliseconds(extra.get("EXPIRATION_DATE")),
+            expires_at=moment_of_milliseconds(extra.get("EXPIRATION_DATE")) or cash_expiry(request),
             voucher_url=_address(extra, "URL_PAYMENT_RECEIPT_HTML"),
         )
         return OpenedCheckout(order_id, None, cash=cash)

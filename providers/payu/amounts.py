@@ -19,7 +19,7 @@ CURRENCY = "COP"
 _MINOR_IN_PESO = 100
 _VALUE = re.compile(r"(0|[1-9][0-9]{0,14})(?:\.([0-9]{1,12}))?", re.ASCII)
 _DIGITS_KEPT = 2
-_MAX_EXPONENT = 20
+_MAX_EXPONENT = 12
 _EXACT = Context(prec=40)
 
 

@@ -6,7 +6,7 @@ not readable where money could be is OutcomeUnknown, never "nothing there".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -93,7 +93,7 @@ def read_orders(payload: object, reference: str, *, live: bool) -> tuple[Order, 
     )
 
 
-def payment_of(orders: Iterable[Order], session_id: str | None, *, form: bool) -> ProviderPayment:
+def payment_of(orders: Sequence[Order], session_id: str | None, *, form: bool) -> ProviderPayment:
     """What became of a reference. UNKNOWN without an order.
 
     Paid if any attempt was approved; where more than one was, `captured` is their sum, so that the surplus is seen.
@@ -105,7 +105,7 @@ def payment_of(orders: Iterable[Order], session_id: str | None, *, form: bool) -
         return _paid(approved, session_id)
     failed = [one for _, one in attempts if one.state in FAILED_STATES]
     if len(failed) < len(attempts) or not attempts:
-        known = any(True for _ in orders)
+        known = bool(orders)
         waiting = next((one for _, one in attempts if one.state not in FAILED_STATES), None)
         return ProviderPayment(
             PaymentStatus.PENDING if known else PaymentStatus.UNKNOWN,

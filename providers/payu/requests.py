@@ -109,26 +109,23 @@ def submission(request: CheckoutRequest, method: Method, account: PayuAccount, n
     if method is PSE:
         transaction["extraParameters"] = _pse(request)
     else:
-        transaction["expirationDate"] = cash_expiry(request, now).astimezone(COLOMBIA).strftime("%Y-%m-%dT%H:%M:%S")
+        expiry = cash_expiry(request)
+        if expiry <= now:
+            raise ProviderRejected("checkout_window_passed")
+        transaction["expirationDate"] = expiry.astimezone(COLOMBIA).strftime("%Y-%m-%dT%H:%M:%S")
     return _without_none(transaction)
 
 
-def cash_expiry(request: CheckoutRequest, now: datetime) -> datetime:
-    """Until when the code is good: the wanted moment, at most 7 days from the creation, the same on every try.
-
-    Raises ProviderRejected `checkout_window_passed` when that is over at `now`.
-    """
-    expiry = min(request.expires_at, request.created_at + MAX_CASH_LIFETIME).astimezone(UTC)
-    if expiry <= now:
-        raise ProviderRejected("checkout_window_passed")
-    return expiry
+def cash_expiry(request: CheckoutRequest) -> datetime:
+    """Until when the code is good: the wanted moment, at most 7 days from the creation, the same on every try."""
+    return min(request.expires_at, request.created_at + MAX_CASH_LIFETIME).astimezone(UTC)
 
 
-def refund_submission(request: RefundRequest, order_id: str, account: PayuAccount) -> dict[str, Any]:
+def refund_submission(request: RefundRequest, order_id: str, account: PayuAccount, *, whole: bool) -> dict[str, Any]:
     """The `transaction` of a refund. Our refund's id opens the reason, by which it is found again.
 
-    REFUND gives all back; a part is PARTIAL_REFUND with its value, whose place in the body PayU's page leaves open:
-    the transaction, or the order with the option `partial_value_in_order`. Raises ProviderRejected.
+    REFUND gives all back (`whole`); a part is PARTIAL_REFUND with its value, whose place in the body PayU's page leaves
+    open: the transaction, or the order with the option `partial_value_in_order`. Raises ProviderRejected.
     """
     pesos = whole_pesos(request.amount)
     if pesos < MIN_REFUND_PESOS:
@@ -140,7 +137,7 @@ def refund_submission(request: RefundRequest, order_id: str, account: PayuAccoun
         "parentTransactionId": request.transaction_id,
         "reason": f"{request.refund_id} {request.reason or ''}".strip()[:MAX_REASON],
     }
-    if request.amount != request.captured:
+    if not whole:
         transaction["type"] = "PARTIAL_REFUND"
         place = order if account.partial_value_in_order else transaction
         place["additionalValues"] = {"TX_VALUE": _value(pesos)}

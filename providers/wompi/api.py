@@ -115,8 +115,10 @@ class WompiApi:
         data = await self._data("GET", "/pse/financial_institutions", headers=self._public)
         if not isinstance(data, list):
             raise OutcomeUnknown("unreadable_answer", "no list of banks")
-        found = (_bank(one) for one in data)
-        return [bank for bank in found if bank is not None]
+        banks = [bank for bank in map(_bank, data) if bank is not None]
+        if data and not banks:
+            raise OutcomeUnknown("unreadable_answer", "no bank can be read")
+        return banks
 
     async def _listed(self, params: Mapping[str, str]) -> list[Transaction]:
         return transactions_of(await self._data("GET", "/transactions", headers=self._private, params=params))

@@ -414,4 +414,13 @@ def test_the_other_scheme_is_explained_and_cannot_be_signed_from_outside() -> No
     assert tools.explain_signature({}, b"[]", SECRET, NOW, options).why.startswith("malformed_body")
     with pytest.raises(CannotSign, match="pv_checksum"):
         tools.sign_webhook(SECRET, payvalida(), AT, options)
+    assert SECRET not in tools.explain_signature({}, payvalida(po_id=SECRET), SECRET, NOW, options).signed_string_masked
+    assert tools.explain_signature({}, HALF_A_PAIR, SECRET, NOW, options).signed_string_masked == "?approved***"
     assert tools.sign_webhook(SECRET, b"{}", AT) == sign_webhook(SECRET, b"{}", AT)
+
+
+def test_a_scheme_that_there_is_not_is_named() -> None:
+    tools, options = webhook_tools("efecty"), SignatureOptions(algorithm="md5")
+    assert tools.explain_signature({}, b"{}", SECRET, NOW, options).why == "the algorithm is hmac or payvalida"
+    with pytest.raises(CannotSign, match="the algorithm is"):
+        tools.sign_webhook(SECRET, b"{}", AT, options)

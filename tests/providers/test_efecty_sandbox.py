@@ -174,10 +174,15 @@ async def test_the_other_scheme_tells_that_money_came_but_not_how_much(
 async def test_the_counter_is_a_page_for_people(payer: Any, provider: Provider, request_for: RequestFor) -> None:
     opened = await provider.open_checkout(request_for())
     form = {"agreement": payer.agreement, "code": opened.session_id, "amount": "25000.00"}
-    page = await payer.http.get("/efecty", params=form | {"expires": "2026-03-01 10:00"})
-    assert page.status_code == 200
-    assert "$25,000 COP" in page.text
-    assert "Pay before 2026-03-01 10:00" in page.text
+    for expires, shown in (
+        ("2026-03-01T10:00:00Z", "01 Mar 2026, 05:00"),
+        ("2026-03-01", "01 Mar 2026"),
+        ("soon",) * 2,
+    ):
+        page = await payer.http.get("/efecty", params=form | {"expires": expires})
+        assert page.status_code == 200
+        assert "$25,000 COP" in page.text
+        assert f"Pay before {shown}" in page.text
     assert (await payer.http.get("/efecty")).status_code == 200
     for outcome, said in (("decline", "did not take"), ("pay", "taken. Receipt"), ("late", "Paid 2 times so far")):
         assert said in (await payer.http.post("/efecty", data=form | {"outcome": outcome})).text

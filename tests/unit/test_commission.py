@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.commission import CommissionDecision, CommissionRefusal, decide_commission
-from domain.ledger import capture_entries
+from domain.ledger import LedgerEntry, capture_entries, payout_entries
 from domain.money import Money
 from domain.vat import split_gross
 
@@ -55,3 +55,20 @@ def test_a_capture_always_balances(minor: int, currency: str, rate: Decimal) -> 
     entries = capture_entries(net=split.net, vat=split.vat, commission=commission, provider_account="a", referrer="r")
     assert sum(entry.amount.minor for entry in entries) == 0
     assert all(entry.amount.minor for entry in entries)
+
+
+@given(st.integers(1, 10**9), st.sampled_from(["ILS", "JPY", "KWD"]))
+def test_a_payout_balances_and_leaves_nothing_owed(minor: int, currency: str) -> None:
+    amount = Money(minor, currency)
+    earned = capture_entries(
+        net=amount, vat=Money.zero(currency), commission=amount, provider_account="a", referrer="r"
+    )
+    paid = payout_entries(amount=amount, referrer="r")
+    assert sum(entry.amount.minor for entry in paid) == 0
+    owed = [entry.amount.minor for entry in [*earned, *paid] if entry.account == "commission_payable:r"]
+    assert sum(owed) == 0
+    assert LedgerEntry("commission_paid_out", -amount) in paid
+
+
+def test_nothing_paid_out_is_no_movement() -> None:
+    assert payout_entries(amount=Money.zero("ILS"), referrer="r") == []

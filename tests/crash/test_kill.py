@@ -1,0 +1,231 @@
+"""kill -9 at the worst moments of a payment: the supervisor restarts what died, and the payment completes once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from embedded import supervisor
+from tests.crash.conftest import Live
+from tests.support.service import Shop, eventually
+
+NewShop = Callable[[], Awaitable[Shop]]
+Call = asyncio.Task[httpx.Response]
+
+
+def ask(shop: Shop, order_id: str) -> Call:
+    """A caller that asks for a payment and may never hear of it; a repeat is the same request."""
+    return asyncio.create_task(
+        shop.api.post("/payments", json=shop.order(order_id=order_id), headers={"Idempotency-Key": order_id})
+    )
+
+
+async def ask_again(shop: Shop, order_id: str) -> dict[str, Any]:
+    """What a caller does who got no answer, until there is an address to pay at."""
+
+    async def asked() -> dict[str, Any] | None:
+        try:
+            answer = await ask(shop, order_id)
+        except httpx.HTTPError:
+            return None
+        return dict(answer.json()) if answer.is_success and answer.json()["checkout_url"] else None
+
+    return dict(await eventually(asked, 40))
+
+
+def new_order() -> str:
+    return f"order-{secrets.token_hex(6)}"
+
+
+async def fault(shop: Shop, operation: str, kind: str) -> None:
+    await shop.sandbox("POST", "/faults", {"operation": operation, "fault": kind, "count": 1})
+
+
+@dataclass(frozen=True)
+class MidPayment:
+    """Payments, each at another moment of its life."""
+
+    shop: Shop
+    opening: str
+    """By order id: the provider has made the checkout, and we have not heard of it yet."""
+    pending: dict[str, Any]
+    delivering: dict[str, Any]
+    """Paid by the block, at the very last."""
+    looking: dict[str, Any]
+    closed: Shop
+    settling: dict[str, Any]
+
+    async def complete(self, live: Live) -> None:
+        await self.shop.pay(self.pending)
+        opened = await ask_again(self.shop, self.opening)
+        await self.shop.pay(opened)
+        ids = [payment["id"] for payment in (self.pending, self.delivering, self.looking, opened)]
+        await live.completes_once(self.shop, *ids)
+        await live.completes_once(self.closed, self.settling["id"])
+
+
+@asynccontextmanager
+async def mid_payment(live: Live, shop: Shop, closed: Shop) -> AsyncIterator[MidPayment]:
+    """Bring payments to all moments, and hold them there while the block kills."""
+    pending, delivering, looking, settling = await asyncio.gather(shop.pays(), shop.pays(), shop.pays(), closed.pays())
+    async with live.books_closed(closed):
+        await closed.pay(settling)
+        await live.settling(1)
+        await fault(shop, "read_session", "timeout_before:2")
+        await shop.pay(looking)
+        await eventually(lambda: _dispatched(live, looking["id"]))
+        order_id = new_order()
+        await fault(shop, "create_session", "timeout_after:2")
+        call = ask(shop, order_id)
+        opening = await eventually(lambda: live.row(order_id))
+        await eventually(lambda: _checkout_made(shop, str(opening["id"])))
+        yield MidPayment(shop, order_id, pending, delivering, looking, closed, settling)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+
+
+async def _dispatched(live: Live, payment_id: str) -> bool:
+    rows = await live.sql("SELECT status FROM webhook_events WHERE payment_id::text = $1", payment_id)
+    return any(row["status"] == "dispatched" for row in rows)
+
+
+async def _checkout_made(shop: Shop, payment_id: str) -> bool:
+    return bool((await shop.totals(payment_id)).get("sessions"))
+
+
+@asynccontextmanager
+async def settled_unreported(live: Live, shop: Shop) -> AsyncIterator[dict[str, Any]]:
+    """A settlement that is committed while Temporal hangs, so that nobody can be told. One other is held already."""
+    payment = await shop.pays()
+    async with AsyncExitStack() as hung:
+        async with live.books_closed(shop):
+            await shop.pay(payment)
+            await live.settling(2)
+            await hung.enter_async_context(live.stopped("temporal"))
+        await eventually(lambda: _paid(live, payment["id"]))
+        yield payment
+
+
+async def test_the_worker_killed_at_any_moment(live: Live, new_shop: NewShop) -> None:
+    reported = await new_shop()
+    async with (
+        mid_payment(live, await new_shop(), await new_shop()) as made,
+        settled_unreported(live, reported) as settled,
+    ):
+        await made.shop.pay(made.delivering)
+        await live.kill("worker")
+    await made.complete(live)
+    await live.completes_once(reported, settled["id"])
+
+
+async def test_postgresql_killed_at_any_moment(live: Live, new_shop: NewShop) -> None:
+    async with mid_payment(live, await new_shop(), await new_shop()) as made:
+        await made.shop.pay(made.delivering)
+        await live.kill("postgres")
+    await made.complete(live)
+
+
+async def _paid(live: Live, payment_id: str) -> bool:
+    rows = await live.sql("SELECT status FROM payments WHERE id::text = $1", payment_id)
+    return bool(rows[0]["status"] == "paid")
+
+
+async def deliver(shop: Shop, payment_id: str) -> httpx.Response:
+    """A callback about a payment, signed as the provider signs."""
+    event = {
+        "id": f"evt_{secrets.token_hex(8)}",
+        "object": "event",
+        "created": int(time.time()),
+        "type": "checkout.session.completed",
+        "data": {
+            "object": {
+                "id": f"cs_test_{secrets.token_hex(8)}",
+                "object": "checkout.session",
+                "client_reference_id": payment_id,
+                "payment_status": "paid",
+                "amount_total": 12990,
+                "currency": "ils",
+            }
+        },
+    }
+    body, at = json.dumps(event).encode(), int(time.time())
+    digest = hmac.new(shop.hook_secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return await shop.service.http.post(
+        shop.hook_url, content=body, headers={"stripe-signature": f"t={at},v1={digest}"}
+    )
+
+
+async def test_callbacks_are_kept_while_temporal_is_away(
+    live: Live, new_shop: NewShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_RESTART_SECONDS", 2.0)
+    shop = await new_shop()
+    paid, order_id = await shop.pays(), new_order()
+    down = asyncio.create_task(live.kill("temporal"))
+    call = ask(shop, order_id)
+    await shop.pay(paid)
+    answers = await eventually(lambda: _answers(shop, paid["id"]))
+    assert set(answers) == {200}
+    assert await _statuses(live, paid["id"]) == ["received"]
+    assert not down.done()
+    await down
+    await live.completes_once(shop, paid["id"])
+    assert (await call).status_code in (201, 202)
+    asked = await ask_again(shop, order_id)
+    await shop.pay(asked)
+    await live.completes_once(shop, asked["id"])
+
+
+async def _answers(shop: Shop, payment_id: str) -> list[int | None]:
+    """What the provider got for its callbacks about the capture."""
+    ids = {
+        event["id"]
+        for event in await shop.events("checkout.session.completed")
+        if event["data"]["object"]["client_reference_id"] == payment_id
+    }
+    return [each["status"] for each in await shop.sandbox("GET", "/deliveries") if each["event"] in ids]
+
+
+async def _statuses(live: Live, payment_id: str) -> list[str]:
+    query = "SELECT status FROM webhook_events WHERE payment_id::text = $1 AND type = 'checkout.session.completed'"
+    return [row["status"] for row in await live.sql(query, payment_id)]
+
+
+async def test_an_api_killed_between_record_and_workflow_is_made_up_for(live: Live, new_shop: NewShop) -> None:
+    shop = await new_shop()
+    delivering = await shop.pays()
+    asked_again, _, forgotten = orders = [new_order() for _ in range(3)]
+    async with live.stopped("temporal"):
+        await shop.pay(delivering)
+        calls = [ask(shop, order_id) for order_id in orders]
+        rows = [await eventually(lambda order_id=order_id: live.row(order_id)) for order_id in orders]
+        await live.kill("api", "temporal")  # both, so that nothing is half-way to Temporal
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, httpx.HTTPError) for answer in answers)
+    await live.ready("temporal", "api")
+    assert [await live.has_workflow(str(row["id"])) for row in rows] == [False] * 3
+    # one is healed by its caller, one by a callback that comes before the workflow, one by nobody's doing
+    assert (await deliver(shop, str(rows[1]["id"]))).status_code == 200
+    assert await _statuses(live, str(rows[1]["id"])) == ["received"]
+    await live.sql("UPDATE payments SET created_at = created_at - interval '1 minute' WHERE order_id = $1", forgotten)
+    await ask_again(shop, asked_again)
+    for order_id in orders:
+        row = await eventually(lambda order_id=order_id: _opened(live, order_id))
+        await shop.pay({"checkout_url": row["checkout_url"]})
+    await live.completes_once(shop, delivering["id"], *(str(row["id"]) for row in rows))
+
+
+async def _opened(live: Live, order_id: str) -> Any:
+    row = await live.row(order_id)
+    return row if row is not None and row["checkout_url"] else None

@@ -1,0 +1,124 @@
+"""What stands in the way of a start: ports, settings, and what a killed PostgreSQL left."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from embedded import postgres
+from embedded.parts import MAX_PORT, StartFailed, free_ports, require_free
+from embedded.postgres import clear_stale_locks, socket_folder
+from embedded.stack import PORT_SETTINGS, Ports, Stack
+
+
+@contextmanager
+def taken(port: int, host: str = "127.0.0.1") -> Iterator[None]:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+        yield
+
+
+@pytest.mark.parametrize("name", sorted(PORT_SETTINGS))
+def test_a_busy_port_is_named_with_the_setting_that_moves_it(name: str) -> None:
+    ports = Ports.free()
+    with (
+        taken(getattr(ports, name)),
+        pytest.raises(StartFailed, match=rf"Port {getattr(ports, name)} is taken.*{PORT_SETTINGS[name]}=\d+ make up"),
+    ):
+        ports.require_free()
+
+
+def test_a_port_that_is_taken_on_every_interface_is_taken() -> None:
+    [port] = free_ports(1)
+    with taken(port, "0.0.0.0"), pytest.raises(StartFailed, match=f"Port {port} is taken"):
+        require_free(port, "API_PORT")
+
+
+@pytest.mark.parametrize("port", [60_000, MAX_PORT])
+def test_the_port_proposed_instead_can_be_used(port: int) -> None:
+    with taken(port), pytest.raises(StartFailed) as refused:
+        require_free(port, "API_PORT")
+    found = re.search(r"API_PORT=(\d+)", str(refused.value))
+    assert found is not None
+    require_free(int(found.group(1)), "API_PORT")
+
+
+def test_one_port_for_two_parts_is_refused() -> None:
+    ports = Ports.free()
+    with pytest.raises(StartFailed, match=rf"API_PORT and SANDBOX_PORT are the same port {ports.api}"):
+        replace(ports, sandbox=ports.api).require_free()
+
+
+@pytest.mark.parametrize("text", ["http", "-1", "0", "65536", "80 80", "²"])
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TEMPORAL_UI_PORT", text)
+    with pytest.raises(StartFailed, match="TEMPORAL_UI_PORT is a port number from 1 to 65535"):
+        Ports.from_environment()
+
+
+def test_ports_come_from_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PORT", "18000")
+    monkeypatch.setenv("SANDBOX_PORT", "")
+    assert Ports.from_environment() == Ports(api=18000)
+
+
+def test_a_lock_whose_process_id_another_program_has_by_now_is_removed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"]) as stranger:
+        locks = write_locks(tmp_path, stranger.pid)
+        clear_stale_locks(tmp_path, tmp_path)
+        assert [lock.exists() for lock in locks] == [False, False]
+        stranger.kill()
+
+
+def test_a_lock_of_a_process_that_is_gone_is_left_to_postgresql(tmp_path: Path) -> None:
+    """It looks whether the dead server's children still use the data."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as ended:
+        pass
+    locks = write_locks(tmp_path, ended.pid)
+    clear_stale_locks(tmp_path, tmp_path)
+    assert [lock.exists() for lock in locks] == [True, True]
+
+
+def write_locks(folder: Path, pid: int) -> list[Path]:
+    locks = [folder / "postmaster.pid", folder / f".s.PGSQL.{postgres.PORT}.lock"]
+    for lock in locks:
+        lock.write_text(f"{pid}\n{folder}\n1700000000\n{postgres.PORT}\n")
+    return locks
+
+
+def test_the_lock_of_a_running_server_is_respected(stack: Stack) -> None:
+    data = stack.state / "postgres"
+    before = (data / "postmaster.pid").read_bytes()
+    with pytest.raises(
+        StartFailed, match=rf"PostgreSQL runs on {data} already \(process {stack.supervisor.pid('postgres')}\)"
+    ):
+        clear_stale_locks(data, socket_folder(data))
+    assert (data / "postmaster.pid").read_bytes() == before
+
+
+def test_a_setup_that_was_killed_half_way_is_made_anew(tmp_path: Path) -> None:
+    data = tmp_path / "state" / "postgres"
+    abandoned = data.with_name("postgres.new-abandoned")
+    abandoned.mkdir(parents=True)
+    (abandoned / "PG_VERSION").write_text("18")
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and folder != Path("/") and folder.stat().st_mode & 0o111 != 0o111:
+            folder.chmod(folder.stat().st_mode | 0o111)
+    postgres.part(data)
+    assert (data / "global" / "pg_control").exists()
+    assert [folder.name for folder in data.parent.iterdir()] == ["postgres"]
+
+
+def test_who_reaches_the_socket_is_let_in_so_nobody_else_reaches_it(tmp_path: Path, stack: Stack) -> None:
+    assert socket_folder(stack.state / "postgres").stat().st_mode & 0o777 == 0o700
+    assert socket_folder(tmp_path) != socket_folder(stack.state / "postgres")
