@@ -139,7 +139,7 @@ class CheckoutActivities:
         if isinstance(error, NothingMoved):
             return True
         provider = self._guard.provider(account)
-        if not isinstance(error, OutcomeUnknown) or not provider.capabilities.closes_checkout:
+        if not isinstance(error, OutcomeUnknown) or not provider.capabilities.closes(payment.method):
             return False
         ref = CheckoutRef(
             reference=attempt_reference(payment.id, number),
@@ -148,6 +148,7 @@ class CheckoutActivities:
             created_at=payment.created_at,
             method=payment.method,
             amount=payment.money,
+            expires_at=payment.expires_at,
         )
         try:
             closed = await self._guard.call(account, None, lambda adapter: adapter.close_checkout(ref))
@@ -214,7 +215,11 @@ class CheckoutActivities:
         url = opened.url
         if opened.form is not None or (opened.cash is not None and url is None):
             url = f"{self._base}/checkout/{attempt_reference(payment.id, number)}"
-        instructions = None if opened.cash is None else json.loads(json.dumps(asdict(opened.cash), default=_iso))
+        instructions: dict[str, Any] | None = None
+        if opened.cash is not None:
+            instructions = json.loads(json.dumps(asdict(opened.cash), default=_iso))
+        elif opened.approve_in is not None:
+            instructions = {"approve_in": opened.approve_in}
         values: dict[str, Any] = {
             "provider": account.provider,
             "provider_account_id": account.id,

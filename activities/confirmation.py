@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -40,6 +40,16 @@ TRANSACTION_TAKEN = "transaction_settled_another_payment"
 WATCHED_AFTER_EXPIRY = timedelta(hours=24)
 """How long ways that cannot be closed are watched beyond their expiry: networks report late."""
 SETTLED = frozenset({"paid", "surplus"})
+_GONE = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.UNKNOWN)
+_WEIGHT = (
+    PaymentStatus.REQUIRES_ACTION,
+    PaymentStatus.PENDING,
+    PaymentStatus.UNKNOWN,
+    PaymentStatus.FAILED,
+    PaymentStatus.CANCELED,
+    PaymentStatus.EXPIRED,
+)
+"""Of several ways the first of these statuses is the payment's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +84,14 @@ class ConfirmationActivities:
         """
         async with self._database.transaction() as session:
             loaded = await attempts.load(session, command.payment_id)
-            ways = [] if loaded is None else await self._ways_to_look_at(session, loaded, command)
+            named = await inbox.named_by(session, command.inbox_ids)
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         with as_application_error():
-            seen = [Seen(way, await self._observe(loaded.payment, way, command)) for way in ways]
+            seen = [
+                Seen(way, await self._observe(loaded.payment, way, command, named))
+                for way in _ways_to_look_at(loaded, named)
+            ]
         try:
             confirmation = await self._record(command, seen)
         except IntegrityError:
@@ -114,32 +127,21 @@ class ConfirmationActivities:
         """Whether a provider that cannot close its checkouts may still report money for this closed payment."""
         if self._now() > payment.expires_at + WATCHED_AFTER_EXPIRY:
             return False
-        return any(
-            one.observed.status in OPEN and not self._guard.provider(one.way.account).capabilities.closes_checkout
-            for one in seen
-        )
+        return any(one.observed.status in OPEN and not self._closes(one.way) for one in seen)
 
-    async def _ways_to_look_at(self, session: AsyncSession, loaded: Loaded, command: Confirm) -> list[Way]:
-        """The ways that may still bring money, and those that the command's events speak of."""
-        named = await inbox.references_of(session, command.inbox_ids)
-        captured = loaded.payment.status in CAPTURED
-        chosen = []
-        for way in loaded.ways:
-            attempt = way.attempt
-            if attempt is None:
-                chosen += [] if captured else [way]
-            elif attempt.status not in SETTLED and (
-                attempt.status in LIVE or attempt.reference in named or (not captured and len(loaded.ways) == 1)
-            ):
-                chosen.append(way)
-        return chosen
+    def _closes(self, way: Way) -> bool:
+        method = None if way.attempt is None else way.attempt.method
+        return self._guard.provider(way.account).capabilities.closes(method)
 
-    async def _observe(self, payment: Payment, way: Way, command: Confirm) -> ProviderPayment:
+    async def _observe(
+        self, payment: Payment, way: Way, command: Confirm, named: Mapping[UUID, str | None]
+    ) -> ProviderPayment:
         provider = self._guard.provider(way.account)
         if not provider.capabilities.status_call:
             return await self._claimed(payment, way)
         ref = self._ref(payment, way.attempt)
-        close = command.close_as is not None and provider.capabilities.closes_checkout
+        ref = replace(ref, transaction_id=named.get(ref.reference) or ref.transaction_id)
+        close = command.close_as is not None and provider.capabilities.closes(ref.method)
 
         async def ask(adapter: Provider) -> ProviderPayment:
             return await (adapter.close_checkout(ref) if close else adapter.look(ref))
@@ -188,7 +190,7 @@ class ConfirmationActivities:
             if not one.money:
                 await self._note(session, payment, workspace, one)
         if payment.status not in CAPTURED and seen:
-            status, reason = combined(seen, command.close_as)
+            status, reason = self._combined(seen, command.close_as)
             payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
         if receipt_id is None and payment.status in CAPTURED:  # settled by an earlier look
             receipt = await receipts.of_payment(session, payment.id)
@@ -199,6 +201,24 @@ class ConfirmationActivities:
             payment.flag,
             surplus_ids=tuple(surplus_ids) if workspace.surplus_policy == "refund" else (),
         )
+
+    def _combined(self, seen: list[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
+        """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
+
+        A payment is open as long as one of its ways is. A closed checkout takes the status it was closed for; so does
+        one that its provider cannot close, and it is watched on. 'Not found' is no answer while a payment may still
+        be paid; once it is being closed it means that there is nothing to pay. `pending` after closing is a slow
+        method at work.
+        """
+        statuses = []
+        for one in seen:
+            status = one.observed.status
+            if close_as is not None and (status in _GONE or (status in OPEN and not self._closes(one.way))):
+                status = close_as
+            statuses.append((_WEIGHT.index(status), one.observed.failure_code))
+        weight, reason = min(statuses, key=lambda pair: pair[0])
+        status = _WEIGHT[weight]
+        return (PaymentStatus.PENDING if status is PaymentStatus.UNKNOWN else status), reason
 
     async def _note(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
         """Keep how an attempt without money stands; a declined try leaves a trace in the audit log."""
@@ -259,7 +279,7 @@ class ConfirmationActivities:
                 continue
             lapsed = self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY
             try:
-                observed = await self._observe(loaded.payment, way, Confirm(payment_id, (), PaymentStatus.CANCELED))
+                observed = await self._observe(loaded.payment, way, Confirm(payment_id, (), PaymentStatus.CANCELED), {})
             except ProviderError as error:
                 log.warning("way could not be closed", payment_id=str(payment_id), code=error.code)
                 others_open = others_open or not lapsed
@@ -307,6 +327,7 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
             created_at=payment.created_at,
             method=payment.method,
             amount=payment.money,
+            expires_at=payment.expires_at,
         )
     return CheckoutRef(
         reference=attempt.reference,
@@ -316,30 +337,24 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
         session_secret=None if attempt.session_secret is None else sealer.open(attempt.session_secret),
         method=attempt.method,
         amount=payment.money,
+        expires_at=payment.expires_at,
+        transaction_id=attempt.transaction_id,
     )
 
 
-def combined(seen: list[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
-    """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
-
-    A payment is open as long as one of its ways is. A closed checkout takes the status it was closed for. 'Not found'
-    is no answer while a payment may still be paid; once it is being closed it means that there is nothing to pay.
-    `pending` after closing is a slow method at work.
-    """
-    gone = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.UNKNOWN)
-    statuses = [
-        (close_as if close_as is not None and one.observed.status in gone else one.observed.status, one) for one in seen
-    ]
-    order = (
-        PaymentStatus.REQUIRES_ACTION,
-        PaymentStatus.PENDING,
-        PaymentStatus.UNKNOWN,
-        PaymentStatus.FAILED,
-        PaymentStatus.CANCELED,
-        PaymentStatus.EXPIRED,
-    )
-    status, one = min(statuses, key=lambda pair: order.index(pair[0]))
-    return (PaymentStatus.PENDING if status is PaymentStatus.UNKNOWN else status), one.observed.failure_code
+def _ways_to_look_at(loaded: Loaded, named: Mapping[UUID, str | None]) -> list[Way]:
+    """The ways that may still bring money, and those that events speak of; never one that has brought its money."""
+    captured = loaded.payment.status in CAPTURED
+    chosen = []
+    for way in loaded.ways:
+        attempt = way.attempt
+        if attempt is None:
+            chosen += [] if captured else [way]
+        elif attempt.status not in SETTLED and (
+            attempt.status in LIVE or attempt.reference in named or (not captured and len(loaded.ways) == 1)
+        ):
+            chosen.append(way)
+    return chosen
 
 
 def _outcome(confirmation: Confirmation) -> str:

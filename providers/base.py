@@ -95,6 +95,8 @@ class Method:
     payer_fields: tuple[str, ...] = ()
     refundable: bool = True
     max_lifetime: timedelta | None = None
+    closes: bool | None = None
+    """Whether a checkout by this method can be closed; None for what the sheet says."""
 
 
 CARD = Method("card")
@@ -132,6 +134,11 @@ class Capabilities:
     """None: every ISO 4217 currency."""
     min_checkout_lifetime: timedelta = timedelta(0)
     max_checkout_lifetime: timedelta | None = None
+
+    def closes(self, method: str | None) -> bool:
+        """Whether a checkout by this method can be closed."""
+        found = self.method(method)
+        return self.closes_checkout if found is None or found.closes is None else found.closes
 
     def method(self, name: str | None) -> Method | None:
         """The named method, the default one without a name, None when there is no such."""
@@ -211,7 +218,8 @@ class CashInstructions:
 
 @dataclass(frozen=True, slots=True)
 class OpenedCheckout:
-    """The provider's answer: an address, or a form to post, or cash instructions, or (direct mode) a client secret.
+    """The provider's answer: an address, a form to post, cash instructions, an app to approve in, or (direct mode) a
+    client secret.
 
     Both secrets are stored sealed and never enter a history. `client_secret` is for the payer's browser;
     `session_secret` is between the provider and us and is shown to nobody.
@@ -223,6 +231,8 @@ class OpenedCheckout:
     session_secret: str | None = field(default=None, repr=False)
     form: FormPost | None = None
     cash: CashInstructions | None = None
+    approve_in: str | None = None
+    """The app in which the payer approves, where there is no address at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +246,9 @@ class CheckoutRef:
     session_secret: str | None = field(default=None, repr=False)
     method: str | None = None
     amount: Money | None = None
+    expires_at: datetime | None = None
+    transaction_id: str | None = None
+    """The provider's transaction, where an event or an earlier look has named it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,13 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
     return await session.scalar(query.limit(1)) is not None
 
 
-async def references_of(session: AsyncSession, inbox_ids: Sequence[int]) -> frozenset[UUID]:
-    """The attempts that some events speak of."""
+async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> dict[UUID, str | None]:
+    """The attempts that some events speak of, each with the transaction that they name."""
     if not inbox_ids:
-        return frozenset()
-    query = select(WebhookEvent.reference).where(WebhookEvent.id.in_(inbox_ids))
-    return frozenset(found for found in (await session.scalars(query)).all() if found is not None)
+        return {}
+    query = select(WebhookEvent.reference, WebhookEvent.transaction_id).where(WebhookEvent.id.in_(inbox_ids))
+    rows = (await session.execute(query.order_by(WebhookEvent.id))).all()
+    return {reference: transaction for reference, transaction in rows if reference is not None}
 
 
 async def capture_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> WebhookEvent | None:
