@@ -213,7 +213,8 @@ class CheckoutActivities:
         opened: OpenedCheckout,
     ) -> tuple[PaymentStatus, str | None]:
         url = opened.url
-        if opened.form is not None or (opened.cash is not None and url is None):
+        shown_by_us = opened.cash is not None or opened.approve_in is not None
+        if opened.form is not None or (shown_by_us and url is None):
             url = f"{self._base}/checkout/{attempt_reference(payment.id, number)}"
         instructions: dict[str, Any] | None = None
         if opened.cash is not None:

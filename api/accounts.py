@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+import structlog
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api import webhooks
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
-from providers.base import NothingMoved, ProviderError
+from providers.base import NothingMoved, ProviderError, ReadsSettlementFiles, SettlementRow
 from providers.registry import PROVIDERS, required_credentials
 from storage import administration, workspaces
 from storage.models import ProviderAccount
 from storage.sealing import SealingError
 
 router = APIRouter(tags=["administration"])
+log = structlog.get_logger()
+
+CALLBACK_TOKEN = "callback_token"  # noqa: S105  (a credential's name)
+MAX_FILE_BYTES = 5_000_000
 
 
 class NewAccount(BaseModel):
@@ -36,8 +43,11 @@ class NewAccount(BaseModel):
     receives_default_webhook: bool = False
 
     def secrets(self) -> dict[str, str]:
-        """The credentials in clear."""
-        return {name: value.get_secret_value().strip() for name, value in self.credentials.items()}
+        """The credentials in clear. A callback token that the provider needs and nobody gave is made here."""
+        given = {name: value.get_secret_value().strip() for name, value in self.credentials.items()}
+        if self.provider in PROVIDERS and CALLBACK_TOKEN in required_credentials(self.provider):
+            given.setdefault(CALLBACK_TOKEN, secrets.token_urlsafe(32))
+        return given
 
 
 class AccountOut(BaseModel):
@@ -61,6 +71,25 @@ class AccountCheckOut(BaseModel):
     account_name: str | None = None
     live: bool | None = None
     detail: str = ""
+
+
+class FileRow(BaseModel):
+    """What became of one row. `reason` says why it was refused, or why no payment waits for it."""
+
+    line: int
+    verdict: Literal["taken", "repeated", "refused"]
+    reason: str | None = None
+    payment_id: UUID | None = None
+    amount: str | None = None
+
+
+class FileReport(BaseModel):
+    """A settlement file, row by row."""
+
+    rows: list[FileRow]
+    taken: int
+    repeated: int
+    refused: int
 
 
 class AccountChanges(BaseModel):
@@ -95,7 +124,7 @@ async def create_account(
             actor=caller.actor,
             hint_of=required_credentials(body.provider)[0],
         )
-        return _account_out(account)
+        return account_out(account)
 
     try:
         return await answer_once(
@@ -118,7 +147,7 @@ async def list_accounts(caller: Administrator, services: ServicesDep) -> list[Ac
             rows = await workspaces.all_accounts(session)
         else:
             rows = await workspaces.accounts_of(session, caller.workspace.id)
-    return [_account_out(row) for row in rows]
+    return [account_out(row) for row in rows]
 
 
 @router.post("/provider-accounts/{account_id}/check", summary="Test a provider account")
@@ -154,7 +183,49 @@ async def change_account(
             administration.replace_options(session, account, body.options, at=at, actor=caller.actor)
         if body.enabled is not None:
             await administration.switch_account(session, account, enabled=body.enabled, at=at, actor=caller.actor)
-    return _account_out(account)
+    return account_out(account)
+
+
+@router.post("/provider-accounts/{account_id}/settlement-file", summary="Take in a settlement file")
+async def take_settlement_file(
+    account_id: UUID, request: Request, caller: Administrator, services: ServicesDep
+) -> FileReport:
+    """The network's file of collected payments, as the body of the request. Each good row is taken in like a callback.
+
+    The same row twice, in this file or another, counts once. The report tells row by row what became of it.
+    """
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FILE_BYTES:
+            raise Problem("body_too_large", f"A settlement file has at most {MAX_FILE_BYTES} bytes.")
+    async with services.database.transaction() as session:
+        account = await _owned(session, caller, account_id)
+    provider = services.pool.of(account)
+    if not isinstance(provider, ReadsSettlementFiles):
+        raise Problem("method_unavailable", f"{account.provider} has no settlement files.")
+    rows = [await _take_row(services, account, row) for row in provider.read_settlement_file(bytes(body))]
+    log.info("settlement file", account_id=str(account.id), rows=len(rows))
+    return FileReport(
+        rows=rows,
+        taken=sum(row.verdict == "taken" for row in rows),
+        repeated=sum(row.verdict == "repeated" for row in rows),
+        refused=sum(row.verdict == "refused" for row in rows),
+    )
+
+
+async def _take_row(services: Services, account: ProviderAccount, row: SettlementRow) -> FileRow:
+    if row.event is None:
+        return FileRow(line=row.line, verdict="refused", reason=row.problem)
+    taken = await webhooks.take_in(services, account, row.event, f"settlement file, line {row.line}".encode())
+    amount = row.event.amount
+    return FileRow(
+        line=row.line,
+        verdict="taken" if taken.new else "repeated",
+        reason=taken.outcome,
+        payment_id=taken.payment_id,
+        amount=None if amount is None else str(amount),
+    )
 
 
 async def _owned(session: AsyncSession, caller: Caller, account_id: UUID) -> ProviderAccount:
@@ -188,7 +259,8 @@ def _check_credentials(provider: str, given: Mapping[str, str]) -> None:
         raise Problem("validation_failed", f"credentials: {provider} needs {', '.join(missing)}.")
 
 
-def _account_out(row: ProviderAccount) -> AccountOut:
+def account_out(row: ProviderAccount) -> AccountOut:
+    """An account without its secrets."""
     return AccountOut(
         id=row.id,
         workspace_id=row.workspace_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -56,6 +56,16 @@ class WorkspaceSettings(BaseModel):
     vat_rate: str = Field("0", examples=["0.18"])
     commission_rate: str = Field("0", examples=["0.10"])
     commission_minimum: str = Field("1.00", pattern=r"^\d{1,12}(\.\d{1,4})?$")
+    payments_enabled: bool = Field(default=True, description="Whether new payments are taken.")
+    one_capture_per_order: bool = Field(
+        default=True, description="A second captured payment of an order id is surplus; false where orders are split."
+    )
+    surplus_policy: Literal["propose", "refund"] = Field(
+        "propose", description="Money beyond the obligation: refund at once, or propose it to a person."
+    )
+    provider_order: list[UUID] = Field(
+        default_factory=list, max_length=10, description="Accounts to try in turn for payments that name none."
+    )
     order_webhook_url: str | None = Field(None, max_length=2000, examples=["https://shop.example/hooks/payments"])
     order_webhook_secret: SecretStr | None = Field(
         None, description="Standard Webhooks secret (whsec_ and base64); signs what you receive."
@@ -118,6 +128,10 @@ class WorkspaceOut(BaseModel):
     vat_rate: str
     commission_rate: str
     commission_minimum: str
+    payments_enabled: bool
+    one_capture_per_order: bool
+    surplus_policy: str
+    provider_order: list[UUID]
     order_webhook_url: str | None
     created_at: datetime | None
 
@@ -188,6 +202,7 @@ async def change_workspace(
             allow_plain_http=services.limits.allow_plain_http_notices,
             has_secret=row.order_webhook_secret is not None,
         )
+        await _check_order(session, row.id, body.provider_order)
         changed = {name: values[name] for name in changes}
         await administration.update_workspace(session, row, changed, actor=caller.actor)
     return _workspace_out(row)
@@ -249,6 +264,13 @@ async def revoke_key(key_id: UUID, caller: Administrator, services: ServicesDep)
     return Response(status_code=204)
 
 
+async def _check_order(session: AsyncSession, workspace_id: UUID, order: list[UUID]) -> None:
+    """Only the workspace's own accounts can be tried. Raises Problem."""
+    own = {account.id for account in await workspaces.accounts_of(session, workspace_id)}
+    if not own.issuperset(order):
+        raise Problem("validation_failed", "provider_order: names an account that the workspace does not have.")
+
+
 def workspace_values(
     sealer: Sealer, body: WorkspaceSettings, *, allow_plain_http: bool, has_secret: bool = False
 ) -> dict[str, Any]:
@@ -272,6 +294,10 @@ def workspace_values(
         "vat_rate": Decimal(body.vat_rate),
         "commission_rate": Decimal(body.commission_rate),
         "commission_minimum": Decimal(body.commission_minimum),
+        "payments_enabled": body.payments_enabled,
+        "one_capture_per_order": body.one_capture_per_order,
+        "surplus_policy": body.surplus_policy,
+        "provider_order": body.provider_order,
         "order_webhook_url": url,
         "order_webhook_secret": None if secret is None else sealer.seal(secret.get_secret_value()),
     }
@@ -291,6 +317,10 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         vat_rate=format(row.vat_rate.normalize(), "f"),
         commission_rate=format(row.commission_rate.normalize(), "f"),
         commission_minimum=format(row.commission_minimum, f".{minor_digits(row.currency)}f"),
+        payments_enabled=row.payments_enabled,
+        one_capture_per_order=row.one_capture_per_order,
+        surplus_policy=row.surplus_policy,
+        provider_order=list(row.provider_order),
         order_webhook_url=row.order_webhook_url,
         created_at=row.created_at,
     )

@@ -9,14 +9,28 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 
-from api import accounts, admin, commissions, health, payments, problems, receipts, webhooks
+from api import (
+    accounts,
+    admin,
+    commissions,
+    health,
+    methods,
+    pages,
+    payments,
+    problems,
+    receipts,
+    surplus,
+    ways,
+    webhooks,
+)
 from api.context import Services
 
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
+_TOKEN = re.compile(r"(/webhooks/[^/]+/[^/]+/).+")
+"""The last part of a callback address may be all that authenticates it."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 
 
@@ -40,20 +54,11 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     )
     problems.install(app)
     app.include_router(health.router)
-    app.add_api_route("/paid", thank_you, include_in_schema=False)
-    for module in (payments, webhooks, receipts, commissions, accounts, admin):
+    app.include_router(pages.router)
+    for module in (methods, ways, payments, webhooks, receipts, commissions, surplus, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)
     app.middleware("http")(log_requests)
     return app
-
-
-async def thank_you() -> HTMLResponse:
-    """Where payers land when the shop named no page of its own. It does not say that anything was paid."""
-    return HTMLResponse(
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        '<title>Thank you</title><body style="font:18px system-ui;text-align:center;margin:20vh 1rem">'
-        "<h1>Thank you</h1><p>You can close this page.</p></body></html>"
-    )
 
 
 async def log_requests(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -66,5 +71,6 @@ async def log_requests(request: Request, call_next: Callable[[Request], Awaitabl
     response = await call_next(request)
     if not request.url.path.endswith("z"):
         milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-        log.info("request", method=request.method, path=request.url.path, status=response.status_code, ms=milliseconds)
+        path = _TOKEN.sub(r"\1…", request.url.path)
+        log.info("request", method=request.method, path=path, status=response.status_code, ms=milliseconds)
     return response

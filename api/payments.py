@@ -5,27 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, EmailStr, Field, HttpUrl, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    EmailStr,
+    Field,
+    HttpUrl,
+    IPvAnyAddress,
+    field_validator,
+    model_validator,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
+from api.routing import Fit, Wanted, lifetime, route
 from dispatch.inbox import start_command
 from domain.money import Money, MoneyError
 from domain.payment import Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
-from providers.base import CheckoutMode
-from providers.registry import PROVIDERS, capabilities_of
-from storage import audit, inbox, outbox, payments, receipts, workspaces
-from storage.models import Payment, ProviderAccount
+from providers.base import CheckoutMode, Payer
+from storage import audit, inbox, outbox, payments, receipts
+from storage.models import Payment
 
 router = APIRouter(tags=["payments"])
 
@@ -59,8 +70,14 @@ class Customer(BaseModel):
     name: str | None = Field(None, max_length=200, examples=["Dana Levi"])
     email: EmailStr | None = Field(None, examples=["dana@example.com"])
     tax_id: str | None = Field(None, max_length=32)
+    phone: str | None = Field(None, max_length=32, examples=["0541234567"])
+    document_type: str | None = Field(None, pattern=r"^[A-Z]{1,8}$", examples=["CC"])
+    document: str | None = Field(None, max_length=32, examples=["1020304050"])
+    ip: IPvAnyAddress | None = Field(None, description="The payer's address, where a provider asks for it.")
 
-    _no_control = field_validator("id", "name", "tax_id")(lambda value: value if value is None else _plain(value))
+    _no_control = field_validator("id", "name", "tax_id", "phone", "document")(
+        lambda value: value if value is None else _plain(value)
+    )
 
 
 class NewPayment(BaseModel):
@@ -94,6 +111,12 @@ class NewPayment(BaseModel):
     checkout_mode: bool = Field(
         default=True, description="true: the provider's hosted page; false: your page with the provider's library."
     )
+    method: str | None = Field(
+        None, max_length=32, description="One of GET /payments/methods; the account's first one, if not given."
+    )
+    method_fields: dict[str, str] = Field(
+        default_factory=dict, max_length=10, description="What the method asks for, such as the payer's bank."
+    )
     success_url: HttpUrl | None = None
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$", description="Language of the receipt.")
@@ -104,7 +127,7 @@ class NewPayment(BaseModel):
         lambda value: value if value is None else _plain(value)
     )
 
-    @field_validator("metadata")
+    @field_validator("metadata", "method_fields")
     @classmethod
     def _small(cls, value: dict[str, str]) -> dict[str, str]:
         if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
@@ -125,6 +148,26 @@ class NewPayment(BaseModel):
     def money(self) -> Money:
         """The amount, exact."""
         return Money.parse(self.amount, self.currency)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the payment asks of an account."""
+        customer = self.customer
+        return Wanted(
+            amount=self.money,
+            mode=CheckoutMode.HOSTED if self.checkout_mode else CheckoutMode.DIRECT,
+            method=self.method,
+            fields=self.method_fields,
+            payer=Payer(
+                id=customer.id,
+                name=customer.name,
+                email=customer.email,
+                phone=customer.phone,
+                document_type=customer.document_type,
+                document=customer.document or customer.tax_id,
+                ip=None if customer.ip is None else str(customer.ip),
+            ),
+        )
 
     def fingerprint(self) -> bytes:
         """The same for the same request, however its JSON was written."""
@@ -149,7 +192,11 @@ class PaymentOut(BaseModel):
     provider: str
     provider_account_id: UUID
     provider_transaction_id: str | None
+    method: str | None
     checkout_url: str | None
+    instructions: dict[str, Any] | None = Field(
+        None, description="Cash: network, code, agreement, expires_at, voucher_url. Or approve_in: the payer's app."
+    )
     client_secret: str | None = Field(None, description="Direct mode, while the payment is open.")
     receipt_id: UUID | None = None
     expires_at: datetime
@@ -203,10 +250,10 @@ async def create_payment(
         response.status_code = 202
         return _out(services, payment)
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
-        raise _opening_failed(payment, checkout)
-    if payment.checkout_mode == CheckoutMode.DIRECT or not created or checkout.url is None:
+        raise opening_failed(payment, checkout)
+    if payment.checkout_mode == CheckoutMode.DIRECT or not created or _has_more(services, payment, checkout):
         async with services.database.transaction() as session:
-            payment = await _existing(session, caller, payment.id)
+            payment = await existing_payment(session, caller, payment.id)
     else:
         payment.status, payment.checkout_url = checkout.status.value, checkout.url
     response.headers["location"] = f"/api/v1/payments/{payment.id}"
@@ -217,7 +264,7 @@ async def create_payment(
 async def read_payment(payment_id: UUID, caller: Reader, services: ServicesDep) -> PaymentOut:
     """The payment as it is on record."""
     async with services.database.transaction() as session:
-        payment = await _existing(session, caller, payment_id)
+        payment = await existing_payment(session, caller, payment_id)
     return await _with_receipt(services, payment)
 
 
@@ -249,14 +296,14 @@ async def list_payments(
 async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep, response: Response) -> CancelOut:
     """Close the checkout at the provider. Answers `paid` when the money was faster, 202 when it is still under way."""
     async with services.database.transaction() as session:
-        payment = await _existing(session, caller, payment_id)
+        payment = await existing_payment(session, caller, payment_id)
     if payment.status == PaymentStatus.CANCELED:
         return CancelOut(id=payment_id, status=PaymentStatus.CANCELED)
     try:
         status = await services.engine.cancel(payment_id, wait=CANCEL_WAIT)
     except (PaymentIsFinal, NoSuchWorkflow):
         async with services.database.transaction() as session:
-            payment = await _existing(session, caller, payment_id)
+            payment = await existing_payment(session, caller, payment_id)
         if payment.status == PaymentStatus.CREATED:
             raise Problem("temporarily_unavailable", "The payment is being started; try again in a moment.") from None
         raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
@@ -272,7 +319,7 @@ async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep
 async def read_timeline(payment_id: UUID, caller: Reader, services: ServicesDep) -> list[TimelineEntry]:
     """Audit entries, callbacks and order notifications of one payment, in order of time."""
     async with services.database.transaction() as session:
-        await _existing(session, caller, payment_id)
+        await existing_payment(session, caller, payment_id)
         entries = [
             TimelineEntry(at=entry.at, source=entry.actor, what=entry.action, details=entry.details)
             for entry in await audit.entries_about(session, caller.workspace.id, "payment", payment_id)
@@ -306,12 +353,21 @@ async def _accept(
 ) -> tuple[Payment, bool]:
     """Put the payment on record, or find the one that the key names. Raises Problem on a reused key."""
     workspace = caller.workspace
+    if not workspace.payments_enabled:
+        raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
     if body.currency != workspace.currency:
         raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
     payment_id = uuid7() if idempotency_key is None else payment_id_for(workspace.id, idempotency_key)
     async with services.database.transaction() as session:
-        account = await _account(session, workspace.id, body)
-        values = _values(services, caller, body, account, payment_id, idempotency_key)
+        fitting = await route(
+            session,
+            services,
+            workspace,
+            body.wanted,
+            provider=body.provider,
+            account_id=body.provider_account_id,
+        )
+        values = _values(services, caller, body, fitting, payment_id, idempotency_key)
         created = await payments.insert_new(session, values)
         if created:
             audit.record(
@@ -320,11 +376,11 @@ async def _accept(
                 actor=caller.actor,
                 action="payment.created",
                 subject=("payment", payment_id),
-                details={"amount": body.amount, "currency": body.currency, "provider": account.provider},
+                details={"amount": body.amount, "currency": body.currency, "provider": values["provider"]},
             )
             values["extra"] = values.pop("metadata")
             return Payment(**values, status="created", disputed=False), True
-        existing = await _existing(session, caller, payment_id)
+        existing = await existing_payment(session, caller, payment_id)
     if existing.fingerprint != values["fingerprint"]:
         raise Problem(
             "idempotency_key_reused",
@@ -338,30 +394,33 @@ def _values(
     services: Services,
     caller: Member,
     body: NewPayment,
-    account: ProviderAccount,
+    fitting: Sequence[Fit],
     payment_id: UUID,
     idempotency_key: str | None,
 ) -> dict[str, Any]:
-    now = services.now()
-    lifetime = timedelta(seconds=body.expires_in_seconds or services.limits.checkout_expires_seconds)
-    sheet = capabilities_of(account.provider)
-    lifetime = max(lifetime, sheet.min_checkout_lifetime)
-    if sheet.max_checkout_lifetime is not None:
-        lifetime = min(lifetime, sheet.max_checkout_lifetime)
+    now, first, customer = services.now(), fitting[0], body.customer
+    lives = lifetime(first, body.expires_in_seconds, services.limits.checkout_expires_seconds)
     return {
         "id": payment_id,
         "workspace_id": caller.workspace.id,
-        "provider_account_id": account.id,
-        "provider": account.provider,
+        "provider_account_id": first.account.id,
+        "provider": first.account.provider,
+        "fallback_accounts": [one.account.id for one in fitting[1:]],
+        "method": body.method if first.method is None else first.method.name,
+        "method_fields": services.sealer.seal_mapping(body.method_fields) if body.method_fields else None,
         "order_id": body.order_id,
         "amount": body.money.to_decimal(),
         "currency": body.currency,
         "checkout_mode": (CheckoutMode.HOSTED if body.checkout_mode else CheckoutMode.DIRECT).value,
         "description": body.description or f"Order {body.order_id}",
-        "customer_id": body.customer.id,
-        "customer_name": body.customer.name,
-        "customer_email": body.customer.email,
-        "customer_tax_id": body.customer.tax_id,
+        "customer_id": customer.id,
+        "customer_name": customer.name,
+        "customer_email": customer.email,
+        "customer_tax_id": customer.tax_id,
+        "customer_phone": customer.phone,
+        "customer_document_type": customer.document_type,
+        "customer_document": customer.document,
+        "customer_ip": None if customer.ip is None else str(customer.ip),
         "referrer_id": body.referrer_id,
         "language": body.language or caller.workspace.language,
         "success_url": str(body.success_url or f"{services.limits.public_base_url}/paid"),
@@ -369,25 +428,10 @@ def _values(
         "metadata": body.metadata,
         "idempotency_key": idempotency_key,
         "fingerprint": body.fingerprint(),
-        "expires_at": now + lifetime,
+        "expires_at": now + lives,
         "created_at": now,
         "updated_at": now,
     }
-
-
-async def _account(session: AsyncSession, workspace_id: UUID, body: NewPayment) -> ProviderAccount:
-    """The account to pay through: the named one, or the workspace's first enabled one of the provider."""
-    if body.provider is not None and body.provider not in PROVIDERS:
-        raise Problem("unknown_provider", f"Use one of: {', '.join(sorted(PROVIDERS))}.")
-    for account in await workspaces.accounts_of(session, workspace_id):
-        if not account.enabled or (body.provider is not None and account.provider != body.provider):
-            continue
-        if body.provider_account_id in (None, account.id):
-            return account
-    raise Problem(
-        "no_provider_account",
-        "Connect one first: payment-cli account create, or POST /api/v1/provider-accounts.",
-    )
 
 
 async def _start(services: Services, payment: Payment) -> Checkout | None:
@@ -399,7 +443,14 @@ async def _start(services: Services, payment: Payment) -> Checkout | None:
         return None
 
 
-def _opening_failed(payment: Payment, checkout: Checkout) -> Problem:
+def _has_more(services: Services, payment: Payment, checkout: Checkout) -> bool:
+    """Whether opening may have recorded more than a provider's address: instructions, or another account."""
+    ours = checkout.url is not None and checkout.url.startswith(services.limits.public_base_url)
+    return checkout.url is None or ours or bool(payment.fallback_accounts)
+
+
+def opening_failed(payment: Payment, checkout: Checkout) -> Problem:
+    """What the caller is told when the provider refused to open a checkout."""
     code, detail = checkout.error_code or "provider_unavailable", checkout.error_detail or ""
     problem = {"ProviderMisconfigured": "provider_misconfigured", "ProviderDeclined": "provider_declined"}.get(
         checkout.error_type or "", "provider_rejected"
@@ -407,15 +458,14 @@ def _opening_failed(payment: Payment, checkout: Checkout) -> Problem:
     advice = "Run payment-cli account check." if problem == "provider_misconfigured" else ""
     return Problem(
         problem,
-        " ".join(
-            part for part in (f"{payment.provider} answered {code}.", detail if detail != code else "", advice) if part
-        ),
+        " ".join(part for part in (f"The provider answered {code}.", detail if detail != code else "", advice) if part),
         payment_id=str(payment.id),
         provider_code=code,
     )
 
 
-async def _existing(session: AsyncSession, caller: Member, payment_id: UUID) -> Payment:
+async def existing_payment(session: AsyncSession, caller: Member, payment_id: UUID) -> Payment:
+    """The caller's payment. Raises Problem not_found, also for another workspace's."""
     payment = await payments.get(session, caller.workspace.id, payment_id)
     if payment is None:
         raise Problem("not_found", "This workspace has no such payment.")
@@ -450,7 +500,9 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         provider=payment.provider,
         provider_account_id=payment.provider_account_id,
         provider_transaction_id=payment.provider_transaction_id,
+        method=payment.method,
         checkout_url=payment.checkout_url if is_open else None,
+        instructions=payment.instructions if is_open else None,
         client_secret=secret,
         expires_at=payment.expires_at,
         paid_at=payment.paid_at,

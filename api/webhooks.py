@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -87,10 +88,26 @@ async def _receive(
     if event.proof is not None and not await _proven(services, account, event):
         await _refuse(services, provider, str(account.id), Rejection.WRONG_TOKEN.value)
         raise Problem(*_PROBLEM_OF[Rejection.WRONG_TOKEN])
-    handover = await _store(services, account, event, body)
-    if handover is not None:
-        await _signal(services, handover)
+    await take_in(services, account, event, body)
     return Response(status_code=200)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What became of a verified event: `new` unless it was known; `outcome` when no workflow has to be told."""
+
+    new: bool
+    payment_id: UUID | None
+    outcome: str | None
+    handover: Handover | None
+
+
+async def take_in(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> TakenIn:
+    """Commit a verified event to the inbox and tell its payment's workflow, now or by the dispatcher."""
+    taken = await _store(services, account, event, body)
+    if taken.handover is not None:
+        await _signal(services, taken.handover)
+    return taken
 
 
 async def _read(request: Request, limit: int, services: Services, provider: str, account_id: str | None) -> bytes:
@@ -141,7 +158,7 @@ async def _refuse(services: Services, provider: str, account: str, reason: str) 
         )
 
 
-async def _store(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> Handover | None:
+async def _store(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> TakenIn:
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
     async with services.database.transaction() as session:
         payment, attempt, foreign = await attempts.payment_of_event(
@@ -180,9 +197,9 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
         repeat=not row.new,
     )
     if payment is None or outcome is not None or not row.new or answered_with:
-        return None
+        return TakenIn(row.new, None if payment is None else payment.id, outcome, None)
     trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
-    return Handover(payment.id, PaymentStatus(payment.status), trigger)
+    return TakenIn(row.new, payment.id, outcome, Handover(payment.id, PaymentStatus(payment.status), trigger))
 
 
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:

@@ -218,8 +218,7 @@ class CashInstructions:
 
 @dataclass(frozen=True, slots=True)
 class OpenedCheckout:
-    """The provider's answer: an address, a form to post, cash instructions, an app to approve in, or (direct mode) a
-    client secret.
+    """The provider's answer: an address, a form, cash instructions, an app, or (direct mode) a client secret.
 
     Both secrets are stored sealed and never enter a history. `client_secret` is for the payer's browser;
     `session_secret` is between the provider and us and is shown to nobody.

@@ -27,6 +27,13 @@ class Way:
     health: ProviderHealth | None
 
 
+async def with_payment(session: AsyncSession, reference: UUID) -> tuple[Attempt, Payment] | None:
+    """The attempt that carries a reference of ours, and its payment."""
+    query = select(Attempt, Payment).join(Payment, Payment.id == Attempt.payment_id)
+    row = (await session.execute(query.where(Attempt.reference == reference))).first()
+    return None if row is None else (row[0], row[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A payment as activities begin with it. At least one way, made of the payment's own account; first to last."""

@@ -94,6 +94,8 @@ class Workspace(Base):
     """A second captured payment of an order id is surplus. False where orders are paid in parts."""
     surplus_policy: Mapped[str] = mapped_column(String(16), server_default="propose")
     """What happens to money beyond the obligation: `refund` at once, or `propose` it to a person."""
+    provider_order: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'::uuid[]"))
+    """Accounts in the order in which payments that name none are tried; empty: the oldest enabled one, alone."""
     order_webhook_url: Mapped[str | None] = mapped_column(Text)
     order_webhook_secret: Mapped[bytes | None]
     """Encrypted."""

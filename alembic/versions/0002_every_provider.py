@@ -117,12 +117,19 @@ def upgrade() -> None:
         "workspaces", sa.Column("one_capture_per_order", sa.Boolean(), server_default=sa.text("true"), nullable=False)
     )
     op.add_column(
+        "workspaces",
+        sa.Column(
+            "provider_order", postgresql.ARRAY(sa.Uuid()), server_default=sa.text("'{}'::uuid[]"), nullable=False
+        ),
+    )
+    op.add_column(
         "workspaces", sa.Column("surplus_policy", sa.String(length=16), server_default="propose", nullable=False)
     )
 
 
 def downgrade() -> None:
     op.drop_column("workspaces", "surplus_policy")
+    op.drop_column("workspaces", "provider_order")
     op.drop_column("workspaces", "one_capture_per_order")
     op.drop_column("workspaces", "payments_enabled")
     op.drop_column("webhook_events", "transaction_id")

@@ -1,0 +1,117 @@
+"""Money beyond an obligation: lists, and the decision to give it back or to keep it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.problems import Problem
+from domain.payment import SurplusStatus
+from engine.payments import EngineUnavailable
+from storage import surplus
+from storage.models import Attempt, SurplusCapture
+
+router = APIRouter(tags=["surplus"])
+
+Reader = Annotated[Member, Depends(member("payments:read"))]
+Decider = Annotated[Member, Depends(member("refunds:write"))]
+UNDECIDED = frozenset({SurplusStatus.PROPOSED, SurplusStatus.REFUND_FAILED})
+
+
+class SurplusOut(BaseModel):
+    """Money that came in beyond what was owed. `reason`: second_capture or order_paid_twice."""
+
+    id: UUID
+    payment_id: UUID
+    provider: str
+    provider_transaction_id: str
+    amount: str
+    currency: str
+    reason: str
+    status: SurplusStatus
+    failure_code: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SurplusPage(BaseModel):
+    """A page, newest first."""
+
+    data: list[SurplusOut]
+    next_cursor: str | None
+
+
+@router.get("/surplus", summary="List surplus captures")
+async def list_surplus(
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    status: SurplusStatus | None = None,
+) -> SurplusPage:
+    """Newest first."""
+    async with services.database.transaction() as session:
+        rows = await surplus.page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            status=None if status is None else status.value,
+        )
+    shown = rows[:limit]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return SurplusPage(data=[_out(row) for row in shown], next_cursor=more)
+
+
+@router.post("/surplus/{surplus_id}/refund", status_code=202, summary="Give surplus money back")
+async def refund_surplus(surplus_id: UUID, caller: Decider, services: ServicesDep) -> SurplusOut:
+    """Start the refund at the provider that took the money; a repeat while it is under way changes nothing."""
+    async with services.database.transaction() as session:
+        row, attempt = await _locked(session, caller, surplus_id)
+        if SurplusStatus(row.status) in (SurplusStatus.REFUNDED, SurplusStatus.KEPT):
+            raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
+        surplus.change_status(session, row, attempt, SurplusStatus.REFUNDING, at=services.now(), actor=caller.actor)
+    try:
+        await services.engine.return_surplus(surplus_id)
+    except EngineUnavailable:
+        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+    return _out(row)
+
+
+@router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money")
+async def keep_surplus(surplus_id: UUID, caller: Decider, services: ServicesDep) -> SurplusOut:
+    """Decide that it stays, because it was agreed with the payer (a credit, another order)."""
+    async with services.database.transaction() as session:
+        row, attempt = await _locked(session, caller, surplus_id)
+        if row.status != SurplusStatus.KEPT and SurplusStatus(row.status) not in UNDECIDED:
+            raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
+        surplus.change_status(session, row, attempt, SurplusStatus.KEPT, at=services.now(), actor=caller.actor)
+    return _out(row)
+
+
+async def _locked(session: AsyncSession, caller: Member, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:
+    if await surplus.get(session, surplus_id, caller.workspace.id) is None:
+        raise Problem("not_found", "This workspace has no such surplus.")
+    return await surplus.lock(session, surplus_id)
+
+
+def _out(row: SurplusCapture) -> SurplusOut:
+    return SurplusOut(
+        id=row.id,
+        payment_id=row.payment_id,
+        provider=row.provider,
+        provider_transaction_id=row.transaction_id,
+        amount=str(row.money),
+        currency=row.currency,
+        reason=row.reason,
+        status=SurplusStatus(row.status),
+        failure_code=row.failure_code,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,185 @@
+"""Further ways to pay one payment: another method, another provider. One of them is paid, the others are closed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.context import Member, Services, ServicesDep, member
+from api.payments import existing_payment, opening_failed
+from api.problems import Problem
+from api.routing import Fit, Wanted, route
+from domain.payment import OPEN, OpenWay, PaymentStatus, attempt_reference
+from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
+from providers.base import CheckoutMode, Payer
+from storage import attempts, audit, payments
+from storage.models import Attempt, Payment
+
+router = APIRouter(tags=["payments"])
+
+Reader = Annotated[Member, Depends(member("payments:read"))]
+Writer = Annotated[Member, Depends(member("payments:write"))]
+MOST_WAYS = 10
+"""Ways to pay one payment; more are a mistake of the caller."""
+
+
+class NewWay(BaseModel):
+    """Another way to pay the same payment."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={"example": {"provider": "payu", "method": "efecty"}},
+    )
+
+    provider: str | None = Field(None, max_length=32)
+    provider_account_id: UUID | None = None
+    method: str | None = Field(None, max_length=32)
+    method_fields: dict[str, str] = Field(default_factory=dict, max_length=10)
+
+
+class WayOut(BaseModel):
+    """One way to pay. `status` as payments have it; `paid` settled the payment, `surplus` is money beyond it."""
+
+    number: int
+    provider: str
+    provider_account_id: UUID
+    method: str | None
+    status: str
+    error_code: str | None
+    checkout_url: str | None
+    instructions: dict[str, Any] | None
+
+
+@router.get("/payments/{payment_id}/attempts", summary="Ways to pay a payment")
+async def list_ways(payment_id: UUID, caller: Reader, services: ServicesDep) -> list[WayOut]:
+    """Every attempt, first to last, failed-over ones too."""
+    async with services.database.transaction() as session:
+        await existing_payment(session, caller, payment_id)
+        return [_out(row) for row in await attempts.of_payment(session, payment_id)]
+
+
+@router.post("/payments/{payment_id}/attempts", status_code=201, summary="Open a further way to pay")
+async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: ServicesDep, response: Response) -> WayOut:
+    """Open another checkout for the same payment. Whichever is paid first settles it; the others are closed then.
+
+    202 without an address means that the provider is slow: read the attempts again. A repeat with the same choice
+    finds the way that is open already.
+    """
+    payment, attempt = await _accept(services, caller, payment_id, body)
+    if attempt.session_id is not None:
+        response.status_code = 200
+        return _out(attempt)
+    command = OpenWay(payment_id, attempt.reference)
+    try:
+        opened = await services.engine.open_way(command, wait=timedelta(seconds=services.limits.checkout_wait_seconds))
+    except (PaymentIsFinal, NoSuchWorkflow):
+        raise Problem("payment_is_final", "The payment is no longer open; start another one.") from None
+    except EngineUnavailable:
+        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+    if opened is not None and opened.error_code is not None and opened.status is PaymentStatus.FAILED:
+        async with services.database.transaction() as session:
+            await attempts.set_status(session, attempt.id, status="failed", error_code=opened.error_code)
+        raise opening_failed(payment, opened)
+    if opened is None or opened.error_code is not None:
+        response.status_code = 202
+    async with services.database.transaction() as session:
+        fresh = await attempts.by_reference(session, attempt.reference)
+    return _out(fresh or attempt)
+
+
+async def _accept(services: Services, caller: Member, payment_id: UUID, body: NewWay) -> tuple[Payment, Attempt]:
+    """Put the attempt on record under the payment's lock, or find the open one of the same account and method."""
+    async with services.database.transaction() as session:
+        await existing_payment(session, caller, payment_id)
+        payment, workspace = await payments.lock(session, payment_id)
+        if PaymentStatus(payment.status) not in OPEN:
+            raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status)
+        if payment.provider_session_id is None:
+            raise Problem(
+                "temporarily_unavailable", "The first way is being opened; try again.", headers={"retry-after": "2"}
+            )
+        fitting = await route(
+            session,
+            services,
+            workspace,
+            _wanted(payment, body),
+            provider=body.provider,
+            account_id=body.provider_account_id,
+        )
+        ways = list(await attempts.of_payment(session, payment_id))
+        found = next((way for way in ways if _same(way, fitting[0])), None)
+        if found is not None:
+            return payment, found
+        if len(ways) >= MOST_WAYS:
+            raise Problem("validation_failed", f"A payment has at most {MOST_WAYS} ways to pay.")
+        number = len(ways) + 1
+        await attempts.record(session, payment_id, number, _values(services, fitting[0], body))
+        audit.record(
+            session,
+            workspace.id,
+            actor=caller.actor,
+            action="payment.way_added",
+            subject=("payment", payment_id),
+            details={"provider": fitting[0].account.provider, "number": number},
+        )
+        made = await attempts.by_reference(session, attempt_reference(payment_id, number))
+        assert made is not None  # noqa: S101  (written three lines above)
+        return payment, made
+
+
+def _wanted(payment: Payment, body: NewWay) -> Wanted:
+    return Wanted(
+        amount=payment.money,
+        mode=CheckoutMode.HOSTED,
+        method=body.method,
+        fields=body.method_fields,
+        payer=Payer(
+            id=payment.customer_id,
+            name=payment.customer_name,
+            email=payment.customer_email,
+            phone=payment.customer_phone,
+            document_type=payment.customer_document_type,
+            document=payment.customer_document or payment.customer_tax_id,
+            ip=payment.customer_ip,
+        ),
+    )
+
+
+def _same(way: Attempt, chosen: Fit) -> bool:
+    method = None if chosen.method is None else chosen.method.name
+    return (
+        way.provider_account_id == chosen.account.id
+        and way.method == method
+        and way.checkout_mode == CheckoutMode.HOSTED
+        and way.status in attempts.LIVE
+    )
+
+
+def _values(services: Services, chosen: Fit, body: NewWay) -> dict[str, Any]:
+    return {
+        "provider": chosen.account.provider,
+        "provider_account_id": chosen.account.id,
+        "checkout_mode": CheckoutMode.HOSTED.value,
+        "method": None if chosen.method is None else chosen.method.name,
+        "method_fields": services.sealer.seal_mapping(body.method_fields) if body.method_fields else None,
+        "status": "opening",
+    }
+
+
+def _out(row: Attempt) -> WayOut:
+    is_open = row.status in attempts.LIVE
+    return WayOut(
+        number=row.number,
+        provider=row.provider,
+        provider_account_id=row.provider_account_id,
+        method=row.method,
+        status=row.status,
+        error_code=row.error_code,
+        checkout_url=row.checkout_url if is_open else None,
+        instructions=row.instructions if is_open else None,
+    )
