@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select, update
 
+from activities.settlement import settle
 from domain.money import Money
+from domain.payment import PaymentStatus
+from providers.base import ProviderPayment
 from storage import commissions, ledger
-from storage.models import AuditEntry, Commission, LedgerEntry
+from storage.models import AuditEntry, Commission, LedgerEntry, Payment
 from tests.cli.running import Operator
 from tests.support.service import Service, Shop
 
 
-async def earned(shop: Shop, **changes: Any) -> str:
-    """The id of the commission of a payment just paid."""
-    payment = await shop.pays(**changes)
-    await shop.pay(payment)
-    await shop.until(payment["id"], "paid")
+async def earned(
+    shop: Shop, amount: str = "129.90", *, referrer_id: str = "partner-5", order_id: str | None = None
+) -> str:
+    """The id of the commission on a payment just settled."""
+    money, payment_id, at = Money.parse(amount, "ILS"), uuid4(), datetime.now(UTC)
     async with shop.service.database.transaction() as session:
-        found = await session.scalar(select(Commission.id).where(Commission.payment_id == UUID(payment["id"])))
+        payment = Payment(
+            id=payment_id,
+            workspace_id=shop.workspace.id,
+            provider_account_id=shop.account.id,
+            provider="stripe",
+            order_id=order_id or f"o-{payment_id}",
+            referrer_id=referrer_id,
+            amount=money.to_decimal(),
+            currency="ILS",
+            status="pending",
+            description="x",
+            expires_at=at + timedelta(hours=1),
+        )
+        session.add(payment)
+        await session.flush()
+        await session.refresh(payment)
+        observed = ProviderPayment(PaymentStatus.PAID, transaction_id=f"pi_{payment_id.hex}", captured=money)
+        await settle(session, payment, shop.workspace, observed, at=at)
+    async with shop.service.database.transaction() as session:
+        found = await session.scalar(select(Commission.id).where(Commission.payment_id == payment_id))
     return str(found)
 
 
@@ -54,7 +76,7 @@ async def test_the_report_sums_by_status_and_referrer(operator: Operator, shop: 
     ours = ["commissions", "report", "--workspace", shop.workspace.slug]
     assert (await operator(*ours, "--json")).json == []
     assert (await operator(*ours)).stdout == "Commissions: none\n"
-    paid, *_ = [await earned(shop), await earned(shop, amount="50.00"), await earned(shop, referrer_id="partner-6")]
+    paid, *_ = [await earned(shop), await earned(shop, "50.00"), await earned(shop, referrer_id="partner-6")]
     await operator("commissions", "pay", paid, "--workspace", shop.workspace.slug)
     line = {"currency": "ILS"}
     assert (await operator(*ours, "--json")).json == [

@@ -1,0 +1,1 @@
+"""Measurements as ratios: whole payments to a bare workflow, webhook intake to a bare insert."""
