@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from api.payments import NewPayment, _values
+from api.routing import Fit
+from providers.registry import capabilities_of
 from storage import payments
 from storage.models import Payment
 from storage.models import ProviderAccount as Account
@@ -229,7 +231,8 @@ async def test_a_payment_that_was_accepted_and_not_started_is_started_later(shop
         def now() -> Any:
             return datetime.now(UTC) - timedelta(minutes=2)
 
-    values = _values(Services, Caller, body, shop.account, payment_id, None)  # type: ignore[arg-type]
+    fitting = [Fit(shop.account, capabilities_of("stripe"), None)]
+    values = _values(Services, Caller, body, fitting, payment_id, None)  # type: ignore[arg-type]
     async with shop.service.database.transaction() as session:
         assert await payments.insert_new(session, values)
 
