@@ -42,8 +42,6 @@ TUNING = {
     "timezone": "UTC",
 }
 """Durability stays as it is: fsync and synchronous_commit are on."""
-PORT = "5432"
-"""Only part of the socket's name. Given everywhere, so that a PGPORT of the caller's means nothing."""
 RECOVERY_SECONDS = 300.0
 """After a crash it replays what was not yet in its tables; that may take its time and must not be cut short."""
 
@@ -56,7 +54,7 @@ def socket_folder(data: Path) -> Path:
 
 def database_url(data: Path, name: str = "payments") -> str:
     """Where clients connect: a socket that only its owner reaches, so there is no password."""
-    return f"postgresql+asyncpg://postgres@/{name}?host={socket_folder(data)}&port={PORT}"
+    return f"postgresql+asyncpg://postgres@/{name}?host={socket_folder(data)}"
 
 
 def part(data: Path) -> Part:
@@ -66,7 +64,7 @@ def part(data: Path) -> Part:
     options = [text for name, value in TUNING.items() for text in ("-c", f"{name}={value}")]
     return Part(
         name="postgres",
-        command=(str(BINARIES / "postgres"), "-D", str(data), "-h", "", "-k", str(sockets), "-p", PORT, *options),
+        command=(str(BINARIES / "postgres"), "-D", str(data), "-h", "", "-k", str(sockets), *options),
         ready=lambda: _accepts(sockets),
         before=lambda: clear_stale_locks(data, sockets),
         stop_signal=signal.SIGINT,  # fast shutdown: ends sessions, writes a checkpoint
@@ -83,7 +81,7 @@ def ensure_database(data: Path, name: str = "payments") -> None:
 
 
 def _psql(data: Path, statement: str) -> str:
-    command = [str(BINARIES / "psql"), "-X", "-h", str(socket_folder(data)), "-p", PORT, "-U", "postgres"]
+    command = [str(BINARIES / "psql"), "-X", "-h", str(socket_folder(data)), "-U", "postgres"]
     done = subprocess.run(
         [*command, "-d", "postgres", "-tA", "-c", statement],
         capture_output=True,
@@ -102,8 +100,7 @@ def clear_stale_locks(data: Path, sockets: Path) -> None:
     PostgreSQL does the rest itself, but it takes any living process of the same user for a server, which after a
     restart of a container is the rule. Raises StartFailed when a server does run on this data.
     """
-    locks = (data / "postmaster.pid", sockets / f".s.PGSQL.{PORT}.lock")
-    for lock in locks:
+    for lock in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
         owner = _owner(lock)
         if owner is None:
             continue
@@ -194,6 +191,6 @@ def _initialise(data: Path, user: str | None) -> None:
 
 async def _accepts(sockets: Path) -> bool:
     probe = await asyncio.create_subprocess_exec(
-        str(BINARIES / "pg_isready"), "-q", "-h", str(sockets), "-p", PORT, "-U", "postgres"
+        str(BINARIES / "pg_isready"), "-q", "-h", str(sockets), "-U", "postgres"
     )
     return await probe.wait() == 0

@@ -16,7 +16,7 @@ from embedded.parts import Part, StartFailed
 
 FIRST_RESTART_SECONDS = 0.2
 MAX_RESTART_SECONDS = 10.0
-STABLE_SECONDS = 30.0
+STABLE_SECONDS = 10.0
 """A part that ran this long begins again with the shortest wait."""
 MANY_ENDS = 3
 """After so many ends in a row it is told why, not only that."""

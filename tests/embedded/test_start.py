@@ -16,7 +16,7 @@ import pytest
 from embedded import postgres
 from embedded.parts import MAX_PORT, StartFailed, free_ports, require_free
 from embedded.postgres import clear_stale_locks, socket_folder
-from embedded.stack import PORT_SETTINGS, Ports, Stack
+from embedded.stack import PORT_SETTINGS, Ports, Stack, environment
 
 
 @contextmanager
@@ -90,9 +90,9 @@ def test_a_lock_of_a_process_that_is_gone_is_left_to_postgresql(tmp_path: Path) 
 
 
 def write_locks(folder: Path, pid: int) -> list[Path]:
-    locks = [folder / "postmaster.pid", folder / f".s.PGSQL.{postgres.PORT}.lock"]
+    locks = [folder / "postmaster.pid", folder / ".s.PGSQL.5432.lock"]
     for lock in locks:
-        lock.write_text(f"{pid}\n{folder}\n1700000000\n{postgres.PORT}\n")
+        lock.write_text(f"{pid}\n{folder}\n1700000000\n5432\n")
     return locks
 
 
@@ -122,3 +122,11 @@ def test_a_setup_that_was_killed_half_way_is_made_anew(tmp_path: Path) -> None:
 def test_who_reaches_the_socket_is_let_in_so_nobody_else_reaches_it(tmp_path: Path, stack: Stack) -> None:
     assert socket_folder(stack.state / "postgres").stat().st_mode & 0o777 == 0o700
     assert socket_folder(tmp_path) != socket_folder(stack.state / "postgres")
+
+
+def test_a_shell_reads_the_settings_as_they_are(tmp_path: Path) -> None:
+    made = environment(tmp_path, Ports())
+    script = f". {tmp_path}/dev.env && printf '%s\\n' " + " ".join(f'"${name}"' for name in made)
+    shown = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True, env={})
+    assert shown.stdout.splitlines() == list(made.values())
+    assert environment(tmp_path, Ports()) == made  # secrets are made once
