@@ -147,6 +147,8 @@ def house(tmp_path: Path) -> Iterator[House]:
 async def test_it_starts_again_on_its_data_after_kill_9_of_everything_and_ends_with_ctrl_c(house: House) -> None:
     first = house.up()
     await first.says(UP)
+    assert re.search(r"A payment to try +http://\S+/c/pay/cs_", first.text())
+    assert "make demo PROVIDER=…: stripe, payplus, meshulam (ILS) · payu, wompi, efecty (COP)" in first.text()
     paid = await house.pays("first")
     await house.is_paid(paid)
     # one more on the same data, and one more on the same ports
