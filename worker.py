@@ -24,6 +24,7 @@ from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.guard import ProviderGuard
 from activities.receipts import ReceiptActivities
+from activities.refunds import RefundActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
@@ -36,11 +37,12 @@ from storage.sealing import Sealer
 from storage.session import Database
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow)
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow)
 
 
 def utc_now() -> datetime:
@@ -68,6 +70,7 @@ def build_worker(
     guard = ProviderGuard(database, pool, utc_now)
     checkout = CheckoutActivities(database, guard, sealer, utc_now, public_base_url=public_base_url)
     confirmation = ConfirmationActivities(database, guard, sealer, utc_now)
+    refunds = RefundActivities(database, guard, sealer, utc_now)
     surplus = SurplusActivities(database, guard, sealer, utc_now)
     documents = ReceiptActivities(database)
     return Worker(
@@ -78,6 +81,8 @@ def build_worker(
             checkout.open_checkout,
             checkout.open_way,
             surplus.return_surplus,
+            refunds.advance_refund,
+            refunds.reconcile_refunds,
             confirmation.confirm,
             confirmation.record_status,
             documents.render_receipt,

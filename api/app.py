@@ -20,6 +20,7 @@ from api import (
     payments,
     problems,
     receipts,
+    refunds,
     surplus,
     ways,
     webhooks,
@@ -55,7 +56,7 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     problems.install(app)
     app.include_router(health.router)
     app.include_router(pages.router)
-    for module in (methods, ways, payments, webhooks, receipts, commissions, surplus, accounts, admin):
+    for module in (methods, ways, payments, refunds, webhooks, receipts, commissions, surplus, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)
     app.middleware("http")(log_requests)
     return app

@@ -184,6 +184,7 @@ class PaymentOut(BaseModel):
     flag: str | None = Field(description="Set when a person must look, for example amount_mismatch.")
     disputed: bool
     amount: str
+    refunded: str
     currency: str
     order_id: str
     description: str
@@ -492,6 +493,7 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         flag=payment.flag,
         disputed=payment.disputed,
         amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),
+        refunded=str(Money.from_decimal(payment.refunded or Decimal(0), payment.currency)),
         currency=payment.currency,
         order_id=payment.order_id,
         description=payment.description,

@@ -15,12 +15,12 @@ LOCK_TIMEOUT_SECONDS = 10
 class Database:
     """One pool. `transaction()` is the only way in: it commits when its block ends well and rolls back otherwise."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_seconds: float = 10.0) -> None:
         self.engine: AsyncEngine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_timeout=10,
+            pool_timeout=pool_timeout_seconds,
             pool_use_lifo=True,
             connect_args={
                 "timeout": 10,
