@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+TOO_BUSY = frozenset({"40001", "40P01", "53300", "55P03", "57014"})
+"""Serialization failure, deadlock, too many connections, lock not available, statement timed out."""
 STATEMENT_TIMEOUT_SECONDS = 15
 LOCK_TIMEOUT_SECONDS = 10
 
@@ -47,7 +50,9 @@ class Database:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error means that PostgreSQL is away or restarting, so that the same work may succeed later."""
+    """Whether PostgreSQL is away, restarting or too busy, so that the same work may succeed later."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return isinstance(error, ConnectionError | TimeoutError | OSError)
+        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+            return True
+        return getattr(error.orig, "sqlstate", None) in TOO_BUSY
+    return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import secrets
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +28,11 @@ async def refund(shop: Shop, payment: dict[str, Any], amount: str | None = None,
     body = {"payment_id": payment["id"], "reason": "one visit was cancelled"}
     if amount is not None:
         body["amount"] = amount
-    return await shop.api.post("/refunds", json=body, headers={"Idempotency-Key": key} if key else {})
+    headers = {"Idempotency-Key": key or secrets.token_hex(8)}
+    answer = await shop.api.post("/refunds", json=body, headers=headers)
+    while answer.status_code == 503:  # too busy: a caller comes back with the same key
+        answer = await shop.api.post("/refunds", json=body, headers=headers)
+    return answer
 
 
 async def balances(shop: Shop) -> dict[str, Money]:

@@ -21,7 +21,6 @@ from storage.models import Commission, OrderNotice, Payment, Receipt
 from storage.session import Database
 from tests.support.service import Service, Shop
 
-
 PATIENT: list[Database] = []
 
 
