@@ -119,14 +119,25 @@ async def background(
             await relay.drain()
 
 
+async def _connected(settings: Settings) -> Client:
+    """A client of Temporal. Raises SystemExit when it is away: whoever runs the worker starts it again."""
+    try:
+        return await connect(wiring.temporal_target(settings))
+    except RuntimeError as error:
+        log.debug("temporal refuses", error=str(error))
+        raise SystemExit(
+            f"Temporal does not answer at {settings.temporal_address}; is TEMPORAL_ADDRESS right, and does it run?"
+        ) from None
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; what is under way is finished or left to another worker."""
     sealer, database = wiring.sealer(settings), wiring.database(settings)
     pool = wiring.provider_pool(settings, sealer)
     try:
-        client = await connect(wiring.temporal_target(settings))
+        client = await _connected(settings)
         if not await register_search_attributes(client):
-            log.warning("search attributes could not be registered; see README, Temporal Cloud")
+            log.warning("search attributes could not be registered; see docs/operations.md, Temporal cluster")
         engine = PaymentEngine(client, settings.temporal_task_queue)
         worker = build_worker(
             client,
@@ -151,6 +162,7 @@ def main() -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code."""
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
+    wiring.require_usable(settings)
 
     async def run() -> None:
         stop = asyncio.Event()

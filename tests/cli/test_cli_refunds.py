@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from tests.cli.conftest import Operator
+from tests.cli.running import Operator
 from tests.support.service import Shop
 
 
