@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
 
 from providers.base import AccountConfig, Method, ProviderMisconfigured
-from providers.payu.methods import METHODS
+from providers.payu.methods import CARD, METHODS
 from providers.payu.signatures import Signing, algorithm_of
 
 REQUIRED_CREDENTIALS = ("api_key", "api_login", "merchant_id", "account_id")
@@ -19,13 +18,6 @@ TEST_API = "https://sandbox.api.payulatam.com"
 TEST_CHECKOUT = "https://sandbox.checkout.payulatam.com"
 REFUND_WAIT = timedelta(minutes=10)
 """PayU refuses a refund for so long after the approval."""
-
-
-class Limits(NamedTuple):
-    """Smallest and largest amount of one method, in major units; None for no limit that is known."""
-
-    minimum: Decimal | None
-    maximum: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +34,9 @@ class PayuAccount:
     test_flag: bool
     """What is sent as `test`, and what a confirmation must say."""
     sends_tax: bool
-    payer_optional: bool
     payment_methods: str | None
-    limits: Mapping[str, Limits]
+    methods: tuple[Method, ...]
+    """The sheet's, with this agreement's limits, and without insisting on the payer's data where PayU does not."""
     agreements: Mapping[str, str]
     refund_wait: timedelta
     refunds_every_method: bool
@@ -72,13 +64,22 @@ def account_of(config: AccountConfig) -> PayuAccount:
         live=not test,
         test_flag=options.flag("test_flag", default=test),
         sends_tax=options.flag("send_tax", default=True),
-        payer_optional=options.flag("payer_optional", default=False),
         payment_methods=options.text("payment_methods"),
-        limits={method.name: options.limits(method) for method in METHODS},
+        methods=_methods(options),
         agreements=options.texts("agreements"),
         refund_wait=options.seconds("refund_wait_seconds", timedelta(0) if test else REFUND_WAIT),
         refunds_every_method=options.flag("refunds_every_method", default=False),
         partial_value_in_order=options.flag("partial_value_in_order", default=False),
+    )
+
+
+def _methods(options: _Options) -> tuple[Method, ...]:
+    payer_optional = options.flag("payer_optional", default=False)
+    return tuple(
+        replace(options.limited(method), payer_fields=())
+        if payer_optional and method.name == CARD.name
+        else options.limited(method)
+        for method in METHODS
     )
 
 
@@ -132,16 +133,14 @@ class _Options:
             return dict(value)
         raise ProviderMisconfigured("option_invalid", name)
 
-    def limits(self, method: Method) -> Limits:
+    def limited(self, method: Method) -> Method:
         """`{"efecty": {"minimum": "20000", "maximum": "6000000"}}`, in major units, instead of the sheet's."""
         every = self._options.get("limits", {})
         own = every.get(method.name, {}) if isinstance(every, Mapping) else None
         if not isinstance(own, Mapping):
             raise ProviderMisconfigured("option_invalid", "limits")
-        return Limits(
-            self._limit(own, "minimum", method.minimum),
-            self._limit(own, "maximum", method.maximum),
-        )
+        least = self._limit(own, "minimum", method.minimum)
+        return replace(method, minimum=least, maximum=self._limit(own, "maximum", method.maximum))
 
     @staticmethod
     def _limit(own: Mapping[str, object], name: str, usual: Decimal | None) -> Decimal | None:
