@@ -57,5 +57,5 @@ async def shop(service: Service) -> AsyncIterator[Shop]:
     """A workspace of this test's own."""
     made = await service.shop()
     yield made
-    await made.api.aclose()
+    await made.aclose()
     await made.sandbox("DELETE", "/faults")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import socket
 import threading
 import time
@@ -23,7 +22,7 @@ from providers.registry import PROVIDERS, build_provider
 from providers.stripe import StripeProvider
 from providers.stripe.transport import StripeTransport
 from sandbox.app import create_app
-from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer
+from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer, payer_class
 
 PAYER = Payer("cust-7", "Dana Levi", "dana@example.com", "0541234567", "CC", "1020304050", "127.0.0.1")
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -47,13 +46,6 @@ def served(app: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(10)
         listener.close()
-
-
-def payer_class(name: str) -> type[SandboxPayer]:
-    """The other side of a provider's wire: tests/providers/payers/{name}.py."""
-    kind: type[SandboxPayer] = importlib.import_module(f"tests.providers.payers.{name}").Payer
-    assert issubclass(kind, SandboxPayer)
-    return kind
 
 
 @pytest.fixture

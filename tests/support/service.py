@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,14 +21,49 @@ from fastapi import FastAPI, Request
 import wiring
 import worker
 from api.app import create_app
+from domain.payment import attempt_reference
+from embedded import browser
 from embedded.parts import free_port
 from embedded.stack import Stack
+from providers.base import CashInstructions, FormPost, OpenedCheckout
+from providers.registry import required_credentials
 from settings import Settings
-from storage import administration, workspaces
+from storage import administration, attempts, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
+from tests.providers.payers import SandboxPayer, payer_class
 
+COUNTRIES: dict[str, dict[str, Any]] = {
+    "ILS": {
+        "currency": "ILS",
+        "country": "IL",
+        "timezone": "Asia/Jerusalem",
+        "dealer": "company",
+        "business_number": "514000009",
+        "vat_rate": Decimal("0.18"),
+    },
+    "COP": {
+        "currency": "COP",
+        "country": "CO",
+        "timezone": "America/Bogota",
+        "dealer": "foreign",
+        "business_number": "900.123.456-7",
+        "vat_rate": Decimal("0.19"),
+    },
+}
+CUSTOMERS: dict[str, dict[str, Any]] = {
+    "ILS": {"id": "cust-77", "name": "Dana Levi", "email": "dana@example.com", "phone": "0541234567"},
+    "COP": {
+        "id": "cust-77",
+        "name": "Laura Gómez",
+        "email": "laura@example.com",
+        "phone": "3001234567",
+        "document_type": "CC",
+        "document": "1020304050",
+        "ip": "127.0.0.1",
+    },
+}
 CREDENTIALS_KEY = Fernet.generate_key().decode()
 NOTICE_SECRET = "whsec_" + base64.b64encode(b"n" * 24).decode()
 
@@ -113,73 +148,110 @@ class Service:
     merchant: Merchant
     http: httpx.AsyncClient
 
-    async def shop(self, **changes: Any) -> Shop:
-        """A new workspace with a Stripe account of its own at the sandbox."""
-        key, hook_secret = f"sk_test_{secrets.token_hex(8)}", f"whsec_{secrets.token_hex(16)}"
+    async def shop(self, provider: str = "stripe", *, callbacks: bool = True, **changes: Any) -> Shop:
+        """A new workspace in the provider's country and currency, with an account of its own at the sandbox.
+
+        Without `callbacks` no address is registered; providers that are told with each request send them all the same.
+        """
+        payer = payer_class(provider)(self.sandbox_url)
         slug = f"shop-{secrets.token_hex(6)}"
         values: dict[str, Any] = {
             "slug": slug,
             "name": "Shop",
-            "currency": "ILS",
-            "country": "IL",
-            "timezone": "Asia/Jerusalem",
             "language": "en",
-            "dealer": "company",
             "legal_name": "Shop Ltd",
-            "business_number": "514000009",
-            "vat_rate": Decimal("0.18"),
             "commission_rate": Decimal("0.10"),
             "commission_minimum": Decimal("1.00"),
             "order_webhook_url": f"{self.merchant.url}/hooks/{slug}",
             "order_webhook_secret": self.sealer.seal(NOTICE_SECRET),
-        }
+        } | COUNTRIES[payer.currency]
         async with self.database.transaction() as session:
             workspace = await administration.create_workspace(session, values | changes, actor="test")
-            account = await administration.create_account(
-                session,
-                self.sealer,
-                workspace_id=workspace.id,
-                provider="stripe",
-                name="test",
-                credentials={"secret_key": key, "webhook_secret": hook_secret},
-                options={"api_base": self.sandbox_url},
-                receives_default_webhook=False,
-                actor="test",
-                hint_of="secret_key",
-            )
             made = administration.create_api_key(
                 session, workspace_id=workspace.id, name="test", scopes=administration.SCOPES, actor="test"
             )
         client = httpx.AsyncClient(
             base_url=f"{self.api_url}/api/v1", headers={"authorization": f"Bearer {made.key}"}, timeout=30
         )
-        shop = Shop(self, workspace, account, made.key, key, hook_secret, client)
-        await shop.point_webhooks()
-        return shop
+        till = await self.connect(workspace, payer, callbacks=callbacks)
+        return Shop(self, workspace, till.account, made.key, client, till)
+
+    async def connect(
+        self,
+        workspace: Workspace,
+        payer: SandboxPayer,
+        *,
+        name: str = "test",
+        callbacks: bool = True,
+        options: Mapping[str, Any] | None = None,
+    ) -> Till:
+        """A further account of a workspace, with secrets that no other account has; its callbacks come to us."""
+        own: dict[str, Any] = {secret: secrets.token_urlsafe(24) for secret in payer.own_secrets}
+        config = payer.account(**own)
+        async with self.database.transaction() as session:
+            account = await administration.create_account(
+                session,
+                self.sealer,
+                workspace_id=workspace.id,
+                provider=payer.name,
+                name=name,
+                credentials=config.credentials,
+                options={**config.options, **(options or {})},
+                receives_default_webhook=False,
+                actor="test",
+                hint_of=required_credentials(payer.name)[0],
+            )
+        till = Till(account, payer, dict(config.credentials), self.api_url)
+        if callbacks:
+            await payer.callbacks_go_to(till.hook_url, till.credentials)
+        return till
+
+
+@dataclass(frozen=True)
+class Till:
+    """One account of a workspace and the people on the other side of its provider's wire."""
+
+    account: ProviderAccount
+    payer: SandboxPayer
+    credentials: dict[str, str]
+    api_url: str
+
+    @property
+    def hook_url(self) -> str:
+        """Where its callbacks come to; some providers add a token of the account's."""
+        token = self.credentials.get("callback_token")
+        path = f"{self.api_url}/api/v1/webhooks/{self.account.provider}/{self.account.id}"
+        return path if token is None else f"{path}/{token}"
 
 
 @dataclass
 class Shop:
-    """A workspace and the people around it."""
+    """A workspace and the people around it. `till` is its first account."""
 
     service: Service
     workspace: Workspace
     account: ProviderAccount
     api_key: str
-    provider_key: str
-    hook_secret: str
     api: httpx.AsyncClient
+    till: Till
 
     @property
     def hook_url(self) -> str:
-        return f"{self.service.api_url}/api/v1/webhooks/stripe/{self.account.id}"
+        return self.till.hook_url
 
-    async def point_webhooks(self, url: str | None = None) -> None:
-        await self.sandbox(
-            "POST",
-            "/webhook-endpoints",
-            {"url": url or self.hook_url, "secret": self.hook_secret, "account_key": self.provider_key},
-        )
+    @property
+    def provider_key(self) -> str:
+        """Stripe's secret key."""
+        return self.till.credentials["secret_key"]
+
+    @property
+    def hook_secret(self) -> str:
+        """What Stripe signs with."""
+        return self.till.credentials["webhook_secret"]
+
+    async def aclose(self) -> None:
+        await self.api.aclose()
+        await self.till.payer.http.aclose()
 
     async def sandbox(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = await self.service.http.request(method, f"{self.service.sandbox_url}/sandbox{path}", json=body)
@@ -187,11 +259,13 @@ class Shop:
         return answer.json()
 
     def order(self, **changes: Any) -> dict[str, Any]:
+        """A payment as the shop asks for it, with all that any provider wants to know of a payer."""
+        payer = self.till.payer
         return {
-            "amount": "129.90",
+            "amount": payer.amount,
             "currency": self.workspace.currency,
             "order_id": f"order-{secrets.token_hex(4)}",
-            "customer": {"id": "cust-77", "name": "Dana Levi", "email": "dana@example.com"},
+            "customer": CUSTOMERS[payer.currency],
             "referrer_id": "partner-5",
         } | changes
 
@@ -203,10 +277,25 @@ class Shop:
         return dict(answer.json())
 
     async def pay(self, payment: dict[str, Any], card: str = "4242424242424242", **extra: Any) -> str:
-        """The payer pays at the sandbox."""
+        """The payer pays at Stripe. Other providers: `till.payer.pays(await shop.checkout(payment))`."""
         session_id = payment["checkout_url"].rsplit("/", 1)[1]
         paid = await self.sandbox("POST", f"/sessions/{session_id}/pay", {"card": card, **extra})
         return str(paid["outcome"])
+
+    async def checkout(self, payment: dict[str, Any], number: int = 1) -> OpenedCheckout:
+        """What the payer has in hand: an address, the form of our page, or what to say at the counter."""
+        reference = attempt_reference(UUID(payment["id"]), number)
+        async with self.service.database.transaction() as session:
+            attempt = await attempts.by_reference(session, reference)
+        assert attempt is not None
+        assert attempt.session_id is not None
+        url, form, cash = attempt.checkout_url, None, None
+        if url is not None and url.startswith(self.service.api_url):
+            page = await browser.open_page(self.service.http, url)
+            url, form = None, FormPost(page.forms[0].action, page.forms[0].fields) if page.forms else None
+        if attempt.instructions is not None and "code" in attempt.instructions:
+            cash = CashInstructions(**attempt.instructions)
+        return OpenedCheckout(attempt.session_id, url, form=form, cash=cash)
 
     async def read(self, payment_id: str) -> dict[str, Any]:
         answer = await self.api.get(f"/payments/{payment_id}")
@@ -261,11 +350,12 @@ async def account_of(service: Service, account_id: UUID) -> ProviderAccount:
 @asynccontextmanager
 async def running_service(stack: Stack, sandbox_url: str) -> AsyncIterator[Service]:
     """API, worker and merchant until the block ends."""
-    settings, merchant = settings_for(stack), Merchant()
+    port = free_port()
+    settings, merchant = settings_for(stack, public_base_url=f"http://127.0.0.1:{port}"), Merchant()
     database, sealer, stop = wiring.database(settings), wiring.sealer(settings), asyncio.Event()
     async with (
         served(merchant.app()) as merchant_url,
-        served(create_app(lambda: wiring.open_services(settings))) as api_url,
+        served(create_app(lambda: wiring.open_services(settings)), port) as api_url,
         httpx.AsyncClient(timeout=30) as http,
     ):
         merchant.url = merchant_url

@@ -79,10 +79,10 @@ class Lab:
             "id": uuid4(),
             "workspace_id": self.shop.workspace.id,
             "provider_account_id": self.shop.account.id,
-            "provider": "stripe",
+            "provider": self.shop.account.provider,
             "order_id": f"order-{uuid4().hex[:6]}",
             "amount": Decimal(100),
-            "currency": "ILS",
+            "currency": self.shop.workspace.currency,
             "status": "created",
             "description": "x",
             "success_url": "http://127.0.0.1:9/thanks",
@@ -112,9 +112,8 @@ class Lab:
 
 @pytest_asyncio.fixture
 async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
-    """A shop whose webhooks go nowhere."""
-    shop = await service.shop(order_webhook_url=None)
-    await shop.point_webhooks("http://127.0.0.1:9/nowhere")
+    """A shop that is sent no callbacks."""
+    shop = await service.shop(callbacks=False, order_webhook_url=None)
     pool = wiring.provider_pool(service.settings, service.sealer)
     queue = f"lab-{uuid4().hex[:6]}"
     async with worker.build_worker(
@@ -122,7 +121,7 @@ async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[
     ):
         yield Lab(shop, skipping, PaymentEngine(skipping.client, queue))
     await pool.close()
-    await shop.api.aclose()
+    await shop.aclose()
     await shop.sandbox("DELETE", "/faults")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import importlib
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -43,6 +44,11 @@ class SandboxPayer:
     can_be_declined: ClassVar[bool] = True
     opens_by_call: ClassVar[bool] = True
     """False where the address is only computed and nothing is sent when a checkout is opened."""
+    own_secrets: ClassVar[tuple[str, ...]] = ()
+    """Credentials that all payers of the provider have alike; an account that must not share them replaces them."""
+    callback_account: ClassVar[tuple[str, str] | None] = None
+    """Where callbacks go to an address that is registered beforehand: which credential names the account to the
+    sandbox, and which one its callbacks are signed with. None where each request carries the address."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -56,6 +62,12 @@ class SandboxPayer:
     def wrong_account(self) -> AccountConfig:
         """The same with credentials that the provider does not know."""
         raise NotImplementedError
+
+    async def callbacks_go_to(self, url: str, credentials: Mapping[str, str]) -> None:
+        """Register the address of an account's callbacks, where the provider wants that."""
+        if self.callback_account is not None:
+            key, secret = (credentials[name] for name in self.callback_account)
+            await self.sandbox("webhook-endpoints", url=url, secret=secret, account_key=key)
 
     async def pays(self, opened: OpenedCheckout) -> None:
         """Pay at the checkout, with success."""
@@ -110,3 +122,10 @@ class SandboxPayer:
         await self.http.delete("/sandbox/faults")
         await self.http.delete("/sandbox/webhook-endpoints")
         await self.http.aclose()
+
+
+def payer_class(name: str) -> type[SandboxPayer]:
+    """The other side of a provider's wire: tests/providers/payers/{name}.py."""
+    kind: type[SandboxPayer] = importlib.import_module(f"tests.providers.payers.{name}").Payer
+    assert issubclass(kind, SandboxPayer)
+    return kind

@@ -21,6 +21,8 @@ class Payer(SandboxPayer):
     operations: ClassVar[dict[str, str]] = {"webhooks": "webhooks"}
     can_be_declined: ClassVar[bool] = False
     opens_by_call: ClassVar[bool] = False
+    own_secrets: ClassVar[tuple[str, ...]] = ("callback_secret",)
+    callback_account: ClassVar[tuple[str, str] | None] = ("agreement", "callback_secret")
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

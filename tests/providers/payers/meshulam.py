@@ -19,6 +19,7 @@ class Payer(SandboxPayer):
     can_be_declined: ClassVar[bool] = False  # a declined card leaves no trace at Meshulam; see test_meshulam.py
     method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "4580")
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "createPaymentProcess", "refund": "refundTransaction"}
+    own_secrets: ClassVar[tuple[str, ...]] = ("callback_token",)
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

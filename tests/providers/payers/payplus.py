@@ -19,6 +19,7 @@ class Payer(SandboxPayer):
     refused: ClassVar[tuple[str, str]] = ("129.90", "COP")
     method_seen: ClassVar[tuple[str | None, str | None]] = ("credit-card", "9844")
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "payplus_link", "refund": "payplus_refund"}
+    own_secrets: ClassVar[tuple[str, ...]] = ("secret_key",)
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

@@ -16,6 +16,8 @@ class Payer(SandboxPayer):
 
     name = "stripe"
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "create_refund"}
+    own_secrets: ClassVar[tuple[str, ...]] = ("webhook_secret",)
+    callback_account: ClassVar[tuple[str, str] | None] = ("secret_key", "webhook_secret")
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

@@ -23,6 +23,7 @@ class Payer(SandboxPayer):
     refused = ("129.90", "USD")
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "create_transaction", "refund": "void"}
     opens_by_call = False
+    callback_account = ("public_key", "events_secret")
 
     def keys(self, environment: str = "test") -> dict[str, str]:
         """The four keys of this payer's merchant."""
