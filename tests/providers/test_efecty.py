@@ -257,7 +257,6 @@ async def test_the_connection_test_says_that_nobody_was_asked() -> None:
         ("callback_fields", ["amount"]),
         ("callback_statuses", {"pagado": "settled"}),
         ("callback_statuses", ["pagado"]),
-        ("event_identity", "body"),
         ("file_delimiter", ";;"),
         ("file_decimal", "·"),
         ("file_thousands", "."),
