@@ -15,6 +15,10 @@ from storage.session import is_outage
 
 log = structlog.get_logger()
 
+_CALLBACK = re.compile(r"(/webhooks/[^/]*/)(?:([0-9a-fA-F-]{36})(?:/.*)?|.+)", re.DOTALL)
+"""The last part of a callback address may be all that authenticates it; what stands there by mistake counts too."""
+MAX_SHOWN_PATH = 200
+
 CODES: dict[str, tuple[int, str]] = {
     "validation_failed": (422, "The request is not valid"),
     "malformed_body": (400, "The body cannot be read"),
@@ -110,9 +114,16 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
     return answer(code, detail, headers=dict(error.headers) if error.headers else None)
 
 
+def shown_path(request: Request) -> str:
+    """The path as it may be logged: without a callback's token, on one line, of bounded length."""
+    path = _CALLBACK.sub(lambda found: f"{found[1]}{found[2] or '…'}", request.url.path)
+    return "".join(letter if letter.isprintable() else "?" for letter in path[:MAX_SHOWN_PATH])
+
+
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    path = shown_path(request)
     if is_outage(error):
-        log.warning("database is away", path=request.url.path, error=type(error).__name__)
+        log.warning("database is away", path=path, error=type(error).__name__)
         return answer("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
-    log.error("unexpected error", path=request.url.path, error=type(error).__name__, exc_info=error)
+    log.error("unexpected error", path=path, error=type(error).__name__, exc_info=error)
     return answer("internal_error", "The error was logged; nothing was changed that is not on record.")

@@ -31,7 +31,7 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
-from providers.http import ProviderHttp
+from providers.http import ProviderHttp, base_address
 from providers.meshulam.amounts import CURRENCY
 from providers.meshulam.errors import (
     ALREADY_DONE,
@@ -304,9 +304,9 @@ def _exhausted(rejected: ProviderRejected) -> bool:
 
 
 def _origin(options: Mapping[str, object]) -> str:
-    api_base = options.get("api_base")
-    if isinstance(api_base, str) and api_base.strip():
-        return api_base.strip().rstrip("/")
+    api_base = base_address(options, "api_base")
+    if api_base is not None:
+        return api_base
     return SANDBOX if options.get("sandbox") is True else PRODUCTION
 
 

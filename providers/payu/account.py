@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 
 from providers.base import AccountConfig, Method, ProviderMisconfigured
+from providers.http import base_address
 from providers.payu.methods import CARD, METHODS
 from providers.payu.signatures import Signing, algorithm_of
 
@@ -47,7 +48,7 @@ def account_of(config: AccountConfig) -> PayuAccount:
     """Read an account's credentials and options. Raises ProviderMisconfigured that names what is wrong."""
     credentials = {name: _credential(config, name) for name in REQUIRED_CREDENTIALS}
     options = _Options(config.options)
-    api_base = (options.text("api_base") or "").rstrip("/")
+    api_base = base_address(config.options, "api_base") or ""
     test = options.flag("test", default=bool(api_base) and api_base != LIVE_API)
     hmac_key = config.credentials.get("hmac_key", "").strip() or None
     try:
@@ -60,7 +61,7 @@ def account_of(config: AccountConfig) -> PayuAccount:
         api_login=credentials["api_login"],
         signing=Signing(credentials["api_key"], algorithm, hmac_key),
         api_base=api_base or (TEST_API if test else LIVE_API),
-        checkout_base=_checkout_base(options, api_base, test=test),
+        checkout_base=_checkout_base(base_address(config.options, "checkout_base"), api_base, test=test),
         live=not test,
         test_flag=options.flag("test_flag", default=test),
         sends_tax=options.flag("send_tax", default=True),
@@ -90,10 +91,9 @@ def _credential(config: AccountConfig, name: str) -> str:
     return value
 
 
-def _checkout_base(options: _Options, api_base: str, *, test: bool) -> str:
+def _checkout_base(named: str | None, api_base: str, *, test: bool) -> str:
     """PayU's page; where only the API's address is given and is none of PayU's, the page is looked for there too."""
-    named = (options.text("checkout_base") or "").rstrip("/")
-    if named:
+    if named is not None:
         return named
     if api_base and api_base not in (LIVE_API, TEST_API):
         return api_base
