@@ -20,13 +20,13 @@ from api import (
     payments,
     problems,
     receipts,
+    refunds,
     surplus,
     ways,
     webhooks,
 )
 from api.context import Services
 from api.limits import BodyLimits
-from api.problems import shown_path
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     problems.install(app)
     app.include_router(health.router)
     app.include_router(pages.router)
-    for module in (methods, ways, payments, webhooks, receipts, commissions, surplus, accounts, admin):
+    for module in (methods, ways, payments, refunds, webhooks, receipts, commissions, surplus, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)
     app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
     app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
@@ -72,6 +72,6 @@ async def log_requests(request: Request, call_next: Callable[[Request], Awaitabl
     response = await call_next(request)
     if not request.url.path.endswith("z"):
         milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-        path, status = shown_path(request), response.status_code
+        path, status = request.url.path, response.status_code
         log.info("request", method=request.method, path=path, status=status, ms=milliseconds)
     return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -115,6 +116,16 @@ async def test_the_loss_of_the_shared_store_refuses_nobody(service: Service, sho
     async with served(create_app(lambda: wiring.open_services(lost))) as url:
         answers = [await service.http.get(f"{url}/api/v1/payments", headers=bearer) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+async def test_a_shared_store_that_hangs_holds_nobody_up(service: Service, shop: Shop) -> None:
+    bearer = {"authorization": f"Bearer {shop.api_key}"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs = settings_for(service.stack, redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        async with served(create_app(lambda: wiring.open_services(hangs))) as url:
+            answer = await service.http.get(f"{url}/api/v1/payments", headers=bearer)
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() < 3  # the client's own patience is 5
 
 
 async def test_the_description_names_every_problem_and_has_examples(service: Service) -> None:
