@@ -36,7 +36,7 @@ async def port() -> AsyncIterator[int]:
     """A server with our protocol, as the entry point starts it."""
     number = free_port()
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         port=number,
         http=BoundedHttp,
         lifespan="off",
