@@ -16,6 +16,7 @@ from api import (
     commissions,
     health,
     methods,
+    metrics,
     pages,
     payments,
     problems,
@@ -54,6 +55,7 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     )
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(pages.router)
     for module in (methods, ways, payments, refunds, webhooks, receipts, commissions, surplus, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)

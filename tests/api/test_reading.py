@@ -13,7 +13,7 @@ import wiring
 from api.app import create_app
 from api.problems import CODES
 from storage.models import Receipt
-from tests.support.service import Service, Shop, eventually, served, settings_for
+from tests.support.service import Service, Shop, admin_key, eventually, served, settings_for
 
 
 async def paid(shop: Shop, **changes: Any) -> dict[str, Any]:
@@ -150,3 +150,24 @@ def test_every_code_that_is_raised_is_in_the_table() -> None:
 async def test_the_payer_lands_on_a_page(service: Service) -> None:
     answer = await service.http.get(f"{service.api_url}/paid")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
+async def test_metrics_count_everything_for_the_platform_alone(service: Service, shop: Shop) -> None:
+    await paid(shop)
+    url = f"{service.api_url}/metrics"
+    platform = {"authorization": f"Bearer {await admin_key(service)}"}
+    answer = await service.http.get(url, headers=platform)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    (number,) = [
+        line.rsplit(" ", 1)[1]
+        for line in lines
+        if line.startswith('durable_payments_payments{provider="stripe",status="paid"}')
+    ]
+    assert float(number) >= 1
+    closed = f'durable_payments_provider_circuit_open{{account="{shop.account.id}",provider="stripe"}} 0.0'
+    assert closed in lines
+    refused = await service.http.get(url, headers={"authorization": f"Bearer {shop.api_key}"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert (await service.http.get(url)).status_code == 401
