@@ -27,6 +27,7 @@ from api import (
     webhooks,
 )
 from api.context import Services
+from api.limits import BodyLimits
 
 log = structlog.get_logger()
 
@@ -58,7 +59,8 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     app.include_router(pages.router)
     for module in (methods, ways, payments, refunds, webhooks, receipts, commissions, surplus, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)
-    app.middleware("http")(log_requests)
+    app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
+    app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
     return app
 
 
