@@ -28,6 +28,7 @@ from api import (
     webhooks,
 )
 from api.context import Services
+from api.limits import BodyLimits
 
 log = structlog.get_logger()
 
@@ -61,7 +62,8 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     app.include_router(pages.router)
     for module in V1:
         app.include_router(module.router, prefix=PREFIX)
-    app.middleware("http")(log_requests)
+    app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
+    app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
     return app
 
 

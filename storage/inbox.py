@@ -65,13 +65,13 @@ async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> dict[UUID
 
 
 async def capture_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> WebhookEvent | None:
-    """The first verified event that says an attempt was paid; for providers that cannot be asked."""
+    """The first verified event that says an attempt was paid, and how much if any does; where nobody can be asked."""
     query = select(WebhookEvent).where(
         WebhookEvent.payment_id == payment_id,
         WebhookEvent.reference == reference,
         WebhookEvent.kind == "captured",
     )
-    return await session.scalar(query.order_by(WebhookEvent.id).limit(1))
+    return await session.scalar(query.order_by(WebhookEvent.claimed_amount.is_(None), WebhookEvent.id).limit(1))
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
