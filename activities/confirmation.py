@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
-from activities.settlement import record_surplus, settle
+from activities.settlement import AMOUNT_UNCONFIRMED, record_surplus, settle
 from domain.money import Money
 from domain.payment import (
     CAPTURED,
@@ -63,6 +63,11 @@ class Seen:
     def money(self) -> bool:
         """Whether money arrived by this way."""
         return self.observed.captured is not None
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether money is said to have arrived, and nobody said how much."""
+        return not self.money and self.observed.failure_code == AMOUNT_UNCONFIRMED
 
 
 class ConfirmationActivities:
@@ -149,13 +154,19 @@ class ConfirmationActivities:
         return await self._guard.call(way.account, way.health, ask)
 
     async def _claimed(self, payment: Payment, way: Way) -> ProviderPayment:
-        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is."""
+        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is.
+
+        One that does not vouch for an amount settles nothing. Another one has to say how much it was: a row of a
+        settlement file, which a person may write.
+        """
         if way.attempt is None:
             return ProviderPayment(PaymentStatus.UNKNOWN)
         async with self._database.transaction() as session:
             event = await inbox.capture_claimed(session, payment.id, way.attempt.reference)
-        if event is None or event.claimed_amount is None or event.claimed_currency is None:
+        if event is None:
             return ProviderPayment(PaymentStatus.UNKNOWN)
+        if event.claimed_amount is None or event.claimed_currency is None:
+            return ProviderPayment(PaymentStatus.UNKNOWN, failure_code=AMOUNT_UNCONFIRMED)
         return ProviderPayment(
             PaymentStatus.PAID,
             session_id=way.attempt.session_id,
@@ -187,9 +198,11 @@ class ConfirmationActivities:
         for one in with_money:
             surplus_ids += await record_surplus(session, payment, workspace, one.observed, one.way.attempt)
         for one in seen:
-            if not one.money:
+            if one.unconfirmed:
+                self._flag_unconfirmed(session, payment, workspace, one)
+            elif not one.money:
                 await self._note(session, payment, workspace, one)
-        if payment.status not in CAPTURED and seen:
+        if payment.status not in CAPTURED and seen and not any(one.unconfirmed for one in seen):
             status, reason = self._combined(seen, command.close_as)
             payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
         if receipt_id is None and payment.status in CAPTURED:  # settled by an earlier look
@@ -201,6 +214,21 @@ class ConfirmationActivities:
             payment.flag,
             surplus_ids=tuple(surplus_ids) if workspace.surplus_policy == "refund" else (),
         )
+
+    def _flag_unconfirmed(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
+        """Money is there and its amount is not known: visibly unknown, also past the end, and never settled so."""
+        if payment.flag is None:
+            payments.set_flag(session, payment, AMOUNT_UNCONFIRMED, details={"provider": one.way.account.provider})
+        if payment.status in OPEN:
+            payments.change_status(
+                session,
+                workspace,
+                payment,
+                PaymentStatus.UNKNOWN,
+                at=self._now(),
+                actor="provider",
+                reason=AMOUNT_UNCONFIRMED,
+            )
 
     def _combined(self, seen: list[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
         """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
@@ -286,6 +314,9 @@ class ConfirmationActivities:
                 continue
             async with self._database.transaction() as session:
                 locked, workspace = await payments.lock(session, payment_id)
+                one = Seen(way, observed)
+                if one.unconfirmed:
+                    self._flag_unconfirmed(session, locked, workspace, one)
                 if observed.captured is not None:
                     made = await record_surplus(session, locked, workspace, observed, way.attempt)
                     surplus_ids += made if workspace.surplus_policy == "refund" else []

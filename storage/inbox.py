@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -65,13 +66,13 @@ async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> dict[UUID
 
 
 async def capture_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> WebhookEvent | None:
-    """The first verified event that says an attempt was paid; for providers that cannot be asked."""
+    """The first verified event that says an attempt was paid, and how much if any does; where nobody can be asked."""
     query = select(WebhookEvent).where(
         WebhookEvent.payment_id == payment_id,
         WebhookEvent.reference == reference,
         WebhookEvent.kind == "captured",
     )
-    return await session.scalar(query.order_by(WebhookEvent.id).limit(1))
+    return await session.scalar(query.order_by(WebhookEvent.claimed_amount.is_(None), WebhookEvent.id).limit(1))
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
@@ -165,11 +166,18 @@ async def count_rejection(session: AsyncSession, *, account: str, provider: str,
 
 
 async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str, Any]:
-    """Counts by status, what waits, latencies in milliseconds over the last day, refusals by reason."""
+    """Counts by status and by outcome, what waits, latencies in ms over the last day, refusals by reason."""
     of_account = WebhookEvent.provider_account_id.in_(account_ids)
-    counts = await session.execute(
-        select(WebhookEvent.status, func.count()).where(of_account).group_by(WebhookEvent.status)
+    counted = await session.execute(
+        select(WebhookEvent.status, WebhookEvent.outcome, func.count())
+        .where(of_account)
+        .group_by(WebhookEvent.status, WebhookEvent.outcome)
     )
+    counts, outcomes = Counter[str](), Counter[str]()
+    for status, outcome, number in counted:
+        counts[status] += number
+        if outcome is not None:
+            outcomes[outcome] += number
     waiting = await session.scalar(
         select(func.min(WebhookEvent.received_at)).where(
             of_account, WebhookEvent.status.in_(["received", "dispatched"])
@@ -190,7 +198,8 @@ async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str
         .group_by(WebhookRejection.reason)
     )
     return {
-        "counts": dict(counts.all()),
+        "counts": dict(counts),
+        "outcomes": dict(outcomes),
         "oldest_waiting_since": waiting,
         "last_handled_received_at": last,
         "handled_within_ms": {"p50": _milliseconds(p50), "p95": _milliseconds(p95)},
