@@ -292,6 +292,8 @@ class PayuHand(Hand):
         yield Refusal("unsigned", self.post(self.write(unsigned)), "bad_signature")
         live = self.read(self.letter.body) | {"test": "0"}
         yield Refusal("not a test", self.signed(self.write(live)), "malformed_body")
+        foreign = self.read(self.letter.body) | {"merchant_id": elsewhere.credentials["merchant_id"]}
+        yield Refusal("another merchant", self.signed(self.write(foreign)), "malformed_body")
 
 
 class MeshulamHand(Hand):
@@ -326,6 +328,7 @@ class MeshulamHand(Hand):
         yield Refusal("right process, wrong token", self.tampered(processToken="0" * 32), "wrong_token")
         yield Refusal("right token, wrong process", self.tampered(processId="99"), "wrong_token")
         yield Refusal("reference", self.tampered(reference=reference), "wrong_token")
+        yield Refusal("another business", self.tampered(userId="business2"), "wrong_token")
         yield Refusal("no process token", self.tampered(processToken=""), "malformed_body")
         yield Refusal("truncated", self.truncated(), "malformed_body")
 
