@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
-from activities.settlement import record_surplus, settle
+from activities.settlement import AMOUNT_UNCONFIRMED, record_surplus, settle
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -64,6 +64,11 @@ class Seen:
     def money(self) -> bool:
         """Whether money arrived by this way."""
         return self.observed.captured is not None
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether money is said to have arrived, and nobody said how much."""
+        return not self.money and self.observed.failure_code == AMOUNT_UNCONFIRMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +189,11 @@ class ConfirmationActivities:
         return [await self._guard.call(way.account, way.health, ask)]
 
     async def _claimed(self, payment: Payment, way: Way) -> list[ProviderPayment]:
-        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is."""
+        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is.
+
+        One that does not vouch for an amount settles nothing. Another one has to say how much it was: a row of a
+        settlement file, which a person may write.
+        """
         attempt = way.attempt
         if attempt is None:
             return [ProviderPayment(PaymentStatus.UNKNOWN)]
@@ -201,7 +210,8 @@ class ConfirmationActivities:
             for event in events
             if (money := inbox.claimed(event)) is not None
         ]
-        return paid or [ProviderPayment(PaymentStatus.UNKNOWN)]
+        unconfirmed = AMOUNT_UNCONFIRMED if events else None
+        return paid or [ProviderPayment(PaymentStatus.UNKNOWN, failure_code=unconfirmed)]
 
     async def _record(self, command: Confirm, looked: Looked) -> Confirmation:
         async with self._database.transaction() as session:
@@ -226,9 +236,11 @@ class ConfirmationActivities:
         for one in with_money:
             await record_surplus(session, payment, workspace, one.observed, one.way.attempt, one.named)
         for one in seen:
-            if not one.money:
+            if one.unconfirmed:
+                self._flag_unconfirmed(session, payment, workspace, one)
+            elif not one.money:
                 await self._note(session, payment, workspace, one)
-        if payment.status not in CAPTURED and seen:
+        if payment.status not in CAPTURED and seen and not any(one.unconfirmed for one in seen):
             status, reason = self._combined(seen, command.close_as)
             payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
         if settled_before:
@@ -241,6 +253,21 @@ class ConfirmationActivities:
             payment.flag,
             surplus_ids=tuple(await surplus.to_return(session, payment.id)) if beyond else (),
         )
+
+    def _flag_unconfirmed(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
+        """Money is there and its amount is not known: visibly unknown, also past the end, and never settled so."""
+        if payment.flag is None:
+            payments.set_flag(session, payment, AMOUNT_UNCONFIRMED, details={"provider": one.way.account.provider})
+        if payment.status in OPEN:
+            payments.change_status(
+                session,
+                workspace,
+                payment,
+                PaymentStatus.UNKNOWN,
+                at=self._now(),
+                actor="provider",
+                reason=AMOUNT_UNCONFIRMED,
+            )
 
     def _combined(self, seen: list[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
         """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
@@ -350,10 +377,13 @@ class ConfirmationActivities:
     ) -> bool:
         """Keep what the closing of a captured payment's other way found. Returns whether it may still be paid."""
         assert way.attempt is not None  # noqa: S101  (live ways have one)
-        with_money = [observed for observed in answer if observed.captured is not None]
-        for observed in with_money:
-            await record_surplus(session, payment, workspace, observed, way.attempt)
-        if with_money:
+        seen = [Seen(way, observed) for observed in answer]
+        for one in seen:
+            if one.unconfirmed:
+                self._flag_unconfirmed(session, payment, workspace, one)
+            elif one.money:
+                await record_surplus(session, payment, workspace, one.observed, way.attempt)
+        if any(one.money for one in seen):
             return False
         status = PaymentStatus.EXPIRED if lapsed else answer[0].status
         if status not in CLOSED_WITHOUT_MONEY:

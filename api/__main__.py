@@ -8,6 +8,7 @@ import logs
 import process
 import wiring
 from api.app import create_app
+from api.limits import BoundedHttp
 from settings import load_settings
 
 
@@ -15,7 +16,7 @@ def main() -> int:
     """Serve. Returns the exit code."""
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
-    wiring.sealer(settings)  # refuse to start with bad keys rather than fail at the first payment
+    wiring.require_usable(settings)
     app = create_app(lambda: wiring.open_services(settings))
     config = uvicorn.Config(
         app,
@@ -23,6 +24,7 @@ def main() -> int:
         port=settings.api_port,
         log_config=None,
         access_log=False,
+        http=BoundedHttp,
         proxy_headers=False,
         timeout_graceful_shutdown=10,
     )

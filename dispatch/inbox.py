@@ -11,9 +11,10 @@ from uuid import UUID
 import structlog
 
 from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
+from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
-from storage import inbox, payments
+from storage import inbox, payments, refunds
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, WebhookEvent
@@ -49,6 +50,8 @@ def settled_already(
     `attempt` is the one that the event speaks of. Money that comes by another way than the one that settled the
     payment must be looked at, and so must another transaction by the same way: somebody may have paid twice.
     """
+    if kind is EventKind.REFUND and status in CAPTURED:
+        return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
@@ -99,7 +102,7 @@ class InboxDispatcher:
 
         Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
         """
-        if event.payment_status in CLOSED_WITHOUT_MONEY:
+        if event.payment_status in CLOSED_WITHOUT_MONEY or event.trigger.kind == EventKind.REFUND:
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
         else:
             try:
@@ -137,6 +140,15 @@ class InboxDispatcher:
                 return False
         log.info("payment started late", payment_id=str(payment.id))
         return True
+
+    async def start_unstarted_refunds(self, *, older_than: datetime) -> int:
+        """The same for refunds that were accepted before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await refunds.unstarted(session, older_than=older_than, limit=BATCH)
+        for refund in waiting:
+            await self._engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=START_WAIT)
+            log.info("refund started late", refund_id=str(refund.id))
+        return len(waiting)
 
     async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
@@ -203,7 +215,9 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     """
 
     async def start_late() -> int:
-        return await dispatcher.start_unstarted(older_than=datetime.now(UTC) - UNSTARTED_AFTER)
+        older_than = datetime.now(UTC) - UNSTARTED_AFTER
+        started = await dispatcher.start_unstarted(older_than=older_than)
+        return started + await dispatcher.start_unstarted_refunds(older_than=older_than)
 
     await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), _repeat(start_late, interval_seconds))
 

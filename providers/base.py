@@ -95,6 +95,7 @@ class Method:
     payer_fields: tuple[str, ...] = ()
     refundable: bool = True
     max_lifetime: timedelta | None = None
+    """How long a checkout by this method may be paid, wider or narrower than the sheet's; None for what that says."""
     closes: bool | None = None
     """Whether a checkout by this method can be closed; None for what the sheet says."""
 

@@ -31,6 +31,7 @@ from providers.base import (
     ProviderRejected,
     RefundRequest,
 )
+from providers.http import base_address
 from providers.stripe.amounts import SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
@@ -98,8 +99,7 @@ class StripeProvider:
             raise ProviderMisconfigured("credential_missing", "secret_key")
         if not self._webhook_secrets:
             raise ProviderMisconfigured("credential_missing", "webhook_secret")
-        api_base = config.options.get("api_base")
-        self._api_base = api_base.rstrip("/") if isinstance(api_base, str) else None
+        self._api_base = base_address(config.options, "api_base")
         self._live = _mode_of(self._secret_key)
         self._clock = clock
         self._http_client = http_client
