@@ -155,7 +155,7 @@ async def test_a_look_that_began_before_the_money_came_does_not_reopen_the_way(
 async def test_a_refund_of_surplus_that_a_crash_cut_off_is_begun_by_the_next_look(service: Service, work: Work) -> None:
     """The look's answer never reached the workflow: the next one must give the same."""
     shop = await service.shop(order_webhook_url=None, surplus_policy="refund", callbacks=False)
-    first, again = await shop.pays(order_id="the-same"), await shop.pays(order_id="the-same")
+    first, again = await shop.pays(order_id="paid-by-two"), await shop.pays(order_id="paid-by-two")
     for payment in (first, again):
         await shop.pay(payment)
     assert (await work.confirmation.confirm(Confirm(UUID(first["id"])))).surplus_ids == ()
