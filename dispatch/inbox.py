@@ -28,6 +28,7 @@ UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
 STARTS_AT_ONCE = 20
 START_WAIT = timedelta(seconds=5)
+AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
 ANSWERED_BY_A_LOOK = frozenset(
     {
@@ -50,7 +51,7 @@ def settled_already(
     `attempt` is the one that the event speaks of. Money that comes by another way than the one that settled the
     payment must be looked at, and so must another transaction by the same way: somebody may have paid twice.
     """
-    if kind is EventKind.REFUND and status in CAPTURED:
+    if kind in AFTER_CAPTURE and status in CAPTURED:
         return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
@@ -102,7 +103,7 @@ class InboxDispatcher:
 
         Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
         """
-        if event.payment_status in CLOSED_WITHOUT_MONEY or event.trigger.kind == EventKind.REFUND:
+        if event.payment_status in CLOSED_WITHOUT_MONEY or event.trigger.kind in AFTER_CAPTURE:
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
         else:
             try:

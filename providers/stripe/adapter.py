@@ -23,6 +23,7 @@ from providers.base import (
     CheckoutRequest,
     OpenedCheckout,
     OutcomeUnknown,
+    ProviderDispute,
     ProviderError,
     ProviderEvent,
     ProviderMisconfigured,
@@ -35,7 +36,7 @@ from providers.http import base_address
 from providers.stripe.amounts import SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
-from providers.stripe.objects import JsonObject, payment_of_intent, payment_of_session, refund_of, text
+from providers.stripe.objects import JsonObject, dispute_of, payment_of_intent, payment_of_session, refund_of, text
 from providers.stripe.requests import (
     MAX_SESSION_LIFETIME,
     MIN_SESSION_LIFETIME,
@@ -175,6 +176,10 @@ class StripeProvider:
             return refund_of(earlier)
         options: stripe.RequestOptions = {"idempotency_key": f"refund-{request.refund_id}"}
         return refund_of(await self._call(self._api().v1.refunds.create_async(params, options)))
+
+    async def disputes_of(self, transaction_id: str) -> list[ProviderDispute]:
+        """Every dispute of a payment intent, as it stands now."""
+        return [dispute_of(dispute) for dispute in await self._search().disputes(transaction_id)]
 
     async def check_account(self) -> AccountCheck:
         """Connection test: the account's own name, whether the key is live, and whether it can take money."""

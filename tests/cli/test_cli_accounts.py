@@ -381,10 +381,7 @@ async def test_one_account_receives_the_callbacks_without_a_name(apart: Apart, k
     ("keys", "message"),
     [
         (None, "CREDENTIALS_KEYS is empty; generate a key with: payment-cli generate-key"),
-        (
-            "short",
-            "CREDENTIALS_KEYS holds what is not 32 url-safe base64 bytes; make a key with: payment-cli generate-key",
-        ),
+        ("short", "CREDENTIALS_KEYS holds no 32 url-safe base64 bytes; make a key with: payment-cli generate-key"),
     ],
 )
 async def test_without_a_usable_key_nothing_is_stored(
