@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
 
+from dispatch.late import LateStarts
 from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
 from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
@@ -26,7 +28,6 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
-STARTS_AT_ONCE = 20
 START_WAIT = timedelta(seconds=5)
 AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
@@ -97,6 +98,8 @@ class InboxDispatcher:
         self._database = database
         self._engine = engine
         self._poll = poll
+        self._late_payments = LateStarts("payment_id")
+        self._late_refunds = LateStarts("refund_id")
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
@@ -127,29 +130,25 @@ class InboxDispatcher:
         """Start workflows of payments that were accepted before this moment and never began. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await payments.unstarted(session, older_than=older_than, limit=BATCH)
-        gate = asyncio.Semaphore(STARTS_AT_ONCE)
-        started = await asyncio.gather(*(self._start_late(payment, gate) for payment in waiting))
-        return sum(started)
-
-    async def _start_late(self, payment: Payment, gate: asyncio.Semaphore) -> bool:
-        """One that cannot be started must not keep the others waiting."""
-        async with gate:
-            try:
-                await self._engine.start(start_command(payment, self._poll), wait=START_WAIT)
-            except EngineUnavailable as error:
-                log.warning("payment not started yet", payment_id=str(payment.id), error=str(error))
-                return False
-        log.info("payment started late", payment_id=str(payment.id))
-        return True
+        return await self._late_payments.start(
+            {
+                payment.id: partial(self._engine.start, start_command(payment, self._poll), wait=START_WAIT)
+                for payment in waiting
+            }
+        )
 
     async def start_unstarted_refunds(self, *, older_than: datetime) -> int:
         """The same for refunds that were accepted before this moment. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await refunds.unstarted(session, older_than=older_than, limit=BATCH)
-        for refund in waiting:
-            await self._engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=START_WAIT)
-            log.info("refund started late", refund_id=str(refund.id))
-        return len(waiting)
+        return await self._late_refunds.start(
+            {
+                refund.id: partial(
+                    self._engine.start_refund, StartRefund(refund.id, refund.payment_id), wait=START_WAIT
+                )
+                for refund in waiting
+            }
+        )
 
     async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
@@ -215,12 +214,15 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     Late starts have a round of their own: they wait for the provider, and events must not wait with them.
     """
 
-    async def start_late() -> int:
-        older_than = datetime.now(UTC) - UNSTARTED_AFTER
-        started = await dispatcher.start_unstarted(older_than=older_than)
-        return started + await dispatcher.start_unstarted_refunds(older_than=older_than)
+    def old_enough() -> datetime:
+        return datetime.now(UTC) - UNSTARTED_AFTER
 
-    await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), _repeat(start_late, interval_seconds))
+    rounds = (
+        dispatcher.dispatch_due,
+        lambda: dispatcher.start_unstarted(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+    )
+    await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:
