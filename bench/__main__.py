@@ -27,6 +27,7 @@ from engine.payments import workflow_id
 
 RESULTS = ROOT / "bench"
 QUICK_RESULTS = ROOT / ".local" / "bench"
+BEGUN = time.monotonic()
 PAYMENT_SIDES = ("bare", "workflow", "whole")
 WEBHOOK_SIDES = ("bare insert", "recorded", "handed over")
 RATE_AIM = 0.70
@@ -49,7 +50,7 @@ class Plan:
     webhook_seconds: float
 
 
-FULL = Plan(10, 10, (1, 20), 3, 1.0, 3.5, 2, 1.5)
+FULL = Plan(10, 10, (1, 20), 3, 1.0, 3.0, 2, 1.5)
 QUICK = Plan(2, 2, (1, 4), 1, 0.2, 0.8, 1, 0.4)
 
 
@@ -77,9 +78,11 @@ async def measure(lab: Lab, plan: Plan) -> Measured:
         for _ in range(plan.warm_up_jobs):
             await side.job(0)
     await lab.quiet()
+    _say("counting what one payment costs")
     counted = await count_payments(lab, plan.counted_payments)
     rounds: list[Round] = []
     for callers in plan.callers:
+        _say(f"payments, callers: {callers}")
         rounds += await alternate(
             sides, lab.meter, callers=callers, rounds=plan.rounds, ramp_seconds=plan.ramp_seconds, seconds=plan.seconds
         )
@@ -112,6 +115,7 @@ async def measure_webhooks(lab: Lab, plan: Plan) -> list[Round]:
     ]
     rounds: list[Round] = []
     for callers in plan.callers:
+        _say(f"webhooks, callers: {callers}")
         rounds += await alternate(
             sides,
             lab.meter,
@@ -125,14 +129,17 @@ async def measure_webhooks(lab: Lab, plan: Plan) -> list[Round]:
     return rounds
 
 
+def _say(what: str) -> None:
+    print(f"{time.monotonic() - BEGUN:5.0f} s  {what}", flush=True)
+
+
 async def run(plan: Plan, folder: Path) -> int:
     """Measure and report. Returns the exit code."""
-    begun = time.monotonic()
     machine = facts.machine()
     async with open_lab() as lab:
-        print("the service is up; measuring", flush=True)
+        _say("PostgreSQL, Temporal, sandbox, worker, API and the yardsticks are up")
         measured = await measure(lab, plan)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - BEGUN
     payments = report.of_load(measured.payments, PAYMENT_SIDES, "bare", dict.fromkeys(PAYMENT_SIDES, RATE_AIM))
     payments |= report.of_shares(measured.payments, PAYMENT_SIDES, "bare")
     webhooks = report.of_load(measured.webhooks, WEBHOOK_SIDES, "bare insert", {})
