@@ -17,7 +17,9 @@ from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
 from storage import inbox, payments, refunds
-from storage.models import Payment, WebhookEvent
+from storage.attempts import SETTLED
+from storage.inbox import Due
+from storage.models import Attempt, Payment, WebhookEvent
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -42,19 +44,23 @@ ANSWERED_BY_A_LOOK = frozenset(
 )
 
 
-def settled_already(kind: EventKind, status: PaymentStatus, attempt_status: str | None) -> str | None:
+def settled_already(
+    kind: EventKind, status: PaymentStatus, attempt: Attempt | None, transaction_id: str | None
+) -> str | None:
     """The outcome of an event that needs no look any more, or None when the workflow must be told.
 
-    `attempt_status` is how the attempt stands that the event speaks of: money that comes by another way than the one
-    that settled the payment must be looked at.
+    `attempt` is the one that the event speaks of. Money that comes by another way than the one that settled the
+    payment must be looked at, and so must another transaction by the same way: somebody may have paid twice.
     """
     if kind in AFTER_CAPTURE and status in CAPTURED:
         return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
-        other_way = attempt_status not in (None, "paid", "surplus")
-        return None if other_way and kind in ABOUT_MONEY_ARRIVING else f"already {status.value}"
+        other_way = attempt is not None and attempt.status not in SETTLED
+        again = attempt is not None and transaction_id not in (None, attempt.transaction_id)
+        news = (other_way and kind in ABOUT_MONEY_ARRIVING) or (again and kind is EventKind.CAPTURED)
+        return None if news else f"already {status.value}"
     if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
         return f"already {status.value}"
     return None
@@ -117,7 +123,7 @@ class InboxDispatcher:
         async with self._database.transaction() as session:
             due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
         for one in due:
-            await self._take_up(one.event, one.payment, one.attempt_status)
+            await self._take_up(one)
         return len(due)
 
     async def start_unstarted(self, *, older_than: datetime) -> int:
@@ -144,18 +150,19 @@ class InboxDispatcher:
             }
         )
 
-    async def _take_up(self, event: WebhookEvent, payment: Payment | None, attempt_status: str | None) -> None:
+    async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
+        event, payment = due.event, due.payment
         try:
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return
             status = PaymentStatus(payment.status)
-            outcome = settled_already(EventKind(event.kind), status, attempt_status)
+            outcome = settled_already(EventKind(event.kind), status, due.attempt, event.transaction_id)
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return
-            trigger = ProviderTrigger(inbox_id=event.id, event_id=event.event_id, kind=event.kind)
+            trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
             await self._try(Handover(payment.id, status, trigger), payment)
         except Exception as error:
             if is_outage(error):
@@ -191,6 +198,14 @@ class InboxDispatcher:
     async def _finish(self, inbox_id: int, outcome: str) -> None:
         async with self._database.transaction() as session:
             await inbox.mark_handled(session, [inbox_id], outcome=outcome)
+
+
+def _name_of(event: WebhookEvent) -> str:
+    """What the engine and the workflow tell repeats by: another name for each time that it is handed over anew.
+
+    One that was handed over and is still without an outcome must be looked at, not dropped as known.
+    """
+    return event.event_id if event.attempts == 0 else f"{event.event_id}#{event.attempts}"
 
 
 async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from bench import plot, report
 from bench.actions import billable_actions
 from bench.load import Round, Side, quantile, ratio_of, run_round, summarise
-from bench.sql_log import transactions, without
+from bench.sql_log import Transaction, transactions, without
 from bench.webhooks import Deliveries, signature, template
 from bench.wire import Caller, Unexpected
 from providers.base import EventKind
@@ -89,6 +90,8 @@ def test_statements_are_grouped_by_session_and_transaction() -> None:
         "SELECT payments for update · INSERT outbox",
         "SELECT pg_reload_conf",
     ]
+    update = Transaction(("UPDATE attempts SET x = $1 WHERE attempts.code IS DISTINCT FROM NULL",))
+    assert update.label == "UPDATE attempts"
     assert [one.round_trips for one in found] == [3, 4, 1]
 
 
@@ -105,6 +108,8 @@ def test_ratios_pair_neighbouring_rounds() -> None:
     rounds = [a_round("bare", 100), a_round("whole", 50), a_round("bare", 40), a_round("whole", 30)]
     ratio = ratio_of(rounds, "whole", "bare", 1)
     assert (ratio.low, ratio.median, ratio.high) == (0.5, 0.625, 0.75)
+    busy = Round("whole", 1, 2.0, 1, (), (), {"others": 2000.0 * (os.cpu_count() or 1)})
+    assert (busy.disturbance, rounds[0].disturbance) == (1.0, 0.0)
     summary = summarise(rounds, "whole", 1)
     assert summary.per_second == 20
     assert summary.cpu_ms_per_job == {"api": 10.0, "temporal": 4.0}
