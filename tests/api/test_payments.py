@@ -173,6 +173,23 @@ async def test_a_repeat_finds_the_first_payment_and_another_body_is_refused(shop
     problem(too_long, 422, "validation_failed")
 
 
+@pytest.mark.parametrize("change", ["account disabled", "payments disabled"])
+async def test_a_repeat_finds_its_payment_when_new_ones_are_no_longer_taken(shop: Shop, change: str) -> None:
+    """Told 'no account', a caller would ask for another payment while the first one's page is open."""
+    order, headers = shop.order(), {"Idempotency-Key": "order-1-try"}
+    first = (await shop.api.post("/payments", json=order, headers=headers)).json()
+    if change == "account disabled":
+        changed = await shop.api.patch(f"/provider-accounts/{shop.account.id}", json={"enabled": False})
+    else:
+        changed = await shop.api.patch(f"/workspaces/{shop.workspace.id}", json={"payments_enabled": False})
+    assert changed.status_code == 200
+    again = await shop.api.post("/payments", json=order, headers=headers)
+    assert (again.status_code, again.json().get("id")) == (200, first["id"])
+    other = await shop.api.post("/payments", json=order | {"amount": "130.00"}, headers=headers)
+    problem(other, 409, "idempotency_key_reused")
+    assert (await shop.api.post("/payments", json=order)).status_code in (403, 422)
+
+
 async def test_twenty_at_once_under_one_key_are_one_payment(shop: Shop) -> None:
     order, headers = shop.order(), {"Idempotency-Key": "burst"}
     answers = await asyncio.gather(*(shop.api.post("/payments", json=order, headers=headers) for _ in range(20)))
