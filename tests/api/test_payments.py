@@ -233,6 +233,21 @@ async def test_a_bad_page_is_refused(shop: Shop, params: dict[str, Any]) -> None
     problem(await shop.api.get("/payments", params=params), 422, "validation_failed")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/payments?order_id=%00", None),
+        ("GET", "/referrers/a%00b/report", None),
+        ("PATCH", "/workspaces/{workspace}", {"address": "a\u0000b"}),
+    ],
+)
+async def test_a_character_that_cannot_be_stored_is_the_callers_mistake(
+    shop: Shop, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    answer = await shop.api.request(method, path.format(workspace=shop.workspace.id), json=body)
+    problem(answer, 422, "validation_failed")
+
+
 async def test_addresses_that_do_not_exist(shop: Shop) -> None:
     problem(await shop.api.get(f"/payments/{uuid4()}"), 404, "not_found")
     problem(await shop.api.get("/payments/not-a-uuid"), 422, "validation_failed")
