@@ -320,7 +320,11 @@ async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment_id)
         if payment.status == PaymentStatus.CREATED:
-            raise Problem("temporarily_unavailable", "The payment is being started; try again in a moment.") from None
+            raise Problem(
+                "temporarily_unavailable",
+                "The payment is being started; try again in a moment.",
+                headers={"retry-after": "2"},
+            ) from None
         raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
     except EngineUnavailable:
         raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
