@@ -86,13 +86,15 @@ def test_tests_that_documents_name_exist() -> None:
     known = {name for text in tests.values() for name in re.findall(r"def (test_\w+)", text)}
     files = {Path(path).stem for path in tests}
     for document in DOCUMENTS:
-        told = set(re.findall(r"[`:](test_[a-z0-9_]+)(?=`)", document.read_text()))
+        told = set(re.findall(r"[`:](test_[a-z0-9]+_[a-z0-9_]+)(?=`)", document.read_text()))
         assert told <= known | files, document.name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_files_that_documents_name_exist(document: Path) -> None:
-    named = set(re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_.*-]+\.(?:py|md|toml|html|yml))(?:::\w+)?`", document.read_text()))
+    named = set(
+        re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_.*-]+\.(?:py|md|toml|html|yml))(?:::\w+)?`", document.read_text())
+    )
     assert not [path for path in named if not list(ROOT.glob(path))]
 
 
