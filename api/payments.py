@@ -252,7 +252,8 @@ async def create_payment(
 ) -> PaymentOut:
     """Start the payment's workflow and answer with the address where the payer pays.
 
-    202 without an address means that the provider is slow: the payment goes on, read it again.
+    202 without an address means that the provider is slow: the payment goes on, read it again. `status_reason` says
+    why, once that is known.
     """
     payment, created = await _accept(services, caller, body, idempotency_key)
     if not created and payment.status != PaymentStatus.CREATED:
@@ -261,7 +262,8 @@ async def create_payment(
     checkout = await _start(services, payment)
     if checkout is None:
         response.status_code = 202
-        return _out(services, payment)
+        async with services.database.transaction() as session:  # it may say by now why there is no address yet
+            return _out(services, await existing_payment(session, caller, payment.id))
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
         raise opening_failed(payment, checkout)
     if payment.checkout_mode == CheckoutMode.DIRECT or not created or _has_more(services, payment, checkout):
@@ -318,7 +320,11 @@ async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment_id)
         if payment.status == PaymentStatus.CREATED:
-            raise Problem("temporarily_unavailable", "The payment is being started; try again in a moment.") from None
+            raise Problem(
+                "temporarily_unavailable",
+                "The payment is being started; try again in a moment.",
+                headers={"retry-after": "2"},
+            ) from None
         raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
     except EngineUnavailable:
         raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None

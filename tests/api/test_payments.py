@@ -12,13 +12,15 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
+import wiring
+from api.app import create_app
 from api.payments import NewPayment, _values
 from api.routing import Fit
 from providers.registry import capabilities_of
 from storage import payments
 from storage.models import Payment
 from storage.models import ProviderAccount as Account
-from tests.support.service import Service, Shop, eventually
+from tests.support.service import Service, Shop, eventually, served, settings_for
 
 PROBLEM = "application/problem+json"
 
@@ -132,6 +134,19 @@ async def test_no_provider_account_says_how_to_connect_one(shop: Shop) -> None:
         await session.execute(update(Account).where(Account.id == shop.account.id).values(enabled=False))
     refused = problem(await shop.api.post("/payments", json=shop.order()), 422, "no_provider_account")
     assert f"payment-cli account enable {shop.account.id}" in refused["detail"]
+
+
+async def test_a_provider_that_is_slow_to_answer_is_told_as_far_as_it_is_known(service: Service, shop: Shop) -> None:
+    for _ in range(2):  # the quick try, and the first patient one
+        await shop.sandbox("POST", "/faults", {"operation": "*", "fault": "error:500"})
+    hasty = settings_for(service.stack, checkout_wait_seconds=0.5)
+    bearer = {"authorization": f"Bearer {shop.api_key}"}
+    async with served(create_app(lambda: wiring.open_services(hasty))) as url:
+        answer = await service.http.post(f"{url}/api/v1/payments", json=shop.order(), headers=bearer)
+    body = answer.json()
+    assert (answer.status_code, body["checkout_url"]) == (202, None)
+    assert (body["status"], body["status_reason"]) == ("unknown", "opening: http_500")
+    assert (await shop.until(body["id"], "pending"))["checkout_url"]
 
 
 async def test_an_unknown_provider(shop: Shop) -> None:
