@@ -265,7 +265,7 @@ async def create_payment(
         async with services.database.transaction() as session:  # it may say by now why there is no address yet
             return _out(services, await existing_payment(session, caller, payment.id))
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
-        raise opening_failed(payment, checkout)
+        raise opening_failed(payment, checkout, payment.provider_account_id)
     if payment.checkout_mode == CheckoutMode.DIRECT or not created or _has_more(services, payment, checkout):
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment.id)
@@ -481,16 +481,17 @@ def _has_more(services: Services, payment: Payment, checkout: Checkout) -> bool:
     return checkout.url is None or ours or bool(payment.fallback_accounts)
 
 
-def opening_failed(payment: Payment, checkout: Checkout) -> Problem:
-    """What the caller is told when the provider refused to open a checkout."""
+def opening_failed(payment: Payment, checkout: Checkout, account_id: UUID) -> Problem:
+    """What the caller is told when the account's provider refused to open a checkout."""
     code, detail = checkout.error_code or "provider_unavailable", checkout.error_detail or ""
     problem = {"ProviderMisconfigured": "provider_misconfigured", "ProviderDeclined": "provider_declined"}.get(
         checkout.error_type or "", "provider_rejected"
     )
-    advice = "Run payment-cli account check." if problem == "provider_misconfigured" else ""
+    more = f" ({detail.rstrip('.')})" if detail not in ("", code) else ""
+    advice = f" Run payment-cli account check {account_id}." if problem == "provider_misconfigured" else ""
     return Problem(
         problem,
-        " ".join(part for part in (f"The provider answered {code}.", detail if detail != code else "", advice) if part),
+        f"The provider answered {code}{more}.{advice}",
         payment_id=str(payment.id),
         provider_code=code,
     )

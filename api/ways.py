@@ -84,7 +84,7 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
     if opened is not None and opened.error_code is not None and opened.status is PaymentStatus.FAILED:
         async with services.database.transaction() as session:
             await attempts.set_status(session, attempt.id, status="failed", error_code=opened.error_code)
-        raise opening_failed(payment, opened)
+        raise opening_failed(payment, opened, attempt.provider_account_id)
     if opened is None or opened.error_code is not None:
         response.status_code = 202
     async with services.database.transaction() as session:

@@ -161,7 +161,7 @@ async def test_refused_credentials_name_the_account_check(shop: Shop) -> None:
     assert patch.status_code == 200
     answer = await shop.api.post("/payments", json=shop.order())
     body = problem(answer, 502, "provider_misconfigured")
-    assert "account check" in body["detail"]
+    assert f"Run payment-cli account check {shop.account.id}." in body["detail"]
     assert "sk_test" not in answer.text
     assert (await shop.read(body["payment_id"]))["status"] == "failed"
 

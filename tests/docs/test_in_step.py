@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.surplus import SurplusActivities
 from api.app import PREFIX, create_app
-from api.problems import CODES
+from api.problems import _PATTERNS, CODES
 from cli.main import cli
 from storage.models import Base
 from workflows import calls
@@ -68,6 +69,14 @@ def test_every_error_code_is_documented_with_its_status_and_title() -> None:
     row = re.compile(r"^\| `([a-z_]+)` \| (\d{3}) \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
     told = row.findall((ROOT / "docs/errors.md").read_text())
     assert [(code, (int(status), title)) for code, status, title in told] == sorted(CODES.items())
+
+
+def test_every_pattern_of_the_api_is_told_in_words() -> None:
+    """A regular expression is no help to who mistyped."""
+    described = json.dumps(create_app(nullcontext).openapi())  # type: ignore[arg-type]  # not started
+    assert {
+        json.loads(f'"{one}"') for one in re.findall(r'"pattern": "((?:[^"\\\\]|\\\\.)*)"', described)
+    } <= _PATTERNS.keys()
 
 
 def test_the_index_of_decisions_is_complete_and_each_has_its_sections() -> None:
