@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -16,7 +17,6 @@ from temporalio.exceptions import ApplicationError
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.settlement import AMOUNT_UNCONFIRMED, record_surplus, settle
-from domain.money import Money
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -28,8 +28,9 @@ from domain.payment import (
     attempt_reference,
 )
 from providers.base import Acknowledges, CheckoutMode, CheckoutRef, Provider, ProviderError, ProviderPayment
-from storage import attempts, audit, inbox, payments, receipts
-from storage.attempts import LIVE, Loaded, Way
+from storage import attempts, audit, inbox, payments, receipts, surplus
+from storage.attempts import LIVE, SETTLED, Loaded, Way
+from storage.inbox import Named
 from storage.models import Attempt, Payment, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
@@ -39,7 +40,6 @@ log = structlog.get_logger()
 TRANSACTION_TAKEN = "transaction_settled_another_payment"
 WATCHED_AFTER_EXPIRY = timedelta(hours=24)
 """How long ways that cannot be closed are watched beyond their expiry: networks report late."""
-SETTLED = frozenset({"paid", "surplus"})
 _GONE = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.UNKNOWN)
 _WEIGHT = (
     PaymentStatus.REQUIRES_ACTION,
@@ -54,10 +54,11 @@ _WEIGHT = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look at one way found."""
+    """What a look at one way found. `named` are the events that asked for it."""
 
     way: Way
     observed: ProviderPayment
+    named: tuple[Named, ...] = ()
 
     @property
     def money(self) -> bool:
@@ -68,6 +69,18 @@ class Seen:
     def unconfirmed(self) -> bool:
         """Whether money is said to have arrived, and nobody said how much."""
         return not self.money and self.observed.failure_code == AMOUNT_UNCONFIRMED
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at all ways found. `silent` are those whose providers did not say how they stand.
+
+    `answered` are the inbox rows that this look answers: not those about a silent way.
+    """
+
+    seen: list[Seen]
+    silent: list[Way]
+    answered: tuple[int, ...]
 
 
 class ConfirmationActivities:
@@ -93,19 +106,16 @@ class ConfirmationActivities:
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         with as_application_error():
-            seen = [
-                Seen(way, await self._observe(loaded.payment, way, command, named))
-                for way in _ways_to_look_at(loaded, named)
-            ]
+            looked = await self._look_around(loaded, command, named)
         try:
-            confirmation = await self._record(command, seen)
+            confirmation = await self._record(command, looked)
         except IntegrityError:
-            confirmation = await self._flag_taken_transaction(command, seen)
+            confirmation = await self._flag_taken_transaction(command, looked)
         if confirmation.status in CAPTURED and len(loaded.ways) > 1:
-            confirmation = await self._close_others(command.payment_id, confirmation)
-        elif confirmation.status in CLOSED_WITHOUT_MONEY and self._may_still_be_paid(loaded.payment, seen):
+            confirmation = await self._close_others(command.payment_id, confirmation, looked.silent)
+        elif confirmation.status in CLOSED_WITHOUT_MONEY and self._may_still_be_paid(loaded.payment, looked.seen):
             confirmation = replace(confirmation, others_open=True)
-        await self._acknowledge(loaded.payment, seen)
+        await self._acknowledge(loaded.payment, looked.seen)
         log.info("payment confirmed", payment_id=str(loaded.payment.id), status=confirmation.status.value)
         return confirmation
 
@@ -138,65 +148,93 @@ class ConfirmationActivities:
         method = None if way.attempt is None else way.attempt.method
         return self._guard.provider(way.account).capabilities.closes(method)
 
-    async def _observe(
-        self, payment: Payment, way: Way, command: Confirm, named: Mapping[UUID, str | None]
-    ) -> ProviderPayment:
+    async def _look_around(self, loaded: Loaded, command: Confirm, named: Sequence[Named]) -> Looked:
+        """Ask about all ways at once: one provider's silence must not hold up money that came by another.
+
+        Raises the first way's error only when no way has brought money.
+        """
+        ways = _ways_to_look_at(loaded, named)
+        answers = await asyncio.gather(
+            *(self._observe(loaded.payment, way, command) for way in ways), return_exceptions=True
+        )
+        seen: list[Seen] = []
+        silent: list[Way] = []
+        fault: BaseException | None = None
+        for way, answer in zip(ways, answers, strict=True):
+            if isinstance(answer, BaseException):
+                fault = fault or answer
+                silent.append(way)
+                log.warning("way not seen", payment_id=str(loaded.payment.id), error=type(answer).__name__)
+            else:
+                about = tuple(one for one in named if _is_about(one, way))
+                seen += [Seen(way, observed, about) for observed in answer]
+        if fault is not None and not any(one.money for one in seen):
+            raise fault
+        unanswered = {one.inbox_id for one in named if any(_is_about(one, way) for way in silent)}
+        return Looked(seen, silent, tuple(number for number in command.inbox_ids if number not in unanswered))
+
+    async def _observe(self, payment: Payment, way: Way, command: Confirm) -> list[ProviderPayment]:
+        """How one way stands: one answer, or one for each sum that was paid where only callbacks tell."""
         provider = self._guard.provider(way.account)
         if not provider.capabilities.status_call:
             return await self._claimed(payment, way)
         ref = self._ref(payment, way.attempt)
-        ref = replace(ref, transaction_id=named.get(ref.reference) or ref.transaction_id)
-        close = command.close_as is not None and provider.capabilities.closes(ref.method)
+        # a way that was still being opened when the payment was closed is closed as soon as it is seen
+        closing = command.close_as is not None or payment.status in CLOSED_WITHOUT_MONEY
+        close = closing and provider.capabilities.closes(ref.method)
 
         async def ask(adapter: Provider) -> ProviderPayment:
             return await (adapter.close_checkout(ref) if close else adapter.look(ref))
 
-        return await self._guard.call(way.account, way.health, ask)
+        return [await self._guard.call(way.account, way.health, ask)]
 
-    async def _claimed(self, payment: Payment, way: Way) -> ProviderPayment:
+    async def _claimed(self, payment: Payment, way: Way) -> list[ProviderPayment]:
         """What verified callbacks say, for a provider that cannot be asked: they are the only source there is.
 
         One that does not vouch for an amount settles nothing. Another one has to say how much it was: a row of a
         settlement file, which a person may write.
         """
-        if way.attempt is None:
-            return ProviderPayment(PaymentStatus.UNKNOWN)
+        attempt = way.attempt
+        if attempt is None:
+            return [ProviderPayment(PaymentStatus.UNKNOWN)]
         async with self._database.transaction() as session:
-            event = await inbox.capture_claimed(session, payment.id, way.attempt.reference)
-        if event is None:
-            return ProviderPayment(PaymentStatus.UNKNOWN)
-        if event.claimed_amount is None or event.claimed_currency is None:
-            return ProviderPayment(PaymentStatus.UNKNOWN, failure_code=AMOUNT_UNCONFIRMED)
-        return ProviderPayment(
-            PaymentStatus.PAID,
-            session_id=way.attempt.session_id,
-            transaction_id=event.transaction_id or event.event_id,
-            captured=Money.from_decimal(event.claimed_amount, event.claimed_currency),
-            method=way.attempt.method or payment.method,
-        )
+            events = await inbox.captures_claimed(session, payment.id, attempt.reference)
+        paid = [
+            ProviderPayment(
+                PaymentStatus.PAID,
+                session_id=attempt.session_id,
+                transaction_id=event.transaction_id or event.event_id,
+                captured=money,
+                method=attempt.method or payment.method,
+            )
+            for event in events
+            if (money := inbox.claimed(event)) is not None
+        ]
+        unconfirmed = AMOUNT_UNCONFIRMED if events else None
+        return paid or [ProviderPayment(PaymentStatus.UNKNOWN, failure_code=unconfirmed)]
 
-    async def _record(self, command: Confirm, seen: list[Seen]) -> Confirmation:
+    async def _record(self, command: Confirm, looked: Looked) -> Confirmation:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
-            confirmation = await self._apply(session, locked, workspace, seen, command)
-            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
+            confirmation = await self._apply(session, locked, workspace, looked.seen, command)
+            await inbox.mark_handled(session, looked.answered, outcome=_outcome(confirmation))
             return confirmation
 
     async def _apply(
         self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: list[Seen], command: Confirm
     ) -> Confirmation:
-        surplus_ids: list[UUID] = []
         receipt_id: UUID | None = None
-        with_money = [one for one in seen if one.money]
-        if with_money and payment.status not in CAPTURED:
+        settled_before = payment.status in CAPTURED
+        # money of the right amount settles, whichever way it came by; only then is the rest looked at
+        with_money = sorted((one for one in seen if one.money), key=lambda one: one.observed.captured != payment.money)
+        if with_money and not settled_before:
             first = with_money.pop(0)
             confirmation = await settle(session, payment, workspace, first.observed, first.way.attempt, at=self._now())
-            surplus_ids += confirmation.surplus_ids
             receipt_id = confirmation.receipt_id
-            if confirmation.flag is not None and confirmation.status not in CAPTURED:
+            if confirmation.status not in CAPTURED:
                 return confirmation
         for one in with_money:
-            surplus_ids += await record_surplus(session, payment, workspace, one.observed, one.way.attempt)
+            await record_surplus(session, payment, workspace, one.observed, one.way.attempt, one.named)
         for one in seen:
             if one.unconfirmed:
                 self._flag_unconfirmed(session, payment, workspace, one)
@@ -205,14 +243,15 @@ class ConfirmationActivities:
         if payment.status not in CAPTURED and seen and not any(one.unconfirmed for one in seen):
             status, reason = self._combined(seen, command.close_as)
             payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
-        if receipt_id is None and payment.status in CAPTURED:  # settled by an earlier look
+        if settled_before:
             receipt = await receipts.of_payment(session, payment.id)
             receipt_id = None if receipt is None else receipt.id
+        beyond = payment.status in CAPTURED and (settled_before or receipt_id is None or bool(with_money))
         return Confirmation(
             PaymentStatus(payment.status),
             receipt_id,
             payment.flag,
-            surplus_ids=tuple(surplus_ids) if workspace.surplus_policy == "refund" else (),
+            surplus_ids=tuple(await surplus.to_return(session, payment.id)) if beyond else (),
         )
 
     def _flag_unconfirmed(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
@@ -266,7 +305,7 @@ class ConfirmationActivities:
                 details={"code": code, "provider": attempt.provider},
             )
 
-    async def _flag_taken_transaction(self, command: Confirm, seen: list[Seen]) -> Confirmation:
+    async def _flag_taken_transaction(self, command: Confirm, looked: Looked) -> Confirmation:
         """The database refused to settle: the provider's transaction already settled another payment.
 
         No retry can mend that, so the payment is left visibly unknown for a person. Raises RuntimeError when it was
@@ -274,7 +313,7 @@ class ConfirmationActivities:
         """
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
-            for one in seen:
+            for one in looked.seen:
                 taken = one.observed.transaction_id
                 holder = await payments.holder_of_transaction(session, one.way.account.provider, taken)
                 if holder is not None and holder != locked.id:
@@ -293,43 +332,64 @@ class ConfirmationActivities:
                 reason=TRANSACTION_TAKEN,
             )
             confirmation = Confirmation(PaymentStatus(locked.status), None, TRANSACTION_TAKEN)
-            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
+            await inbox.mark_handled(session, looked.answered, outcome=_outcome(confirmation))
             return confirmation
 
-    async def _close_others(self, payment_id: UUID, confirmation: Confirmation) -> Confirmation:
-        """Close what else could still be paid; what cannot be closed is watched until it lapses."""
+    async def _close_others(self, payment_id: UUID, confirmation: Confirmation, silent: list[Way]) -> Confirmation:
+        """Close what else could still be paid; what cannot be closed is watched until it lapses.
+
+        The `silent` ways were asked a moment ago and are not asked again.
+        """
         async with self._database.transaction() as session:
             loaded = await attempts.load(session, payment_id)
         assert loaded is not None  # noqa: S101  (it was there a moment ago)
-        surplus_ids, others_open = list(confirmation.surplus_ids), False
-        for way in loaded.ways:
-            if way.attempt is None or way.attempt.status not in LIVE:
-                continue
-            lapsed = self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY
-            try:
-                observed = await self._observe(loaded.payment, way, Confirm(payment_id, (), PaymentStatus.CANCELED), {})
-            except ProviderError as error:
-                log.warning("way could not be closed", payment_id=str(payment_id), code=error.code)
-                others_open = others_open or not lapsed
-                continue
-            async with self._database.transaction() as session:
-                locked, workspace = await payments.lock(session, payment_id)
-                one = Seen(way, observed)
-                if one.unconfirmed:
-                    self._flag_unconfirmed(session, locked, workspace, one)
-                if observed.captured is not None:
-                    made = await record_surplus(session, locked, workspace, observed, way.attempt)
-                    surplus_ids += made if workspace.surplus_policy == "refund" else []
-                elif lapsed or observed.status in (
-                    PaymentStatus.EXPIRED,
-                    PaymentStatus.CANCELED,
-                    PaymentStatus.FAILED,
-                ):
-                    closed = PaymentStatus.EXPIRED if lapsed else observed.status
-                    await attempts.set_status(session, way.attempt.id, status=closed.value)
-                else:
+        closing = Confirm(payment_id, (), PaymentStatus.CANCELED)
+        skipped = {way.attempt.id for way in silent if way.attempt is not None}
+        live = [way for way in loaded.ways if way.attempt is not None and way.attempt.status in LIVE]
+        asked = [way for way in live if way.attempt is not None and way.attempt.id not in skipped]
+        answers = await asyncio.gather(
+            *(self._observe(loaded.payment, way, closing) for way in asked), return_exceptions=True
+        )
+        lapsed = self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY
+        others_open = len(live) > len(asked) and not lapsed
+        async with self._database.transaction() as session:
+            locked, workspace = await payments.lock(session, payment_id)
+            for way, answer in zip(asked, answers, strict=True):
+                if isinstance(answer, ProviderError):
+                    log.warning("way could not be closed", payment_id=str(payment_id), code=answer.code)
+                    others_open = others_open or not lapsed
+                elif isinstance(answer, BaseException):
+                    raise answer
+                elif await self._note_closed(session, locked, workspace, way, answer, lapsed=lapsed):
                     others_open = True
+            surplus_ids = await surplus.to_return(session, payment_id)
         return replace(confirmation, others_open=others_open, surplus_ids=tuple(surplus_ids))
+
+    async def _note_closed(
+        self,
+        session: AsyncSession,
+        payment: Payment,
+        workspace: Workspace,
+        way: Way,
+        answer: list[ProviderPayment],
+        *,
+        lapsed: bool,
+    ) -> bool:
+        """Keep what the closing of a captured payment's other way found. Returns whether it may still be paid."""
+        assert way.attempt is not None  # noqa: S101  (live ways have one)
+        seen = [Seen(way, observed) for observed in answer]
+        for one in seen:
+            if one.unconfirmed:
+                self._flag_unconfirmed(session, payment, workspace, one)
+            elif one.money:
+                await record_surplus(session, payment, workspace, one.observed, way.attempt)
+        if any(one.money for one in seen):
+            return False
+        status = PaymentStatus.EXPIRED if lapsed else answer[0].status
+        if status not in CLOSED_WITHOUT_MONEY:
+            return True
+        await attempts.set_status(session, way.attempt.id, status=status.value)
+        return False
 
     async def _acknowledge(self, payment: Payment, seen: list[Seen]) -> None:
         """Tell providers that want it that we know of the money. The money counts without it, so a failure is noted."""
@@ -373,19 +433,30 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
     )
 
 
-def _ways_to_look_at(loaded: Loaded, named: Mapping[UUID, str | None]) -> list[Way]:
-    """The ways that may still bring money, and those that events speak of; never one that has brought its money."""
+def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:
+    """The ways that may still bring money, and those that events speak of.
+
+    Of a captured payment the former are left to the closing of its other ways. One that has brought its money is
+    looked at again only when an event names another transaction: somebody may have paid twice.
+    """
     captured = loaded.payment.status in CAPTURED
+    live = any(way.attempt is not None and way.attempt.status in LIVE for way in loaded.ways)
     chosen = []
     for way in loaded.ways:
-        attempt = way.attempt
+        attempt, about = way.attempt, [one for one in named if _is_about(one, way)]
         if attempt is None:
-            chosen += [] if captured else [way]
-        elif attempt.status not in SETTLED and (
-            attempt.status in LIVE or attempt.reference in named or (not captured and len(loaded.ways) == 1)
-        ):
-            chosen.append(way)
+            wanted = not captured
+        elif attempt.status in SETTLED:
+            wanted = any(one.transaction_id not in (None, attempt.transaction_id) for one in about)
+        else:
+            # of an open payment that has no live way left all are asked, so that it ends
+            wanted = bool(about) or (not captured and (attempt.status in LIVE or not live))
+        chosen += [way] if wanted else []
     return chosen
+
+
+def _is_about(one: Named, way: Way) -> bool:
+    return way.attempt is not None and way.attempt.reference == one.reference
 
 
 def _outcome(confirmation: Confirmation) -> str:

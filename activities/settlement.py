@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID, uuid5
@@ -16,6 +18,7 @@ from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
 from providers.base import ProviderPayment
 from storage import attempts, audit, commissions, ledger, payments, receipts, surplus
+from storage.inbox import Named
 from storage.models import Attempt, Payment, Receipt, Workspace
 
 ORDER_PAID_TWICE = "order_paid_twice"
@@ -123,7 +126,10 @@ async def _pay_twice(
 ) -> Confirmation:
     """The order was paid by another payment already: all of this one's money is surplus."""
     payments.set_flag(session, payment, ORDER_PAID_TWICE, details={"order_id": payment.order_id})
-    made = await _record_surplus(session, payment, workspace, observed, attempt, reason=ORDER_PAID_TWICE)
+    transaction_id = observed.transaction_id or str(attempt.reference)
+    made = await _record_surplus(
+        session, payment, workspace, observed, attempt, transaction_id, reason=ORDER_PAID_TWICE
+    )
     payments.change_status(
         session,
         workspace,
@@ -143,16 +149,61 @@ async def record_surplus(
     workspace: Workspace,
     observed: ProviderPayment,
     attempt: Attempt | None,
+    named: Sequence[Named] = (),
 ) -> list[UUID]:
-    """Record money that came by another way of a captured payment. Returns what is new: nothing on a repeat."""
-    if observed.transaction_id in (None, payment.provider_transaction_id):
-        return []
+    """Record money that a captured payment was paid beyond its amount. Returns what is new: nothing on a repeat.
+
+    That is money by another way, or by a transaction that settled nothing. Where a provider tells only how much came
+    by a way in all, what is more than we know of is put down to the transactions that events have `named`.
+    """
     attempt = attempt or (await attempts.of_payment(session, payment.id))[0]
-    details = {"transaction": observed.transaction_id, "amount": str(observed.captured)}
-    payments.set_flag(session, payment, SECOND_CAPTURE, details=details)
-    if attempt.status != "paid":
-        await attempts.set_status(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
-    return await _record_surplus(session, payment, workspace, observed, attempt, reason=SECOND_CAPTURE)
+    settled = payment.provider_transaction_id if attempt.status == "paid" else None
+    transaction_id = observed.transaction_id or settled or str(attempt.reference)
+    if transaction_id != payment.provider_transaction_id:
+        made = await _second_capture(session, payment, workspace, observed, attempt, transaction_id)
+        if made:
+            return made
+    others = [one for one in named if one.transaction_id not in (None, transaction_id)]
+    return await _excess(session, payment, workspace, observed, attempt, others) if others else []
+
+
+async def _excess(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    attempt: Attempt,
+    others: Sequence[Named],
+) -> list[UUID]:
+    """Record what came by a way beyond what we know of, under the transactions that may have brought it."""
+    captured = observed.captured
+    if captured is None or captured.currency != payment.currency:
+        return []
+    left, made = captured - await surplus.accounted_for(session, payment, attempt), []
+    for one in others:
+        if left.minor <= 0 or one.transaction_id is None:
+            break
+        claimed = one.claimed if one.claimed is not None and one.claimed.currency == left.currency else left
+        part = replace(observed, captured=min(left, claimed))
+        made += await _second_capture(session, payment, workspace, part, attempt, one.transaction_id)
+        left = left - min(left, claimed)
+    return made
+
+
+async def _second_capture(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    attempt: Attempt,
+    transaction_id: str,
+) -> list[UUID]:
+    made = await _record_surplus(session, payment, workspace, observed, attempt, transaction_id, reason=SECOND_CAPTURE)
+    if made:
+        details = {"transaction": transaction_id, "amount": str(observed.captured)}
+        payments.set_flag(session, payment, SECOND_CAPTURE, details=details)
+        await attempts.set_status(session, attempt.id, status="surplus", transaction_id=transaction_id)
+    return made
 
 
 async def _record_surplus(
@@ -161,6 +212,7 @@ async def _record_surplus(
     workspace: Workspace,
     observed: ProviderPayment,
     attempt: Attempt,
+    transaction_id: str,
     *,
     reason: str,
 ) -> list[UUID]:
@@ -170,7 +222,7 @@ async def _record_surplus(
         workspace,
         payment,
         attempt,
-        transaction_id=observed.transaction_id or str(attempt.reference),
+        transaction_id=transaction_id,
         amount=observed.captured,
         reason=reason,
     )

@@ -41,16 +41,16 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse)
 
+    def on_message_begin(self) -> None:
+        """A head begins, the connection's first or a further one."""
+        self._reading_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole; until the next one begins, however long the answer takes, there is none to wait for."""
         self._reading_head = False
         self._stop_timer()
         super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The next request of the connection begins with a head again."""
-        super().on_message_complete()
-        self._reading_head, self._head_bytes = True, 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to wait for."""

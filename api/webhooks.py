@@ -226,7 +226,7 @@ def _outcome_without_workflow(
 ) -> str | None:
     if payment is None:
         return "no such payment in this account" if foreign else "no payment of ours"
-    return settled_already(event.kind, PaymentStatus(payment.status), None if attempt is None else attempt.status)
+    return settled_already(event.kind, PaymentStatus(payment.status), attempt, event.transaction_id)
 
 
 def _inbox_values(

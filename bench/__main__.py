@@ -27,6 +27,7 @@ from engine.payments import workflow_id
 
 RESULTS = ROOT / "bench"
 QUICK_RESULTS = ROOT / ".local" / "bench"
+BEGUN = time.monotonic()
 PAYMENT_SIDES = ("bare", "workflow", "whole")
 WEBHOOK_SIDES = ("bare insert", "recorded", "handed over")
 RATE_AIM = 0.70
@@ -49,7 +50,7 @@ class Plan:
     webhook_seconds: float
 
 
-FULL = Plan(10, 10, (1, 20), 3, 1.0, 3.5, 2, 1.5)
+FULL = Plan(10, 10, (1, 20), 3, 1.0, 3.0, 2, 1.5)
 QUICK = Plan(2, 2, (1, 4), 1, 0.2, 0.8, 1, 0.4)
 
 
@@ -77,9 +78,11 @@ async def measure(lab: Lab, plan: Plan) -> Measured:
         for _ in range(plan.warm_up_jobs):
             await side.job(0)
     await lab.quiet()
+    _say("counting what one payment costs")
     counted = await count_payments(lab, plan.counted_payments)
     rounds: list[Round] = []
     for callers in plan.callers:
+        _say(f"payments, callers: {callers}")
         rounds += await alternate(
             sides, lab.meter, callers=callers, rounds=plan.rounds, ramp_seconds=plan.ramp_seconds, seconds=plan.seconds
         )
@@ -112,6 +115,7 @@ async def measure_webhooks(lab: Lab, plan: Plan) -> list[Round]:
     ]
     rounds: list[Round] = []
     for callers in plan.callers:
+        _say(f"webhooks, callers: {callers}")
         rounds += await alternate(
             sides,
             lab.meter,
@@ -125,18 +129,22 @@ async def measure_webhooks(lab: Lab, plan: Plan) -> list[Round]:
     return rounds
 
 
+def _say(what: str) -> None:
+    print(f"{time.monotonic() - BEGUN:5.0f} s  {what}", flush=True)
+
+
 async def run(plan: Plan, folder: Path) -> int:
     """Measure and report. Returns the exit code."""
-    begun = time.monotonic()
     machine = facts.machine()
     async with open_lab() as lab:
-        print("the service is up; measuring", flush=True)
+        _say("PostgreSQL, Temporal, sandbox, worker, API and the yardsticks are up")
         measured = await measure(lab, plan)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - BEGUN
     payments = report.of_load(measured.payments, PAYMENT_SIDES, "bare", dict.fromkeys(PAYMENT_SIDES, RATE_AIM))
     payments |= report.of_shares(measured.payments, PAYMENT_SIDES, "bare")
     webhooks = report.of_load(measured.webhooks, WEBHOOK_SIDES, "bare insert", {})
     counted = counted_figures(measured)
+    disturbance = report.disturbance(measured.payments + measured.webhooks)
     folder.mkdir(parents=True, exist_ok=True)
     report.write(
         folder / "results.json",
@@ -147,6 +155,7 @@ async def run(plan: Plan, folder: Path) -> int:
             "revision": facts.revision(),
             "machine": machine,
             "versions": facts.versions(),
+            "disturbance": disturbance.as_json(),
             "method": METHOD,
             "payments": {name: figure.as_json() for name, figure in payments.items()},
             "webhooks": {name: figure.as_json() for name, figure in webhooks.items()},
@@ -155,8 +164,9 @@ async def run(plan: Plan, folder: Path) -> int:
             "rounds": report.of_rounds(measured.payments + measured.webhooks),
         },
     )
-    plot.draw(folder / "results.svg", payments, webhooks, _footer(machine))
+    plot.draw(folder / "results.svg", payments, webhooks, _footer(machine, disturbance))
     report.show(payments, webhooks, counted)
+    print(f"other programs took {disturbance.value:.0%} of the processors; the less, the better the figures")
     print(f"{seconds:.0f} s; written to {folder}/results.json and results.svg", flush=True)
     return 0
 
@@ -196,9 +206,9 @@ METHOD = {
 }
 
 
-def _footer(machine: dict[str, object]) -> str:
-    when = datetime.now(UTC)
-    return f"{when:%Y-%m-%d} · {machine['cores']} cores, {machine['processor']} · everything on one machine"
+def _footer(machine: dict[str, object], disturbance: Figure) -> str:
+    when, processor = datetime.now(UTC), f"{machine['cores']} cores, {machine['processor']}"
+    return f"{when:%Y-%m-%d} · everything on one machine, {processor} · {disturbance.value:.0%} taken by other programs"
 
 
 def main() -> int:

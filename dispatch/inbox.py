@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
 
+from dispatch.late import LateStarts
 from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
 from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
 from storage import inbox, payments, refunds
-from storage.models import Payment, WebhookEvent
+from storage.attempts import SETTLED
+from storage.inbox import Due
+from storage.models import Attempt, Payment, WebhookEvent
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -24,7 +28,6 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
-STARTS_AT_ONCE = 20
 START_WAIT = timedelta(seconds=5)
 AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
@@ -41,19 +44,23 @@ ANSWERED_BY_A_LOOK = frozenset(
 )
 
 
-def settled_already(kind: EventKind, status: PaymentStatus, attempt_status: str | None) -> str | None:
+def settled_already(
+    kind: EventKind, status: PaymentStatus, attempt: Attempt | None, transaction_id: str | None
+) -> str | None:
     """The outcome of an event that needs no look any more, or None when the workflow must be told.
 
-    `attempt_status` is how the attempt stands that the event speaks of: money that comes by another way than the one
-    that settled the payment must be looked at.
+    `attempt` is the one that the event speaks of. Money that comes by another way than the one that settled the
+    payment must be looked at, and so must another transaction by the same way: somebody may have paid twice.
     """
     if kind in AFTER_CAPTURE and status in CAPTURED:
         return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
-        other_way = attempt_status not in (None, "paid", "surplus")
-        return None if other_way and kind in ABOUT_MONEY_ARRIVING else f"already {status.value}"
+        other_way = attempt is not None and attempt.status not in SETTLED
+        again = attempt is not None and transaction_id not in (None, attempt.transaction_id)
+        news = (other_way and kind in ABOUT_MONEY_ARRIVING) or (again and kind is EventKind.CAPTURED)
+        return None if news else f"already {status.value}"
     if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
         return f"already {status.value}"
     return None
@@ -91,6 +98,8 @@ class InboxDispatcher:
         self._database = database
         self._engine = engine
         self._poll = poll
+        self._late_payments = LateStarts("payment_id")
+        self._late_refunds = LateStarts("refund_id")
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
@@ -114,49 +123,46 @@ class InboxDispatcher:
         async with self._database.transaction() as session:
             due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
         for one in due:
-            await self._take_up(one.event, one.payment, one.attempt_status)
+            await self._take_up(one)
         return len(due)
 
     async def start_unstarted(self, *, older_than: datetime) -> int:
         """Start workflows of payments that were accepted before this moment and never began. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await payments.unstarted(session, older_than=older_than, limit=BATCH)
-        gate = asyncio.Semaphore(STARTS_AT_ONCE)
-        started = await asyncio.gather(*(self._start_late(payment, gate) for payment in waiting))
-        return sum(started)
-
-    async def _start_late(self, payment: Payment, gate: asyncio.Semaphore) -> bool:
-        """One that cannot be started must not keep the others waiting."""
-        async with gate:
-            try:
-                await self._engine.start(start_command(payment, self._poll), wait=START_WAIT)
-            except EngineUnavailable as error:
-                log.warning("payment not started yet", payment_id=str(payment.id), error=str(error))
-                return False
-        log.info("payment started late", payment_id=str(payment.id))
-        return True
+        return await self._late_payments.start(
+            {
+                payment.id: partial(self._engine.start, start_command(payment, self._poll), wait=START_WAIT)
+                for payment in waiting
+            }
+        )
 
     async def start_unstarted_refunds(self, *, older_than: datetime) -> int:
         """The same for refunds that were accepted before this moment. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await refunds.unstarted(session, older_than=older_than, limit=BATCH)
-        for refund in waiting:
-            await self._engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=START_WAIT)
-            log.info("refund started late", refund_id=str(refund.id))
-        return len(waiting)
+        return await self._late_refunds.start(
+            {
+                refund.id: partial(
+                    self._engine.start_refund, StartRefund(refund.id, refund.payment_id), wait=START_WAIT
+                )
+                for refund in waiting
+            }
+        )
 
-    async def _take_up(self, event: WebhookEvent, payment: Payment | None, attempt_status: str | None) -> None:
+    async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
+        event, payment = due.event, due.payment
         try:
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return
             status = PaymentStatus(payment.status)
-            outcome = settled_already(EventKind(event.kind), status, attempt_status)
+            outcome = settled_already(EventKind(event.kind), status, due.attempt, event.transaction_id)
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return
-            trigger = ProviderTrigger(inbox_id=event.id, event_id=event.event_id, kind=event.kind)
+            trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
             await self._try(Handover(payment.id, status, trigger), payment)
         except Exception as error:
             if is_outage(error):
@@ -194,18 +200,29 @@ class InboxDispatcher:
             await inbox.mark_handled(session, [inbox_id], outcome=outcome)
 
 
+def _name_of(event: WebhookEvent) -> str:
+    """What the engine and the workflow tell repeats by: another name for each time that it is handed over anew.
+
+    One that was handed over and is still without an outcome must be looked at, not dropped as known.
+    """
+    return event.event_id if event.attempts == 0 else f"{event.event_id}#{event.attempts}"
+
+
 async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -> None:
     """Dispatch until cancelled. An outage of PostgreSQL or Temporal is waited out.
 
     Late starts have a round of their own: they wait for the provider, and events must not wait with them.
     """
 
-    async def start_late() -> int:
-        older_than = datetime.now(UTC) - UNSTARTED_AFTER
-        started = await dispatcher.start_unstarted(older_than=older_than)
-        return started + await dispatcher.start_unstarted_refunds(older_than=older_than)
+    def old_enough() -> datetime:
+        return datetime.now(UTC) - UNSTARTED_AFTER
 
-    await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), _repeat(start_late, interval_seconds))
+    rounds = (
+        dispatcher.dispatch_due,
+        lambda: dispatcher.start_unstarted(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+    )
+    await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:

@@ -16,6 +16,8 @@ from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Wo
 
 LIVE = frozenset({"opening", *OPEN})
 """Statuses of an attempt that may still bring money in the ordinary way."""
+SETTLED = frozenset({"paid", "surplus"})
+"""Statuses of an attempt that has brought money; nothing that was seen before changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,15 @@ async def set_status(
     error_code: str | None = None,
     transaction_id: str | None = None,
 ) -> bool:
-    """How an attempt stands. Returns whether that is news."""
+    """How an attempt stands. Returns whether that is news. One that has brought money keeps its status.
+
+    A look may have begun before the money came and be recorded after it.
+    """
     statement = (
         update(Attempt)
         .where(
             Attempt.id == attempt_id,
+            Attempt.status.not_in(sorted(SETTLED - {status})),
             or_(Attempt.status != status, Attempt.error_code.is_distinct_from(error_code)),
         )
         .values(

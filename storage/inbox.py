@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.money import Money
 from storage.models import Attempt, Payment, WebhookEvent, WebhookRejection
 
 
@@ -56,36 +57,59 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
     return await session.scalar(query.limit(1)) is not None
 
 
-async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> dict[UUID, str | None]:
-    """The attempts that some events speak of, each with the transaction that they name."""
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What one event says it is about: our reference of the attempt, the provider's transaction, the money."""
+
+    inbox_id: int
+    reference: UUID | None
+    transaction_id: str | None
+    claimed: Money | None
+
+
+async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> list[Named]:
+    """What some events speak of, in order of arrival."""
     if not inbox_ids:
-        return {}
-    query = select(WebhookEvent.reference, WebhookEvent.transaction_id).where(WebhookEvent.id.in_(inbox_ids))
-    rows = (await session.execute(query.order_by(WebhookEvent.id))).all()
-    return {reference: transaction for reference, transaction in rows if reference is not None}
+        return []
+    query = select(WebhookEvent).where(WebhookEvent.id.in_(inbox_ids)).order_by(WebhookEvent.id)
+    return [
+        Named(event.id, event.reference, event.transaction_id, claimed(event))
+        for event in (await session.scalars(query)).all()
+    ]
 
 
-async def capture_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> WebhookEvent | None:
-    """The first verified event that says an attempt was paid, and how much if any does; where nobody can be asked."""
+def claimed(event: WebhookEvent) -> Money | None:
+    """The money that an event speaks of, where it says how much."""
+    if event.claimed_amount is None or event.claimed_currency is None:
+        return None
+    return Money.from_decimal(event.claimed_amount, event.claimed_currency)
+
+
+async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> Sequence[WebhookEvent]:
+    """The verified events that say money came by an attempt, first to last; for providers that cannot be asked."""
     query = select(WebhookEvent).where(
         WebhookEvent.payment_id == payment_id,
         WebhookEvent.reference == reference,
         WebhookEvent.kind == "captured",
     )
-    return await session.scalar(query.order_by(WebhookEvent.claimed_amount.is_(None), WebhookEvent.id).limit(1))
+    return (await session.scalars(query.order_by(WebhookEvent.id))).all()
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
-    """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled."""
+    """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled.
+
+    One without an outcome is handed over again after 10 minutes, then after doubling waits up to 6 hours.
+    """
+    again = func.make_interval(0, 0, 0, 0, 0, 10) * func.power(2, func.least(WebhookEvent.attempts, 10))
     await session.execute(
         update(WebhookEvent)
-        .where(WebhookEvent.id == inbox_id, WebhookEvent.status == "received")
+        .where(WebhookEvent.id == inbox_id, WebhookEvent.status.in_(["received", "dispatched"]))
         .values(
             status="dispatched",
             dispatched_at=func.now(),
             attempts=WebhookEvent.attempts + 1,
             last_error=None,
-            next_attempt_at=func.now() + timedelta(minutes=10),
+            next_attempt_at=func.now() + func.least(again, func.make_interval(0, 0, 0, 0, 6)),
         )
     )
 
@@ -115,17 +139,17 @@ async def mark_failed(session: AsyncSession, inbox_id: int, *, error: str) -> No
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An event to hand over; `attempt_status` is how the attempt stands that it speaks of."""
+    """An event to hand over, its payment, and the attempt that it speaks of."""
 
     event: WebhookEvent
     payment: Payment | None
-    attempt_status: str | None
+    attempt: Attempt | None
 
 
 async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[Due]:
     """Events that no workflow has taken, or took long ago without an outcome; hidden from others for the lease."""
     query = (
-        select(WebhookEvent, Payment, Attempt.status)
+        select(WebhookEvent, Payment, Attempt)
         .outerjoin(Payment, Payment.id == WebhookEvent.payment_id)
         .outerjoin(Attempt, Attempt.reference == WebhookEvent.reference)
         .where(WebhookEvent.status.in_(["received", "dispatched"]), WebhookEvent.next_attempt_at <= func.now())

@@ -88,6 +88,26 @@ async def record(
     return await session.get(SurplusCapture, surplus_id)
 
 
+async def to_return(session: AsyncSession, payment_id: UUID) -> list[UUID]:
+    """What is to be refunded of a payment's surplus and is not refunded yet, oldest first.
+
+    Not only what a look has just found: the process that found it may have died before the refund was begun.
+    """
+    query = select(SurplusCapture.id).where(
+        SurplusCapture.payment_id == payment_id, SurplusCapture.status == SurplusStatus.REFUNDING.value
+    )
+    return list(await session.scalars(query.order_by(SurplusCapture.created_at, SurplusCapture.id)))
+
+
+async def accounted_for(session: AsyncSession, payment: Payment, attempt: Attempt) -> Money:
+    """How much money that came by one way is on record: as the payment's own and as surplus."""
+    rows = await session.scalars(select(SurplusCapture).where(SurplusCapture.attempt_id == attempt.id))
+    known = {row.transaction_id: row.money for row in rows if row.currency == payment.currency}
+    if attempt.status == "paid" and payment.provider_transaction_id is not None:
+        known.setdefault(payment.provider_transaction_id, payment.money)
+    return sum(known.values(), Money.zero(payment.currency))
+
+
 async def get(session: AsyncSession, surplus_id: UUID, workspace_id: UUID | None = None) -> SurplusCapture | None:
     """One surplus capture; with a workspace, only if it is that workspace's."""
     query = select(SurplusCapture).where(SurplusCapture.id == surplus_id)

@@ -22,6 +22,8 @@ async def app(scope: dict[str, object], receive: object, send: object) -> None:
     assert callable(receive)
     assert callable(send)
     size, more = 0, True
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.6)
     while more:
         message = await receive()
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
@@ -76,8 +78,24 @@ async def test_headers_without_end_are_cut_off(port: int) -> None:
 
 async def test_a_head_that_takes_its_time_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
-    for begun in (b"GET / HTTP/1.1\r\nhost: x\r\n", b"G"):
+    whole = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    for begun in (b"GET / HTTP/1.1\r\nhost: x\r\n", b"G", whole + b"GET /", b"".join((whole, whole, b"G"))):
         assert b"too slow" in await answer(port, begun)
+
+
+async def test_an_answer_or_a_connection_that_takes_its_time_is_let_be(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
+    slow = await answer(port, b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n", b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+    assert (slow.count(OK), b"too slow" in slow) == (2, False)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert OK.strip() in await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(1) == b"0"
+    with pytest.raises(TimeoutError):  # the idle connection is told nothing
+        await asyncio.wait_for(reader.read(1), 0.5)
+    writer.close()
 
 
 async def test_honest_requests_pass_one_after_the_other_and_with_large_bodies(port: int) -> None:

@@ -130,7 +130,8 @@ async def test_no_provider_account_says_how_to_connect_one(shop: Shop) -> None:
     assert "payment-cli account create" in problem(answer, 422, "no_provider_account")["detail"]
     async with shop.service.database.transaction() as session:
         await session.execute(update(Account).where(Account.id == shop.account.id).values(enabled=False))
-    problem(await shop.api.post("/payments", json=shop.order()), 422, "no_provider_account")
+    refused = problem(await shop.api.post("/payments", json=shop.order()), 422, "no_provider_account")
+    assert f"payment-cli account enable {shop.account.id}" in refused["detail"]
 
 
 async def test_an_unknown_provider(shop: Shop) -> None:
