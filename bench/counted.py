@@ -19,8 +19,6 @@ from engine.payments import workflow_id
 
 IDLE_SECONDS = 2.5
 """Long enough to see each of the service's regular looks for due work a few times."""
-AFTERWARDS_SECONDS = 2.5
-"""Long enough for the notifications of the last payment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +68,13 @@ async def count_payments(lab: Lab, number: int) -> Counted:
     async with sql_log.every_statement(lab.database):
         await asyncio.sleep(0.5)
         begin = log.stat().st_size
+        await lab.quiet()  # what this asks is part of what is left out
         await asyncio.sleep(IDLE_SECONDS)
         idle = sql_log.read_log(log, begin)
         begin = log.stat().st_size
         for _ in range(number):
             await lab.whole.job(0)
-        await asyncio.sleep(AFTERWARDS_SECONDS)
+        await lab.quiet()  # notifications and late events belong to the payments, whenever they are worked off
         seen = sql_log.read_log(log, begin)
     histories = [await cost_of(lab.client, workflow_id(payment_id)) for payment_id in lab.whole.paid[first:]]
     return Counted(tuple(histories), tuple(sql_log.without(seen, idle)))

@@ -19,7 +19,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from bench import plot, report
 from bench.actions import billable_actions
 from bench.load import Round, Side, quantile, ratio_of, run_round, summarise
-from bench.sql_log import transactions, without
+from bench.sql_log import Transaction, transactions, without
 from bench.webhooks import Deliveries, signature, template
 from bench.wire import Caller, Unexpected
 from providers.base import EventKind
@@ -90,6 +90,8 @@ def test_statements_are_grouped_by_session_and_transaction() -> None:
         "SELECT payments for update · INSERT outbox",
         "SELECT pg_reload_conf",
     ]
+    update = Transaction(("UPDATE attempts SET x = $1 WHERE attempts.code IS DISTINCT FROM NULL",))
+    assert update.label == "UPDATE attempts"
     assert [one.round_trips for one in found] == [3, 4, 1]
 
 
