@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from storage.session import is_outage
+from storage.session import is_outage, is_unstorable
 
 log = structlog.get_logger()
 
@@ -136,5 +136,7 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     if is_outage(error):
         log.warning("database is away", path=request.url.path, error=type(error).__name__)
         return answer("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
+    if is_unstorable(error):
+        return answer("validation_failed", "A value holds a character that cannot be stored, such as NUL.")
     log.error("unexpected error", path=request.url.path, error=type(error).__name__, exc_info=error)
     return answer("internal_error", "The error was logged; nothing was changed that is not on record.")

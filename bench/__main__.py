@@ -141,7 +141,7 @@ async def run(plan: Plan, folder: Path) -> int:
         measured = await measure(lab, plan)
     seconds = time.monotonic() - BEGUN
     payments = report.of_load(measured.payments, PAYMENT_SIDES, "bare", dict.fromkeys(PAYMENT_SIDES, RATE_AIM))
-    payments |= report.of_shares(measured.payments, PAYMENT_SIDES, "bare")
+    payments |= report.of_shares(measured.payments, PAYMENT_SIDES, "bare", measured.counted.idle_ms)
     webhooks = report.of_load(measured.webhooks, WEBHOOK_SIDES, "bare insert", {})
     counted = counted_figures(measured)
     disturbance = report.disturbance(measured.payments + measured.webhooks)
@@ -192,8 +192,8 @@ METHOD = {
     "whole_p50": "from the caller's first byte to the end of the workflow, seen by the same long poll on every side",
     "per_second": "jobs in the measured windows, those across an edge with the part of their time inside",
     "rate": "median over neighbouring rounds of one side's rate over the yardstick's",
-    "engine_cpu": "the Temporal server's CPU for a bare workflow over that for this side: the ratio of rates where "
-    "API, worker and database have machines of their own and the engine is what is full",
+    "engine_cpu": "the Temporal server's CPU for a bare workflow over that for this side, without what it spends idle: "
+    "the ratio of rates where API, worker and database have machines of their own and the engine is what is full",
     "sandbox_share": "the part of all CPU time that the sandbox provider took, which no installation pays",
     "cpu": "user and system time of each process during the window, divided by the jobs in it",
     "between_rounds": "after each round of the whole service its notifications and events are worked off, unmeasured",

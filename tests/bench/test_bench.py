@@ -127,8 +127,8 @@ def test_figures_say_whether_their_aim_was_reached(tmp_path: Path) -> None:
     rate = figures["callers_1.whole_to_bare.rate"]
     assert rate.as_json() == {"value": 0.5, "unit": "ratio", "aim": ">= 0.7", "reached": False}
     assert report.at_most(6, "actions", 6).reached
-    shares = report.of_shares(rounds, ("bare", "whole"), "bare")
-    assert shares["callers_1.whole_to_bare.engine_cpu"].value == 1
+    shares = report.of_shares(rounds, ("bare", "whole"), "bare", {"temporal": 50.0})
+    assert shares["callers_1.whole_to_bare.engine_cpu"].value == 1.5  # 4 ms - 50/50 against 4 ms - 50/25
     plot.draw(tmp_path / "plot.svg", figures, figures, "a < b")
     drawing = (tmp_path / "plot.svg").read_text()
     assert drawing.startswith("<svg ")
