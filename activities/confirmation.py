@@ -155,7 +155,7 @@ class ConfirmationActivities:
         """
         ways = _ways_to_look_at(loaded, named)
         answers = await asyncio.gather(
-            *(self._observe(loaded.payment, way, command) for way in ways), return_exceptions=True
+            *(self._observe(loaded.payment, way, command, named) for way in ways), return_exceptions=True
         )
         seen: list[Seen] = []
         silent: list[Way] = []
@@ -173,12 +173,20 @@ class ConfirmationActivities:
         unanswered = {one.inbox_id for one in named if any(_is_about(one, way) for way in silent)}
         return Looked(seen, silent, tuple(number for number in command.inbox_ids if number not in unanswered))
 
-    async def _observe(self, payment: Payment, way: Way, command: Confirm) -> list[ProviderPayment]:
-        """How one way stands: one answer, or one for each sum that was paid where only callbacks tell."""
+    async def _observe(
+        self, payment: Payment, way: Way, command: Confirm, named: Sequence[Named] = ()
+    ) -> list[ProviderPayment]:
+        """How one way stands: one answer, or one for each sum that was paid where only callbacks tell.
+
+        The transaction that an event has just named is the one to look at, where the provider can be asked for one.
+        """
         provider = self._guard.provider(way.account)
         if not provider.capabilities.status_call:
             return await self._claimed(payment, way)
         ref = self._ref(payment, way.attempt)
+        for one in named:
+            if one.transaction_id is not None and _is_about(one, way):
+                ref = replace(ref, transaction_id=one.transaction_id)
         # a way that was still being opened when the payment was closed is closed as soon as it is seen
         closing = command.close_as is not None or payment.status in CLOSED_WITHOUT_MONEY
         close = closing and provider.capabilities.closes(ref.method)
