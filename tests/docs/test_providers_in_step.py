@@ -126,3 +126,14 @@ def test_what_the_guide_calls_unread_is_read_by_nothing() -> None:
     core = "".join(path.read_text() for folder in CORE for path in (ROOT / folder).rglob("*.py"))
     assert unread
     assert not [field for field in unread if re.search(rf"(capabilities|sheet)\.{field}\b", core)]
+
+
+def test_the_guide_names_every_part_that_an_adapter_may_have() -> None:
+    tree = ast.parse((ROOT / "providers/base.py").read_text())
+    optional = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and "runtime_checkable" in {ast.unparse(one) for one in node.decorator_list}
+    }
+    told = {word for cells in rows(GUIDE, "in `providers/base.py`") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert told == optional
