@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,11 +16,10 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
-from activities.settlement import record_surplus, settle
+from activities.settlement import TRANSACTION_TAKEN, record_surplus, settle
 from domain.money import Money
 from domain.payment import (
     CAPTURED,
-    CLOSED_WITHOUT_MONEY,
     OPEN,
     Confirm,
     Confirmation,
@@ -28,18 +28,17 @@ from domain.payment import (
     attempt_reference,
 )
 from providers.base import Acknowledges, CheckoutMode, CheckoutRef, Provider, ProviderError, ProviderPayment
-from storage import attempts, audit, inbox, payments, receipts
-from storage.attempts import LIVE, Loaded, Way
+from storage import attempts, audit, inbox, payments, receipts, surplus
+from storage.attempts import LIVE, SETTLED, Loaded, Way
+from storage.inbox import Named
 from storage.models import Attempt, Payment, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
 
 log = structlog.get_logger()
 
-TRANSACTION_TAKEN = "transaction_settled_another_payment"
 WATCHED_AFTER_EXPIRY = timedelta(hours=24)
 """How long ways that cannot be closed are watched beyond their expiry: networks report late."""
-SETTLED = frozenset({"paid", "surplus"})
 _GONE = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.UNKNOWN)
 _WEIGHT = (
     PaymentStatus.REQUIRES_ACTION,
@@ -54,15 +53,31 @@ _WEIGHT = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look at one way found."""
+    """What a look at one way found. `closing`: the provider was asked to close it first, where it can."""
 
     way: Way
     observed: ProviderPayment
+    closing: bool = False
+    named: str | None = None
+    claimed: bool = False
 
     @property
     def money(self) -> bool:
         """Whether money arrived by this way."""
         return self.observed.captured is not None
+
+    @property
+    def only_looked_at(self) -> bool:
+        """Whether the way may still bring money, and nobody has tried to close it."""
+        return not self.closing and not self.money and self.observed.status in OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A way whose provider could not be asked."""
+
+    way: Way
+    error: ProviderError
 
 
 class ConfirmationActivities:
@@ -78,28 +93,25 @@ class ConfirmationActivities:
     async def confirm(self, command: Confirm) -> Confirmation:
         """Ask about every way to pay the payment; settle it if money arrived, else record its status.
 
-        Once it is captured its other ways are closed, and money that they still bring is recorded as surplus. Safe to
-        repeat: settlement is decided by constraints. The events named in the command are marked handled in the same
-        transaction. Raises ApplicationError typed as in providers/base.py.
+        Once nobody shall pay any more the other ways are closed, and money that they still bring is recorded as
+        surplus. A provider that does not answer holds up nobody's money: without any the look fails, with some its
+        way is watched on. Safe to repeat: settlement is decided by constraints. The events named in the command are
+        marked handled in the same transaction. Raises ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             loaded = await attempts.load(session, command.payment_id)
             named = await inbox.named_by(session, command.inbox_ids)
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
+        closing = command.close_as is not None or loaded.payment.status not in OPEN
         with as_application_error():
-            seen = [
-                Seen(way, await self._observe(loaded.payment, way, command, named))
-                for way in _ways_to_look_at(loaded, named)
-            ]
-        try:
-            confirmation = await self._record(command, seen)
-        except IntegrityError:
-            confirmation = await self._flag_taken_transaction(command, seen)
-        if confirmation.status in CAPTURED and len(loaded.ways) > 1:
-            confirmation = await self._close_others(command.payment_id, confirmation)
-        elif confirmation.status in CLOSED_WITHOUT_MONEY and self._may_still_be_paid(loaded.payment, seen):
-            confirmation = replace(confirmation, others_open=True)
+            chosen = _ways_to_look_at(loaded, named)
+            seen, silent = await self._look_at(loaded.payment, chosen, named, closing=closing)
+            if silent and not any(one.money for one in seen):
+                raise silent[0].error
+        confirmation = await self._recorded(replace(command, inbox_ids=_answered(command, named, silent)), seen)
+        if confirmation.status not in OPEN:
+            confirmation, seen = await self._close_the_rest(loaded, confirmation, seen, silent)
         await self._acknowledge(loaded.payment, seen)
         log.info("payment confirmed", payment_id=str(loaded.payment.id), status=confirmation.status.value)
         return confirmation
@@ -123,48 +135,98 @@ class ConfirmationActivities:
         except NoResultFound:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound") from None
 
-    def _may_still_be_paid(self, payment: Payment, seen: list[Seen]) -> bool:
-        """Whether a provider that cannot close its checkouts may still report money for this closed payment."""
-        if self._now() > payment.expires_at + WATCHED_AFTER_EXPIRY:
+    async def _look_at(
+        self, payment: Payment, ways: Sequence[Way], named: Sequence[Named], *, closing: bool
+    ) -> tuple[list[Seen], list[Silent]]:
+        """Ask about some ways, all at once: one that is slow does not keep the others waiting."""
+        looks = await asyncio.gather(*(self._look_at_one(payment, way, named, closing=closing) for way in ways))
+        seen = [one for look in looks if not isinstance(look, Silent) for one in look]
+        return seen, [look for look in looks if isinstance(look, Silent)]
+
+    async def _look_at_one(
+        self, payment: Payment, way: Way, named: Sequence[Named], *, closing: bool
+    ) -> list[Seen] | Silent:
+        try:
+            provider = self._guard.provider(way.account)
+            if not provider.capabilities.status_call:
+                claims = await self._claimed(payment, way)
+                return [Seen(way, claim, closing, claimed=True) for claim in claims]
+            ref = self._ref(payment, way.attempt)
+            told = [one.transaction_id for one in named if one.reference == ref.reference and one.transaction_id]
+            ref = replace(ref, transaction_id=told[-1] if told else ref.transaction_id)
+            settled = way.attempt is not None and way.attempt.status in SETTLED
+            close = closing and not settled and provider.capabilities.closes(ref.method)
+
+            async def ask(adapter: Provider) -> ProviderPayment:
+                return await (adapter.close_checkout(ref) if close else adapter.look(ref))
+
+            observed = await self._guard.call(way.account, way.health, ask)
+            return [Seen(way, observed, closing, named=ref.transaction_id)]
+        except ProviderError as error:
+            return Silent(way, error)
+
+    async def _claimed(self, payment: Payment, way: Way) -> list[ProviderPayment]:
+        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is."""
+        if way.attempt is None:
+            return [ProviderPayment(PaymentStatus.UNKNOWN)]
+        async with self._database.transaction() as session:
+            events = await inbox.captures_claimed(session, payment.id, way.attempt.reference)
+        claims = [
+            ProviderPayment(
+                PaymentStatus.PAID,
+                session_id=way.attempt.session_id,
+                transaction_id=event.transaction_id or event.event_id,
+                captured=Money.from_decimal(event.claimed_amount, event.claimed_currency),
+                method=way.attempt.method or payment.method,
+            )
+            for event in events
+            if event.claimed_amount is not None and event.claimed_currency is not None
+        ]
+        return claims or [ProviderPayment(PaymentStatus.UNKNOWN)]
+
+    async def _recorded(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
+        try:
+            return await self._record(command, seen)
+        except IntegrityError:
+            return await self._flag_taken_transaction(command, seen)
+
+    async def _close_the_rest(
+        self, loaded: Loaded, confirmation: Confirmation, seen: list[Seen], silent: Sequence[Silent]
+    ) -> tuple[Confirmation, list[Seen]]:
+        """Nobody shall pay any more: close what has only been looked at. What cannot be closed is watched on."""
+        still_open = [one.way for one in seen if one.only_looked_at]
+        if still_open:
+            closed, unanswered = await self._look_at(loaded.payment, still_open, (), closing=True)
+            if closed:
+                confirmation = await self._recorded(Confirm(loaded.payment.id), closed)
+            seen = [one for one in seen if not one.only_looked_at] + closed
+            silent = [*silent, *unanswered]
+        watched = [one.way for one in seen if self._may_bring_money(confirmation.status, one)]
+        watched += [one.way for one in silent]
+        if self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY:
+            await self._lapse(watched)
+            watched = []
+        return replace(confirmation, others_open=bool(watched)), seen
+
+    def _may_bring_money(self, status: PaymentStatus, one: Seen) -> bool:
+        """Whether a way of a payment that nobody shall pay any more may do so all the same."""
+        if one.money or one.observed.status not in OPEN:
             return False
-        return any(one.observed.status in OPEN and not self._closes(one.way) for one in seen)
+        if status in CAPTURED or one.observed.status is not PaymentStatus.UNKNOWN:
+            return True
+        return not self._closes(one.way)  # not found where it could have been closed: there is nothing to pay
+
+    async def _lapse(self, ways: Sequence[Way]) -> None:
+        async with self._database.transaction() as session:
+            for way in ways:
+                if way.attempt is not None:
+                    await attempts.set_status(session, way.attempt.id, status=PaymentStatus.EXPIRED.value)
 
     def _closes(self, way: Way) -> bool:
         method = None if way.attempt is None else way.attempt.method
         return self._guard.provider(way.account).capabilities.closes(method)
 
-    async def _observe(
-        self, payment: Payment, way: Way, command: Confirm, named: Mapping[UUID, str | None]
-    ) -> ProviderPayment:
-        provider = self._guard.provider(way.account)
-        if not provider.capabilities.status_call:
-            return await self._claimed(payment, way)
-        ref = self._ref(payment, way.attempt)
-        ref = replace(ref, transaction_id=named.get(ref.reference) or ref.transaction_id)
-        close = command.close_as is not None and provider.capabilities.closes(ref.method)
-
-        async def ask(adapter: Provider) -> ProviderPayment:
-            return await (adapter.close_checkout(ref) if close else adapter.look(ref))
-
-        return await self._guard.call(way.account, way.health, ask)
-
-    async def _claimed(self, payment: Payment, way: Way) -> ProviderPayment:
-        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is."""
-        if way.attempt is None:
-            return ProviderPayment(PaymentStatus.UNKNOWN)
-        async with self._database.transaction() as session:
-            event = await inbox.capture_claimed(session, payment.id, way.attempt.reference)
-        if event is None or event.claimed_amount is None or event.claimed_currency is None:
-            return ProviderPayment(PaymentStatus.UNKNOWN)
-        return ProviderPayment(
-            PaymentStatus.PAID,
-            session_id=way.attempt.session_id,
-            transaction_id=event.transaction_id or event.event_id,
-            captured=Money.from_decimal(event.claimed_amount, event.claimed_currency),
-            method=way.attempt.method or payment.method,
-        )
-
-    async def _record(self, command: Confirm, seen: list[Seen]) -> Confirmation:
+    async def _record(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
             confirmation = await self._apply(session, locked, workspace, seen, command)
@@ -172,37 +234,39 @@ class ConfirmationActivities:
             return confirmation
 
     async def _apply(
-        self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: list[Seen], command: Confirm
+        self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: Sequence[Seen], command: Confirm
     ) -> Confirmation:
-        surplus_ids: list[UUID] = []
         receipt_id: UUID | None = None
-        with_money = [one for one in seen if one.money]
-        if with_money and payment.status not in CAPTURED:
-            first = with_money.pop(0)
+        beyond = [one for one in seen if one.money]
+        if beyond and payment.status not in CAPTURED:
+            first = next((one for one in beyond if one.observed.captured == payment.money), beyond[0])
+            beyond = [one for one in beyond if one is not first]
             confirmation = await settle(session, payment, workspace, first.observed, first.way.attempt, at=self._now())
-            surplus_ids += confirmation.surplus_ids
             receipt_id = confirmation.receipt_id
-            if confirmation.flag is not None and confirmation.status not in CAPTURED:
+            if confirmation.status not in CAPTURED:
                 return confirmation
-        for one in with_money:
-            surplus_ids += await record_surplus(session, payment, workspace, one.observed, one.way.attempt)
+        for one in beyond:
+            await record_surplus(
+                session, payment, workspace, one.observed, one.way.attempt, named=one.named, claimed=one.claimed
+            )
         for one in seen:
             if not one.money:
                 await self._note(session, payment, workspace, one)
         if payment.status not in CAPTURED and seen:
             status, reason = self._combined(seen, command.close_as)
-            payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
+            if payment.status in OPEN or status not in OPEN:  # a way that is watched on does not open a closed payment
+                payments.change_status(
+                    session, workspace, payment, status, at=self._now(), actor="provider", reason=reason
+                )
         if receipt_id is None and payment.status in CAPTURED:  # settled by an earlier look
             receipt = await receipts.of_payment(session, payment.id)
             receipt_id = None if receipt is None else receipt.id
-        return Confirmation(
-            PaymentStatus(payment.status),
-            receipt_id,
-            payment.flag,
-            surplus_ids=tuple(surplus_ids) if workspace.surplus_policy == "refund" else (),
-        )
+        # whoever was told before may have died before the refund began, so this names all that waits for one
+        has_surplus = payment.status in CAPTURED and payment.flag is not None
+        returned = await surplus.to_return(session, payment.id) if has_surplus else []
+        return Confirmation(PaymentStatus(payment.status), receipt_id, payment.flag, surplus_ids=tuple(returned))
 
-    def _combined(self, seen: list[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
+    def _combined(self, seen: Sequence[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
         """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
 
         A payment is open as long as one of its ways is. A closed checkout takes the status it was closed for; so does
@@ -223,9 +287,9 @@ class ConfirmationActivities:
     async def _note(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
         """Keep how an attempt without money stands; a declined try leaves a trace in the audit log."""
         attempt, code = one.way.attempt, one.observed.failure_code
-        if attempt is None:
-            return
         status = one.observed.status
+        if attempt is None or (status is PaymentStatus.UNKNOWN and code is None):
+            return
         kept = attempt.status if status is PaymentStatus.UNKNOWN else status.value
         news = await attempts.set_status(session, attempt.id, status=kept, error_code=code)
         if news and code:
@@ -238,7 +302,7 @@ class ConfirmationActivities:
                 details={"code": code, "provider": attempt.provider},
             )
 
-    async def _flag_taken_transaction(self, command: Confirm, seen: list[Seen]) -> Confirmation:
+    async def _flag_taken_transaction(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         """The database refused to settle: the provider's transaction already settled another payment.
 
         No retry can mend that, so the payment is left visibly unknown for a person. Raises RuntimeError when it was
@@ -267,38 +331,6 @@ class ConfirmationActivities:
             confirmation = Confirmation(PaymentStatus(locked.status), None, TRANSACTION_TAKEN)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
             return confirmation
-
-    async def _close_others(self, payment_id: UUID, confirmation: Confirmation) -> Confirmation:
-        """Close what else could still be paid; what cannot be closed is watched until it lapses."""
-        async with self._database.transaction() as session:
-            loaded = await attempts.load(session, payment_id)
-        assert loaded is not None  # noqa: S101  (it was there a moment ago)
-        surplus_ids, others_open = list(confirmation.surplus_ids), False
-        for way in loaded.ways:
-            if way.attempt is None or way.attempt.status not in LIVE:
-                continue
-            lapsed = self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY
-            try:
-                observed = await self._observe(loaded.payment, way, Confirm(payment_id, (), PaymentStatus.CANCELED), {})
-            except ProviderError as error:
-                log.warning("way could not be closed", payment_id=str(payment_id), code=error.code)
-                others_open = others_open or not lapsed
-                continue
-            async with self._database.transaction() as session:
-                locked, workspace = await payments.lock(session, payment_id)
-                if observed.captured is not None:
-                    made = await record_surplus(session, locked, workspace, observed, way.attempt)
-                    surplus_ids += made if workspace.surplus_policy == "refund" else []
-                elif lapsed or observed.status in (
-                    PaymentStatus.EXPIRED,
-                    PaymentStatus.CANCELED,
-                    PaymentStatus.FAILED,
-                ):
-                    closed = PaymentStatus.EXPIRED if lapsed else observed.status
-                    await attempts.set_status(session, way.attempt.id, status=closed.value)
-                else:
-                    others_open = True
-        return replace(confirmation, others_open=others_open, surplus_ids=tuple(surplus_ids))
 
     async def _acknowledge(self, payment: Payment, seen: list[Seen]) -> None:
         """Tell providers that want it that we know of the money. The money counts without it, so a failure is noted."""
@@ -333,7 +365,7 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
         reference=attempt.reference,
         session_id=attempt.session_id,
         mode=CheckoutMode(attempt.checkout_mode),
-        created_at=min(payment.created_at, attempt.created_at),
+        created_at=payment.created_at if attempt.number == 1 else attempt.created_at,
         session_secret=None if attempt.session_secret is None else sealer.open(attempt.session_secret),
         method=attempt.method,
         amount=payment.money,
@@ -342,19 +374,40 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
     )
 
 
-def _ways_to_look_at(loaded: Loaded, named: Mapping[UUID, str | None]) -> list[Way]:
-    """The ways that may still bring money, and those that events speak of; never one that has brought its money."""
-    captured = loaded.payment.status in CAPTURED
-    chosen = []
-    for way in loaded.ways:
-        attempt = way.attempt
-        if attempt is None:
-            chosen += [] if captured else [way]
-        elif attempt.status not in SETTLED and (
-            attempt.status in LIVE or attempt.reference in named or (not captured and len(loaded.ways) == 1)
-        ):
-            chosen.append(way)
-    return chosen
+def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:
+    """The ways that may still bring money, and those that events speak of.
+
+    One that has brought its money is looked at again only where an event names another transaction of it.
+    """
+    references = {one.reference for one in named}
+    chosen = [
+        way for way in loaded.ways if _is_live(way) or (way.attempt is not None and way.attempt.reference in references)
+    ]
+    if not chosen and loaded.payment.status not in CAPTURED:
+        chosen = loaded.ways
+    told = {(one.reference, one.transaction_id) for one in named if one.transaction_id is not None}
+    return [
+        way for way in chosen if way.attempt is None or way.attempt.status not in SETTLED or _brought_more(way, told)
+    ]
+
+
+def _is_live(way: Way) -> bool:
+    return way.attempt is None or way.attempt.status in LIVE
+
+
+def _brought_more(way: Way, told: set[tuple[UUID | None, str]]) -> bool:
+    assert way.attempt is not None  # noqa: S101  (what the caller looked at)
+    return any(
+        reference == way.attempt.reference and transaction != way.attempt.transaction_id
+        for reference, transaction in told
+    )
+
+
+def _answered(command: Confirm, named: Sequence[Named], silent: Sequence[Silent]) -> tuple[int, ...]:
+    """The events that a look has answered: not those about a way whose provider was silent."""
+    mute = {one.way.attempt.reference for one in silent if one.way.attempt is not None}
+    waiting = {one.inbox_id for one in named if one.reference in mute}
+    return tuple(inbox_id for inbox_id in command.inbox_ids if inbox_id not in waiting)
 
 
 def _outcome(confirmation: Confirmation) -> str:

@@ -20,6 +20,7 @@ from storage.models import Attempt, Payment, Receipt, Workspace
 
 ORDER_PAID_TWICE = "order_paid_twice"
 SECOND_CAPTURE = "second_capture"
+TRANSACTION_TAKEN = "transaction_settled_another_payment"
 
 
 async def settle(
@@ -36,17 +37,16 @@ async def settle(
     All of it commits together or not at all. Money that is not what was asked for is flagged and not settled: the
     payment stays visibly unknown until a person decides. Where the order is one obligation that another payment has
     met, the money is surplus: it makes the payment paid, but earns no receipt and no commission. A repeat finds the
-    payment captured and returns what is on record; another transaction than the one that settled it is surplus.
+    payment captured and returns what is on record; money beyond that is surplus.
     `attempt` is the way by which the money came; None when it is not on record yet.
     """
     captured = observed.captured
     if captured is None:
         raise ValueError("settle needs captured money")
     if payment.status in CAPTURED:
-        made = await record_surplus(session, payment, workspace, observed, attempt)
+        await record_surplus(session, payment, workspace, observed, attempt)
         receipt = await receipts.of_payment(session, payment.id)
-        found = None if receipt is None else receipt.id
-        return Confirmation(PaymentStatus(payment.status), found, payment.flag, surplus_ids=tuple(made))
+        return Confirmation(PaymentStatus(payment.status), None if receipt is None else receipt.id, payment.flag)
     fault = _mismatch(payment, captured)
     if fault is not None:
         details = {"captured": str(captured), "currency": captured.currency, "expected": str(payment.money)}
@@ -102,9 +102,9 @@ async def _adopt(
         }
         await attempts.record(session, payment.id, 1, values)
         attempt = (await attempts.of_payment(session, payment.id))[0]
-    await attempts.set_status(session, attempt.id, status="paid", transaction_id=observed.transaction_id)
+    await attempts.set_settled(session, attempt.id, status="paid", transaction_id=observed.transaction_id)
     payment.provider, payment.provider_account_id = attempt.provider, attempt.provider_account_id
-    payment.provider_session_id = attempt.session_id
+    payment.provider_session_id, payment.checkout_mode = attempt.session_id, attempt.checkout_mode
     payment.provider_transaction_id = observed.transaction_id
     payment.method = attempt.method
     return attempt
@@ -120,8 +120,17 @@ async def _pay_twice(
     at: datetime,
 ) -> Confirmation:
     """The order was paid by another payment already: all of this one's money is surplus."""
+    assert observed.captured is not None  # noqa: S101  (what the caller looked at)
     payments.set_flag(session, payment, ORDER_PAID_TWICE, details={"order_id": payment.order_id})
-    made = await _record_surplus(session, payment, workspace, observed, attempt, reason=ORDER_PAID_TWICE)
+    await _record_surplus(
+        session,
+        payment,
+        workspace,
+        attempt,
+        amount=observed.captured,
+        transaction_id=observed.transaction_id or str(attempt.reference),
+        reason=ORDER_PAID_TWICE,
+    )
     payments.change_status(
         session,
         workspace,
@@ -132,7 +141,7 @@ async def _pay_twice(
         reason=ORDER_PAID_TWICE,
         details={"flag": ORDER_PAID_TWICE},
     )
-    return Confirmation(PaymentStatus.PAID, None, ORDER_PAID_TWICE, surplus_ids=tuple(made))
+    return Confirmation(PaymentStatus.PAID, None, ORDER_PAID_TWICE)
 
 
 async def record_surplus(
@@ -141,38 +150,66 @@ async def record_surplus(
     workspace: Workspace,
     observed: ProviderPayment,
     attempt: Attempt | None,
-) -> list[UUID]:
-    """Record money that came by another way of a captured payment. Returns what is new: nothing on a repeat."""
-    if observed.transaction_id in (None, payment.provider_transaction_id):
-        return []
-    attempt = attempt or (await attempts.of_payment(session, payment.id))[0]
-    details = {"transaction": observed.transaction_id, "amount": str(observed.captured)}
-    payments.set_flag(session, payment, SECOND_CAPTURE, details=details)
+    *,
+    named: str | None = None,
+    claimed: bool = False,
+) -> None:
+    """Record what an attempt of a captured payment brought beyond what is on record of it. A repeat changes nothing.
+
+    A provider that is asked tells the sum of all that was captured under our reference, so what is beyond the sum on
+    record is new; `named` is the transaction that an event spoke of. With `claimed` the money is what one callback
+    says, of one transaction.
+    """
+    captured = observed.captured
+    if captured is None:
+        raise ValueError("surplus is captured money")
+    rows = await attempts.of_payment(session, payment.id)
+    attempt = next((row for row in rows if attempt is not None and row.id == attempt.id), rows[0])
+    recorded = [row for row in await surplus.of_payment(session, payment.id) if row.attempt_id == attempt.id]
+    known = {row.transaction_id for row in recorded}
+    sums = [row.money for row in recorded if row.currency == captured.currency]
+    if attempt.status == "paid":
+        known.add(payment.provider_transaction_id or str(attempt.reference))
+        settled_it = all(row.reason != ORDER_PAID_TWICE for row in recorded)
+        sums += [payment.money] if settled_it and payment.currency == captured.currency else []
+    transaction = observed.transaction_id or str(attempt.reference)
+    before = sum((one.minor for one in sums), 0)
+    if not claimed and sums and captured.minor > before:
+        captured = Money(captured.minor - before, captured.currency)
+    elif transaction in known:
+        return
+    free = (transaction, named, f"{transaction}:{before + captured.minor}")
+    await _record_surplus(
+        session,
+        payment,
+        workspace,
+        attempt,
+        amount=captured,
+        transaction_id=next(one for one in free if one is not None and one not in known),
+        reason=SECOND_CAPTURE,
+    )
     if attempt.status != "paid":
-        await attempts.set_status(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
-    return await _record_surplus(session, payment, workspace, observed, attempt, reason=SECOND_CAPTURE)
+        await attempts.set_settled(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
 
 
 async def _record_surplus(
     session: AsyncSession,
     payment: Payment,
     workspace: Workspace,
-    observed: ProviderPayment,
     attempt: Attempt,
     *,
+    amount: Money,
+    transaction_id: str,
     reason: str,
-) -> list[UUID]:
-    assert observed.captured is not None  # noqa: S101  (what the callers looked at)
-    made = await surplus.record(
-        session,
-        workspace,
-        payment,
-        attempt,
-        transaction_id=observed.transaction_id or str(attempt.reference),
-        amount=observed.captured,
-        reason=reason,
+) -> None:
+    if payment.flag != ORDER_PAID_TWICE:  # which says more
+        details = {"transaction": transaction_id, "amount": str(amount)}
+        payments.set_flag(session, payment, reason, details=details)
+    kept = await surplus.record(
+        session, workspace, payment, attempt, transaction_id=transaction_id, amount=amount, reason=reason
     )
-    return [] if made is None else [made.id]
+    if not kept:
+        payments.set_flag(session, payment, TRANSACTION_TAKEN, details={"transaction": transaction_id})
 
 
 def _mismatch(payment: Payment, captured: Money) -> str | None:

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from api.context import ServicesDep
 from domain.money import Money
+from domain.payment import OPEN
 from storage import attempts
 from storage.models import Attempt, Payment
 
@@ -43,7 +44,7 @@ async def checkout(reference: UUID, services: ServicesDep) -> Response:
     if found is None:
         return _page("gone.html", 404)
     attempt, payment = found
-    if attempt.status not in attempts.LIVE:
+    if attempt.status not in attempts.LIVE or payment.status not in OPEN:  # paid by another way: not twice
         return _page("gone.html", 410)
     if attempt.form is not None:
         form = json.loads(services.sealer.open(attempt.form))

@@ -177,7 +177,7 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
             payment is not None
             and outcome is None
             and event.kind is EventKind.CAPTURED
-            and await inbox.capture_is_being_looked_at(session, payment)
+            and await inbox.capture_is_being_looked_at(session, payment, values["reference"])
         )
         row = await inbox.store(session, values)
         if row.new and payment is not None and event.kind in (EventKind.REFUND, EventKind.DISPUTE):
@@ -224,7 +224,7 @@ def _outcome_without_workflow(
 ) -> str | None:
     if payment is None:
         return "no such payment in this account" if foreign else "no payment of ours"
-    return settled_already(event.kind, PaymentStatus(payment.status), None if attempt is None else attempt.status)
+    return settled_already(event.kind, PaymentStatus(payment.status), attempt, event.transaction_id)
 
 
 def _inbox_values(

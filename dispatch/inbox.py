@@ -10,11 +10,21 @@ from uuid import UUID
 
 import structlog
 
-from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
+from domain.payment import (
+    CAPTURED,
+    CLOSED_WITHOUT_MONEY,
+    OPEN,
+    PaymentStatus,
+    PollPlan,
+    ProviderTrigger,
+    StartPayment,
+)
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
-from storage import inbox, payments
-from storage.models import Payment, WebhookEvent
+from storage import inbox, payments, surplus
+from storage.attempts import SETTLED
+from storage.inbox import Due
+from storage.models import Attempt, Payment
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -23,8 +33,11 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
+UNSTARTED_REFUND_AFTER = timedelta(minutes=2)
+"""A refund decided this long ago that no provider has taken on: perhaps whoever was to start it died."""
 STARTS_AT_ONCE = 20
 START_WAIT = timedelta(seconds=5)
+SURPLUS_ROUND_SECONDS = 30.0
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
 ANSWERED_BY_A_LOOK = frozenset(
     {
@@ -39,20 +52,29 @@ ANSWERED_BY_A_LOOK = frozenset(
 )
 
 
-def settled_already(kind: EventKind, status: PaymentStatus, attempt_status: str | None) -> str | None:
+def settled_already(
+    kind: EventKind, status: PaymentStatus, attempt: Attempt | None, transaction_id: str | None
+) -> str | None:
     """The outcome of an event that needs no look any more, or None when the workflow must be told.
 
-    `attempt_status` is how the attempt stands that the event speaks of: money that comes by another way than the one
-    that settled the payment must be looked at.
+    `attempt` is what the event speaks of, and `transaction_id` the transaction that it names: money that comes by
+    another way than the one that settled the payment must be looked at, and so must more money by that one.
     """
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
-        other_way = attempt_status not in (None, "paid", "surplus")
-        return None if other_way and kind in ABOUT_MONEY_ARRIVING else f"already {status.value}"
+        told_of_more = kind in ABOUT_MONEY_ARRIVING and attempt is not None and _may_be_more(attempt, transaction_id)
+        return None if told_of_more else f"already {status.value}"
     if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
         return f"already {status.value}"
     return None
+
+
+def _may_be_more(attempt: Attempt, transaction_id: str | None) -> bool:
+    """Whether an attempt of a captured payment may bring more than is on record of it."""
+    if attempt.status not in SETTLED:
+        return True
+    return None not in (transaction_id, attempt.transaction_id) and transaction_id != attempt.transaction_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +115,12 @@ class InboxDispatcher:
 
         Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
         """
-        if event.payment_status in CLOSED_WITHOUT_MONEY:
+        try:  # also where the payment is closed: its workflow may be watching what it could not close
+            await self._engine.signal(event.payment_id, event.trigger)
+        except NoSuchWorkflow:
+            if event.payment_status in OPEN:
+                raise
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
-        else:
-            try:
-                await self._engine.signal(event.payment_id, event.trigger)
-            except NoSuchWorkflow:
-                if event.payment_status not in CAPTURED:
-                    raise
-                await self._engine.signal_afterlife(event.payment_id, event.trigger)
         async with self._database.transaction() as session:
             await inbox.mark_dispatched(session, event.trigger.inbox_id)
 
@@ -110,7 +129,7 @@ class InboxDispatcher:
         async with self._database.transaction() as session:
             due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
         for one in due:
-            await self._take_up(one.event, one.payment, one.attempt_status)
+            await self._take_up(one)
         return len(due)
 
     async def start_unstarted(self, *, older_than: datetime) -> int:
@@ -132,14 +151,23 @@ class InboxDispatcher:
         log.info("payment started late", payment_id=str(payment.id))
         return True
 
-    async def _take_up(self, event: WebhookEvent, payment: Payment | None, attempt_status: str | None) -> None:
+    async def start_unstarted_surplus(self, *, now: datetime) -> int:
+        """Start refunds of surplus money that were decided and that nobody has begun. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await surplus.claim_waiting(session, now=now, waits=UNSTARTED_REFUND_AFTER, limit=BATCH)
+        for surplus_id in waiting:
+            await self._engine.return_surplus(surplus_id)
+        return len(waiting)
+
+    async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
+        event, payment = due.event, due.payment
         try:
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return
             status = PaymentStatus(payment.status)
-            outcome = settled_already(EventKind(event.kind), status, attempt_status)
+            outcome = settled_already(EventKind(event.kind), status, due.attempt, event.transaction_id)
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return
@@ -190,13 +218,22 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     async def start_late() -> int:
         return await dispatcher.start_unstarted(older_than=datetime.now(UTC) - UNSTARTED_AFTER)
 
-    await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), _repeat(start_late, interval_seconds))
+    async def return_late() -> int:
+        return await dispatcher.start_unstarted_surplus(now=datetime.now(UTC))
+
+    await asyncio.gather(
+        _repeat(dispatcher.dispatch_due, interval_seconds),
+        _repeat(start_late, interval_seconds),
+        _repeat(return_late, max(interval_seconds, SURPLUS_ROUND_SECONDS)),
+    )
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:
     while True:
         try:
             await work()
+        except EngineUnavailable as error:
+            log.warning("temporal is away", error=str(error))
         except Exception as error:
             if not is_outage(error):
                 log.exception("inbox dispatch failed")

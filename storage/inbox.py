@@ -38,8 +38,8 @@ async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
     return Stored(inbox_id, new, status)
 
 
-async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) -> bool:
-    """Whether an earlier event of the same capture is on its way to the workflow at this moment.
+async def capture_is_being_looked_at(session: AsyncSession, payment: Payment, reference: UUID | None) -> bool:
+    """Whether an earlier event of the same attempt's capture is on its way to the workflow at this moment.
 
     Providers tell of one capture by several events within milliseconds. One look answers them all; should that look
     have come too early, the dispatcher hands over the later event when its turn comes. The advisory lock lets events
@@ -48,6 +48,7 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(payment.id), 0))))
     query = select(WebhookEvent.id).where(
         WebhookEvent.payment_id == payment.id,
+        WebhookEvent.reference.is_not_distinct_from(reference),
         WebhookEvent.kind == "captured",
         WebhookEvent.status.in_(["received", "dispatched"]),
         WebhookEvent.received_at > func.now() - timedelta(seconds=2),
@@ -55,23 +56,38 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
     return await session.scalar(query.limit(1)) is not None
 
 
-async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> dict[UUID, str | None]:
-    """The attempts that some events speak of, each with the transaction that they name."""
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an event speaks of: an attempt, and a transaction of it."""
+
+    inbox_id: int
+    reference: UUID | None
+    transaction_id: str | None
+
+
+async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> list[Named]:
+    """What some events speak of, in order of arrival."""
     if not inbox_ids:
-        return {}
-    query = select(WebhookEvent.reference, WebhookEvent.transaction_id).where(WebhookEvent.id.in_(inbox_ids))
-    rows = (await session.execute(query.order_by(WebhookEvent.id))).all()
-    return {reference: transaction for reference, transaction in rows if reference is not None}
+        return []
+    query = select(WebhookEvent.id, WebhookEvent.reference, WebhookEvent.transaction_id)
+    rows = await session.execute(query.where(WebhookEvent.id.in_(inbox_ids)).order_by(WebhookEvent.id))
+    return [Named(*row) for row in rows.all()]
 
 
-async def capture_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> WebhookEvent | None:
-    """The first verified event that says an attempt was paid; for providers that cannot be asked."""
+async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> Sequence[WebhookEvent]:
+    """The verified events that say an attempt was paid, the first of each transaction.
+
+    They are the source for providers that cannot be asked.
+    """
     query = select(WebhookEvent).where(
         WebhookEvent.payment_id == payment_id,
         WebhookEvent.reference == reference,
         WebhookEvent.kind == "captured",
     )
-    return await session.scalar(query.order_by(WebhookEvent.id).limit(1))
+    found: dict[str, WebhookEvent] = {}
+    for event in await session.scalars(query.order_by(WebhookEvent.id)):
+        found.setdefault(event.transaction_id or event.event_id, event)
+    return list(found.values())
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
@@ -114,17 +130,17 @@ async def mark_failed(session: AsyncSession, inbox_id: int, *, error: str) -> No
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An event to hand over; `attempt_status` is how the attempt stands that it speaks of."""
+    """An event to hand over, with the payment and the attempt that it speaks of."""
 
     event: WebhookEvent
     payment: Payment | None
-    attempt_status: str | None
+    attempt: Attempt | None
 
 
 async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> Sequence[Due]:
     """Events that no workflow has taken, or took long ago without an outcome; hidden from others for the lease."""
     query = (
-        select(WebhookEvent, Payment, Attempt.status)
+        select(WebhookEvent, Payment, Attempt)
         .outerjoin(Payment, Payment.id == WebhookEvent.payment_id)
         .outerjoin(Attempt, Attempt.reference == WebhookEvent.reference)
         .where(WebhookEvent.status.in_(["received", "dispatched"]), WebhookEvent.next_attempt_at <= func.now())
