@@ -26,7 +26,7 @@ $(READY): requirements/dev.lock pyproject.toml
 up: $(READY) ## start everything, print the addresses; Ctrl-C stops all, data stays in .local
 	@exec $(BIN)/python -m embedded up
 
-demo: $(READY) ## one payment from checkout to receipt, headless; exit code 0 only if all of it happened
+demo: $(READY) ## one payment from checkout to receipt, headless (PROVIDER=payplus and others); exit code 0 only if all happened
 	@exec $(BIN)/python -m embedded demo --provider $(PROVIDER)
 
 test: $(READY) ## the whole suite

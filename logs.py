@@ -19,6 +19,8 @@ _SECRET_VALUES = re.compile(
     r"|\b(?:\d[ -]?){13,19}\b"
     r"|://[^/\s:@]+:[^/\s@]+@)"
 )
+_CALLBACK_TOKEN = re.compile(r"(/webhooks/[^/\s]+/[^/\s]+/)[^\s?#\"']+")
+"""The last part of a callback address may be all that authenticates it."""
 MASK = "[redacted]"
 
 
@@ -28,7 +30,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
         if _SECRET_NAMES.search(name):
             event[name] = MASK
         elif isinstance(value, str):
-            event[name] = _SECRET_VALUES.sub(MASK, value)
+            event[name] = _CALLBACK_TOKEN.sub(rf"\1{MASK}", _SECRET_VALUES.sub(MASK, value))
     return event
 
 

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read from the environment (upper-case names), then from the file that ENV_FILE names."""
+    """Read from the environment (upper-case names), then from the file of `make up`, where there is one."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     api_port: int = Field(8000, description="Port of the API")
     public_base_url: str = Field(
         "http://127.0.0.1:8000",
-        description="How payers' browsers reach the API; used where a payment names no page of the shop",
+        description="How payers and providers reach the API: callback addresses and the pages that it shows itself",
     )
     rate_limit_per_minute: int = Field(6000, ge=1, description="Requests a minute for each API key")
     key_cache_seconds: float = Field(

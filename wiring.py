@@ -7,17 +7,41 @@ from contextlib import asynccontextmanager
 
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
+from sqlalchemy.exc import ArgumentError
 
 from api.context import ApiLimits, Services
 from dispatch.inbox import InboxDispatcher
 from dispatch.outbox import RetryPlan
 from domain.payment import PollPlan
 from engine.client import TemporalTarget, connect
+from engine.codec import AesGcmCodec, CodecKeyError
 from engine.payments import PaymentEngine
 from providers.pool import ProviderPool
 from settings import Settings
-from storage.sealing import Sealer
+from storage.sealing import Sealer, SealingError
 from storage.session import Database
+
+REDIS_TIMEOUT_SECONDS = 0.25
+UNREADABLE_DATABASE_URL = "DATABASE_URL cannot be read; write it as postgresql://user:password@host/name."
+
+
+def require_usable(settings: Settings) -> None:
+    """Refuse to start with what can never work. Raises SystemExit: one line that says what to do, without secrets."""
+    try:
+        sealer(settings)
+        if settings.temporal_codec_key_list:
+            AesGcmCodec(settings.temporal_codec_key_list)
+        temporal_target(settings).tls()
+    except (SealingError, CodecKeyError) as error:
+        raise SystemExit(str(error)) from None
+    except OSError as error:
+        raise SystemExit(f"TEMPORAL_TLS_…_PATH: {error.filename} cannot be read ({error.strerror}).") from None
+    try:
+        database(settings)  # connects to nothing yet
+    except (ArgumentError, ImportError, ValueError):
+        raise SystemExit(UNREADABLE_DATABASE_URL) from None
+    if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://")):
+        raise SystemExit("REDIS_URL cannot be read; write it as redis://host:6379/0.")
 
 
 def temporal_target(settings: Settings) -> TemporalTarget:
@@ -73,6 +97,18 @@ def retry_plan(settings: Settings) -> RetryPlan:
     )
 
 
+def _counts(settings: Settings) -> MemoryStorage | RedisStorage:
+    """Where requests are counted. A Redis that is away, or hangs, must not hold requests up."""
+    if not settings.redis_url:
+        return MemoryStorage()
+    return RedisStorage(
+        f"async+{settings.redis_url}",
+        implementation="redispy",
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+    )
+
+
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Everything behind the API, closed again at the end. Temporal may be away at the start."""
@@ -81,16 +117,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     client = await connect(temporal_target(settings), lazy=True)
     engine = PaymentEngine(client, settings.temporal_task_queue)
     poll = poll_plan(settings)
-    storage = (
-        RedisStorage(f"async+{settings.redis_url}", implementation="redispy") if settings.redis_url else MemoryStorage()
-    )
     services = Services(
         database=store,
         sealer=opener,
         pool=pool,
         engine=engine,
         dispatcher=InboxDispatcher(store, engine, poll),
-        limiter=MovingWindowRateLimiter(storage),
+        limiter=MovingWindowRateLimiter(_counts(settings)),
         poll=poll,
         limits=ApiLimits(
             webhook_max_body_bytes=settings.webhook_max_body_bytes,

@@ -24,6 +24,7 @@ from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.guard import ProviderGuard
 from activities.receipts import ReceiptActivities
+from activities.refunds import RefundActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
@@ -36,11 +37,12 @@ from storage.sealing import Sealer
 from storage.session import Database
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow)
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow)
 
 
 def utc_now() -> datetime:
@@ -69,6 +71,7 @@ def build_worker(
     guard = ProviderGuard(database, pool, now)
     checkout = CheckoutActivities(database, guard, sealer, now, public_base_url=public_base_url)
     confirmation = ConfirmationActivities(database, guard, sealer, now)
+    refunds = RefundActivities(database, guard, sealer, now)
     surplus = SurplusActivities(database, guard, sealer, now)
     documents = ReceiptActivities(database)
     return Worker(
@@ -79,6 +82,8 @@ def build_worker(
             checkout.open_checkout,
             checkout.open_way,
             surplus.return_surplus,
+            refunds.advance_refund,
+            refunds.reconcile_refunds,
             confirmation.confirm,
             confirmation.record_status,
             documents.render_receipt,
@@ -115,14 +120,25 @@ async def background(
             await relay.drain()
 
 
+async def _connected(settings: Settings) -> Client:
+    """A client of Temporal. Raises SystemExit when it is away: whoever runs the worker starts it again."""
+    try:
+        return await connect(wiring.temporal_target(settings))
+    except RuntimeError as error:
+        log.debug("temporal refuses", error=str(error))
+        raise SystemExit(
+            f"Temporal does not answer at {settings.temporal_address}; is TEMPORAL_ADDRESS right, and does it run?"
+        ) from None
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; what is under way is finished or left to another worker."""
     sealer, database = wiring.sealer(settings), wiring.database(settings)
     pool = wiring.provider_pool(settings, sealer)
     try:
-        client = await connect(wiring.temporal_target(settings))
+        client = await _connected(settings)
         if not await register_search_attributes(client):
-            log.warning("search attributes could not be registered; see README, Temporal Cloud")
+            log.warning("search attributes could not be registered; see docs/operations.md, Temporal cluster")
         engine = PaymentEngine(client, settings.temporal_task_queue)
         worker = build_worker(
             client,
@@ -147,6 +163,7 @@ def main() -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code."""
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
+    wiring.require_usable(settings)
 
     async def run() -> None:
         stop = asyncio.Event()

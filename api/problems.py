@@ -24,7 +24,8 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "This method is not supported here"),
     "idempotency_key_reused": (409, "The idempotency key was used with another request"),
-    "payment_is_final": (409, "The payment can no longer be cancelled"),
+    "payment_is_final": (409, "The payment is no longer open"),
+    "commission_clawed_back": (409, "Nothing is left of the commission"),
     "commission_already_paid": (409, "The commission was paid before"),
     "already_exists": (409, "It exists already"),
     "body_too_large": (413, "The body is too large"),
@@ -34,6 +35,9 @@ CODES: dict[str, tuple[int, str]] = {
     "method_unavailable": (422, "The account does not offer this method"),
     "amount_out_of_range": (422, "The amount is outside the method's limits"),
     "payer_data_missing": (422, "The method needs more about the payer"),
+    "refund_exceeds_payment": (422, "More than is left to refund"),
+    "payment_not_refundable": (409, "There is nothing to refund"),
+    "refund_not_supported": (422, "The provider cannot make this refund"),
     "surplus_is_final": (409, "This was decided before"),
     "currency_not_of_workspace": (422, "The workspace takes another currency"),
     "provider_declined": (422, "The provider declined"),
@@ -96,18 +100,36 @@ def _field(location: tuple[Any, ...]) -> str:
     return ".".join(str(part) for part in location[1:]) or str(location[0] if location else "body")
 
 
+_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "there is no such field",
+    "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
+}
+_PATTERNS = {
+    r"^[A-Z]{3}$": "an ISO 4217 code of three capital letters, such as ILS",
+    r"^[A-Z]{2}$": "an ISO 3166 code of two capital letters, such as IL",
+    r"^(he|en)$": "he or en",
+}
+"""What a caller is told in place of the library's words."""
+
+
 def _message(fault: dict[str, Any]) -> str:
-    """The library's message without the value: what was sent may be personal."""
-    return re.sub(r"^Value error, ", "", str(fault["msg"]))
+    """What is wrong, without the value: what was sent may be personal."""
+    pattern = _PATTERNS.get(str(fault.get("ctx", {}).get("pattern")))
+    return _WORDS.get(fault["type"]) or pattern or re.sub(r"^Value error, ", "", str(fault["msg"]))
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for this type only)
     code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code)
     if code is None:
         code = "malformed_body" if error.status_code < 500 else "internal_error"  # noqa: PLR2004
-    detail = "There is nothing at this address." if code == "not_found" else str(error.detail)
-    return answer(code, detail, headers=dict(error.headers) if error.headers else None)
+    headers = dict(error.headers) if error.headers else None
+    if code == "not_found":
+        return answer(code, "There is nothing at this address; /docs lists all routes.", headers=headers)
+    if code == "method_not_allowed":
+        return answer(code, f"Nothing here takes {request.method}; /docs lists all routes.", headers=headers)
+    return answer(code, str(error.detail), headers=headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

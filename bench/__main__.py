@@ -49,7 +49,7 @@ class Plan:
     webhook_seconds: float
 
 
-FULL = Plan(10, 10, (1, 20), 3, 1.0, 3.5, 3, 1.2)
+FULL = Plan(10, 10, (1, 20), 3, 1.0, 3.5, 2, 1.5)
 QUICK = Plan(2, 2, (1, 4), 1, 0.2, 0.8, 1, 0.4)
 
 
@@ -180,12 +180,12 @@ METHOD = {
     "settlement, receipt and PDF; API, worker and sandbox are processes as in `make up`, all on this machine",
     "first_answer": "bare, workflow: the update's answer; whole: the 201 with the checkout address; webhooks: the 200",
     "whole_p50": "from the caller's first byte to the end of the workflow, seen by the same long poll on every side",
-    "per_second": "jobs that ended inside the measured window, all windows together",
+    "per_second": "jobs in the measured windows, those across an edge with the part of their time inside",
     "rate": "median over neighbouring rounds of one side's rate over the yardstick's",
     "engine_cpu": "the Temporal server's CPU for a bare workflow over that for this side: the ratio of rates where "
     "API, worker and database have machines of their own and the engine is what is full",
     "sandbox_share": "the part of all CPU time that the sandbox provider took, which no installation pays",
-    "cpu": "user and system time of each process during the window, divided by the jobs that ended in it",
+    "cpu": "user and system time of each process during the window, divided by the jobs in it",
     "between_rounds": "after each round of the whole service its notifications and events are worked off, unmeasured",
     "bare insert": "one FastAPI route, same server and pool, that inserts the same row and checks nothing",
     "recorded": "a signed event about a payment that is paid already: verified, stored, nobody to tell",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Protocol
 
 import psutil
 
@@ -11,6 +12,14 @@ from embedded.supervisor import Supervisor
 
 CALLERS = "callers"
 """The benchmark's own process, which plays all callers."""
+
+
+class Meter(Protocol):
+    """Something that knows what has been spent so far."""
+
+    def read(self) -> dict[str, float]:
+        """By process, in milliseconds."""
+        ...
 
 
 class CpuMeter:

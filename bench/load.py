@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.cpu import CpuMeter, difference
+from bench.cpu import Meter, difference
 
 Job = Callable[[int], Awaitable[float]]
 """Does one whole job for the caller of this number; returns `time.perf_counter()` at its first answer."""
@@ -26,29 +26,33 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One side under load for a while. Rates count what ended inside the window, latencies what began in it."""
+    """One side under load for a while. `done` is the work of the window in jobs, latencies are of jobs begun in it."""
 
     side: str
     callers: int
     seconds: float
-    done: int
+    done: float
     first_ms: tuple[float, ...]
     whole_ms: tuple[float, ...]
     cpu_ms: Mapping[str, float]
 
     @property
     def per_second(self) -> float:
-        """Jobs that ended in the window, per second."""
+        """Jobs a second."""
         return self.done / self.seconds
 
 
-async def run_round(side: Side, meter: CpuMeter, *, callers: int, ramp_seconds: float, seconds: float) -> Round:
-    """Load for `ramp_seconds` unmeasured and `seconds` measured; jobs under way at the end are finished."""
+async def run_round(side: Side, meter: Meter, *, callers: int, ramp_seconds: float, seconds: float) -> Round:
+    """Load for `ramp_seconds` unmeasured and `seconds` measured; jobs under way at the end are finished.
+
+    A job that reaches over an edge of the window counts with the part of its time inside: callers that begin together
+    also end together, and whole jobs would make a slow side's rate a matter of where the edge falls.
+    """
     begin = time.perf_counter() + ramp_seconds
     end = begin + seconds
     first_ms: list[float] = []
     whole_ms: list[float] = []
-    done = 0
+    done = 0.0
 
     async def call(number: int) -> None:
         nonlocal done
@@ -58,7 +62,7 @@ async def run_round(side: Side, meter: CpuMeter, *, callers: int, ramp_seconds: 
             if begin <= started:
                 first_ms.append((first - started) * 1000)
                 whole_ms.append((now - started) * 1000)
-            done += begin <= now < end
+            done += max(0.0, min(now, end) - max(started, begin)) / (now - started)
 
     async def watch() -> dict[str, float]:
         await asyncio.sleep(begin - time.perf_counter())
@@ -76,7 +80,7 @@ async def run_round(side: Side, meter: CpuMeter, *, callers: int, ramp_seconds: 
 
 
 async def alternate(
-    sides: Sequence[Side], meter: CpuMeter, *, callers: int, rounds: int, ramp_seconds: float, seconds: float
+    sides: Sequence[Side], meter: Meter, *, callers: int, rounds: int, ramp_seconds: float, seconds: float
 ) -> list[Round]:
     """A, B, C, A, B, C, …: whatever else the machine does meets every side alike."""
     return [
@@ -102,7 +106,7 @@ class Summary:
 def summarise(rounds: Sequence[Round], side: str, callers: int) -> Summary:
     """Rates over all windows together, quantiles over all jobs together."""
     chosen = [one for one in rounds if one.side == side and one.callers == callers]
-    done = max(1, sum(one.done for one in chosen))
+    done = sum(one.done for one in chosen)
     first = [value for one in chosen for value in one.first_ms]
     whole = [value for one in chosen for value in one.whole_ms]
     spent: dict[str, float] = {}
@@ -110,13 +114,13 @@ def summarise(rounds: Sequence[Round], side: str, callers: int) -> Summary:
         for name, ms in one.cpu_ms.items():
             spent[name] = spent.get(name, 0.0) + ms
     return Summary(
-        per_second=sum(one.done for one in chosen) / sum(one.seconds for one in chosen),
+        per_second=done / sum(one.seconds for one in chosen),
         first_p50=quantile(first, 0.50),
         first_p95=quantile(first, 0.95),
         whole_p50=quantile(whole, 0.50),
         whole_p95=quantile(whole, 0.95),
         jobs=len(whole),
-        cpu_ms_per_job={name: ms / done for name, ms in spent.items()},
+        cpu_ms_per_job={name: ms / done for name, ms in spent.items()} if done else {},
     )
 
 

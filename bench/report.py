@@ -141,7 +141,7 @@ def of_rounds(rounds: Sequence[Round]) -> list[dict[str, object]]:
             "side": one.side,
             "callers": one.callers,
             "seconds": one.seconds,
-            "done": one.done,
+            "jobs": round(one.done, 2),
             "per_second": round(one.per_second, 2),
         }
         for one in rounds

@@ -35,6 +35,7 @@ def report(slug: str, referrer: str | None, *, json_output: bool) -> None:
                 "status": total.status,
                 "count": total.count,
                 "amount": str(total.amount),
+                "clawed_back": str(total.clawed_back),
                 "orders": str(total.orders_total),
                 "currency": total.amount.currency,
             }
@@ -48,7 +49,7 @@ def report(slug: str, referrer: str | None, *, json_output: bool) -> None:
 @commissions.command("list")
 @click.option("--workspace", "slug", required=True)
 @click.option("--referrer", help="Of one referrer.")
-@click.option("--status", type=click.Choice(["accrued", "paid"]))
+@click.option("--status", type=click.Choice(["accrued", "paid", "clawed_back"]))
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--json", "json_output", is_flag=True)
 def list_commissions(slug: str, referrer: str | None, status: str | None, limit: int, *, json_output: bool) -> None:
@@ -78,6 +79,8 @@ def pay(commission_id: UUID, slug: str, reference: str | None) -> None:
             )
         except book.CommissionNotFound:
             fail(f"{slug} has no commission {commission_id}; see payment-cli commissions list.")
+        except book.CommissionClawedBack:
+            fail("Refunds of the order have taken all of it.")
         except book.CommissionAlreadyPaid:
             fail("It was paid before, under another reference; see payment-cli commissions list.")
         return _row(done)
@@ -91,6 +94,7 @@ def _row(row: Commission) -> dict[str, Any]:
         "referrer": row.referrer_id,
         "order": row.order_id,
         "amount": str(Money.from_decimal(row.amount, row.currency)),
+        "clawed_back": str(Money.from_decimal(row.clawed_back, row.currency)),
         "currency": row.currency,
         "status": row.status,
         "reference": row.payout_reference,

@@ -27,7 +27,6 @@ Result = TypeVar("Result")
 ACTOR = "payment-cli"
 
 AWAY = "PostgreSQL does not answer; is DATABASE_URL right, and the service (make up) running?"
-_UNREADABLE_URL = "DATABASE_URL cannot be read; write it as postgresql://user:password@host/name."
 _HINTS = {
     "28": "is DATABASE_URL right?",  # wrong user or password
     "3D": "is DATABASE_URL right?",  # no such database
@@ -123,7 +122,7 @@ def _database(settings: Settings) -> Database:
     try:
         return wiring.database(settings)
     except (ArgumentError, ImportError, ValueError):  # no address at all, another driver's, a port that is no number
-        raise CliError(_UNREADABLE_URL) from None
+        raise CliError(wiring.UNREADABLE_DATABASE_URL) from None
 
 
 def _explained(error: DBAPIError) -> str:

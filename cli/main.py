@@ -11,6 +11,7 @@ import process
 from cli.admin import account, api_key, audit_log, generate_codec_key, generate_key, workspace
 from cli.commissions import commissions
 from cli.payments import payment_info
+from cli.refunds import process_refund
 from cli.signatures import sign, verify_webhook
 from cli.webhooks import webhook_replay, webhook_status
 
@@ -22,6 +23,7 @@ def cli() -> None:
 
 for command in (
     payment_info,
+    process_refund,
     webhook_status,
     webhook_replay,
     verify_webhook,

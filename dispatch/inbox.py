@@ -19,9 +19,10 @@ from domain.payment import (
     ProviderTrigger,
     StartPayment,
 )
+from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
-from storage import inbox, payments, surplus
+from storage import inbox, payments, refunds, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment
@@ -60,6 +61,8 @@ def settled_already(
     `attempt` is what the event speaks of, and `transaction_id` the transaction that it names: money that comes by
     another way than the one that settled the payment must be looked at, and so must more money by that one.
     """
+    if kind is EventKind.REFUND and status in CAPTURED:
+        return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
@@ -115,12 +118,15 @@ class InboxDispatcher:
 
         Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
         """
-        try:  # also where the payment is closed: its workflow may be watching what it could not close
-            await self._engine.signal(event.payment_id, event.trigger)
-        except NoSuchWorkflow:
-            if event.payment_status in OPEN:
-                raise
+        if event.trigger.kind == EventKind.REFUND:
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
+        else:
+            try:  # also where the payment is closed: its workflow may be watching what it could not close
+                await self._engine.signal(event.payment_id, event.trigger)
+            except NoSuchWorkflow:
+                if event.payment_status in OPEN:
+                    raise
+                await self._engine.signal_afterlife(event.payment_id, event.trigger)
         async with self._database.transaction() as session:
             await inbox.mark_dispatched(session, event.trigger.inbox_id)
 
@@ -151,8 +157,17 @@ class InboxDispatcher:
         log.info("payment started late", payment_id=str(payment.id))
         return True
 
+    async def start_unstarted_refunds(self, *, older_than: datetime) -> int:
+        """The same for refunds that were accepted before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await refunds.unstarted(session, older_than=older_than, limit=BATCH)
+        for refund in waiting:
+            await self._engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=START_WAIT)
+            log.info("refund started late", refund_id=str(refund.id))
+        return len(waiting)
+
     async def start_unstarted_surplus(self, *, now: datetime) -> int:
-        """Start refunds of surplus money that were decided and that nobody has begun. Returns how many."""
+        """The same for surplus money that is to go back. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await surplus.claim_waiting(session, now=now, waits=UNSTARTED_REFUND_AFTER, limit=BATCH)
         for surplus_id in waiting:
@@ -216,7 +231,9 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     """
 
     async def start_late() -> int:
-        return await dispatcher.start_unstarted(older_than=datetime.now(UTC) - UNSTARTED_AFTER)
+        older_than = datetime.now(UTC) - UNSTARTED_AFTER
+        started = await dispatcher.start_unstarted(older_than=older_than)
+        return started + await dispatcher.start_unstarted_refunds(older_than=older_than)
 
     async def return_late() -> int:
         return await dispatcher.start_unstarted_surplus(now=datetime.now(UTC))

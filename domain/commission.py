@@ -14,6 +14,8 @@ class CommissionStatus(StrEnum):
 
     ACCRUED = "accrued"
     PAID = "paid"
+    CLAWED_BACK = "clawed_back"
+    """All of it went back with the order's refunds before it was paid out."""
 
 
 class CommissionRefusal(StrEnum):

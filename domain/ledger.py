@@ -58,3 +58,24 @@ def payout_entries(*, amount: Money, referrer: str) -> list[LedgerEntry]:
         LedgerEntry("commission_paid_out", -amount),
     ]
     return [entry for entry in entries if entry.amount.minor]
+
+
+def refund_entries(
+    *, net: Money, vat: Money, commission: Money, provider_account: str, referrer: str | None
+) -> list[LedgerEntry]:
+    """Money on its way back: sales and tax shrink, the provider owes us less, the referrer gives a share back.
+
+    A commission that was paid out already leaves the referrer's account in debit: the next ones make up for it.
+    Zero amounts make no entry.
+    """
+    entries = [
+        LedgerEntry("sales", net),
+        LedgerEntry("vat_payable", vat),
+        LedgerEntry(f"provider:{provider_account}", -(net + vat)),
+    ]
+    if referrer is not None:
+        entries += [
+            LedgerEntry(f"commission_payable:{referrer}", commission),
+            LedgerEntry("commission_expense", -commission),
+        ]
+    return [entry for entry in entries if entry.amount.minor]

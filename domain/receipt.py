@@ -218,3 +218,35 @@ def document_of_capture(  # noqa: PLR0913  (all that is printed)
         order_id=order_id,
         language=language,
     )
+
+
+def credit_note(
+    original: ReceiptDocument,
+    *,
+    number: int,
+    issued_on: date,
+    amount: Money,
+    vat: Money,
+    reason: str,
+    provider_reference: str | None,
+) -> ReceiptDocument:
+    """The document of a refund. It keeps seller, customer, language and above all the VAT rate of its original."""
+    return ReceiptDocument(
+        kind=DocumentKind.CREDIT_NOTE,
+        number=number,
+        fiscal_year=fiscal_year(issued_on),
+        issued_on=issued_on,
+        dealer=original.dealer,
+        seller=original.seller,
+        customer=original.customer,
+        lines=(Line(reason, 1, amount),),
+        net=amount - vat,
+        vat=vat,
+        vat_rate=original.vat_rate,
+        total=amount,
+        paid_by=original.paid_by,
+        provider_reference=provider_reference,
+        order_id=original.order_id,
+        language=original.language,
+        refers_to=original.display_number,
+    )

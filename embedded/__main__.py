@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine
@@ -18,6 +19,7 @@ import process
 from embedded.bootstrap import Demo, ensure_demo
 from embedded.demo import DemoFailed, create_payment, run_demo
 from embedded.parts import StartFailed
+from embedded.places import PLACES, WORKSPACES
 from embedded.stack import ROOT, Ports, Stack, service
 from embedded.supervisor import tell
 
@@ -43,8 +45,9 @@ async def _introduce(stack: Stack, demo: Demo) -> None:
         f"  API and its documentation   {stack.api_url}/docs",
         f"  Temporal UI                 {stack.temporal_ui_url}",
         f"  Sandbox provider            {stack.sandbox_url}/docs",
-        f"  API key of demo-clinic      in {stack.state / 'dev.env'} (DEMO_API_KEY)",
+        f"  API keys of the demo shops  in {stack.state / 'dev.env'} (DEMO_API_KEY, DEMO_MARKETPLACE_API_KEY)",
         f"  A payment to try            {await _payment_to_try(stack, demo)}",
+        f"  The other providers         {_others()}",
         "",
         "  Ctrl-C stops everything.",
     ]
@@ -56,21 +59,28 @@ async def _payment_to_try(stack: Stack, demo: Demo) -> str:
     headers = {"authorization": f"Bearer {demo.api_key}"}
     try:
         async with httpx.AsyncClient(base_url=stack.api_url, headers=headers, timeout=30) as http:
-            payment = await create_payment(http, f"welcome-{int(time.time())}")
+            payment = await create_payment(http, "stripe", f"welcome-{int(time.time())}")
     except (DemoFailed, httpx.HTTPError) as error:
         return f"could not be made ({error}); the README shows how to make one"
     return str(payment["checkout_url"])
 
 
+def _others() -> str:
+    """How to try them, in one line."""
+    by_currency: dict[str, list[str]] = {}
+    for provider, place in PLACES.items():
+        by_currency.setdefault(WORKSPACES[place.workspace]["currency"], []).append(provider)
+    named = " · ".join(f"{', '.join(names)} ({currency})" for currency, names in by_currency.items())
+    return f'"provider" in POST /payments, or make demo PROVIDER=…: {named}'
+
+
 async def demo(provider: str) -> None:
     """One payment on a stack of its own, thrown away afterwards. Raises DemoFailed."""
-    if provider != "stripe":
-        raise DemoFailed(f"no demo for {provider}; there is one for: stripe")
     with tempfile.TemporaryDirectory(prefix="durable-payments-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL's user walks through it
         async with service(Path(folder), Ports.free()) as stack:
             tell("PostgreSQL, Temporal, sandbox, worker and API are up")
-            await run_demo(stack, await ensure_demo(stack))
+            await run_demo(stack, await ensure_demo(stack), provider)
             kept = STATE / "demo-receipt.pdf"
             kept.parent.mkdir(exist_ok=True)
             kept.write_bytes((Path(folder) / "demo-receipt.pdf").read_bytes())
@@ -104,12 +114,18 @@ async def until_asked_to_stop(work: Coroutine[Any, Any, None]) -> bool:
 
 
 def main() -> int:
-    """Returns the exit code: 0 also when a running service was asked to stop, 130 for an interrupted demo."""
+    """Returns the exit code: 0 also when a running service was asked to stop, 130 for an interrupted demo.
+
+    1 for what did not work, 2 for what is not understood.
+    """
     parser = argparse.ArgumentParser(prog="python -m embedded")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up")
     commands.add_parser("demo").add_argument("--provider", default="stripe")
     chosen = parser.parse_args()
+    if chosen.command == "demo" and chosen.provider not in PLACES:
+        sys.stderr.write(f"There is no demo of {chosen.provider[:40]!r}. PROVIDER is one of: {', '.join(PLACES)}.\n")
+        return 2
     state = state_folder()
     try:
         asked = asyncio.run(until_asked_to_stop(up(state) if chosen.command == "up" else demo(chosen.provider)))

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 from typing import Any
 
 import httpx
 
 from embedded.bootstrap import Demo
+from embedded.browser import Page, open_page, send
+from embedded.places import ORDERS, PLACES, WORKSPACES
 from embedded.stack import Stack
 
 PATIENCE_SECONDS = 15.0
 ACCEPTED = (200, 201, 202)
 """A repeat, a new payment, and one whose checkout is still being opened."""
+OK = 200
+PAY = ("outcome", "pay")
+"""The button that pays, on every page of the sandbox."""
+REFERRER = "partner-5"
 
 
 class DemoFailed(Exception):
     """A step did not happen."""
 
 
-async def create_payment(http: httpx.AsyncClient, order_id: str) -> dict[str, Any]:
-    """A payment of 129.90 ILS with a referrer."""
+async def create_payment(http: httpx.AsyncClient, provider: str, order_id: str) -> dict[str, Any]:
+    """A payment through the provider, in its workspace's currency and with a referrer."""
+    workspace = PLACES[provider].workspace
+    order = ORDERS[workspace]
     answer = await http.post(
         "/api/v1/payments",
         json={
-            "amount": "129.90",
-            "currency": "ILS",
+            "amount": order.amount,
+            "currency": WORKSPACES[workspace]["currency"],
             "order_id": order_id,
-            "description": "ייעוץ רפואי (30 דקות)",
-            "customer": {"id": "cust-77", "name": "דנה לוי", "email": "dana@example.com"},
-            "referrer_id": "partner-5",
+            "description": order.description,
+            "customer": dict(order.customer),
+            "referrer_id": REFERRER,
+            "provider": provider,
         },
         headers={"Idempotency-Key": f"demo-{order_id}"},
     )
@@ -40,38 +50,56 @@ async def create_payment(http: httpx.AsyncClient, order_id: str) -> dict[str, An
     return payment if payment["checkout_url"] else await until(http, payment["id"], "pending")
 
 
-async def run_demo(stack: Stack, demo: Demo) -> None:
+async def run_demo(stack: Stack, demo: Demo, provider: str) -> None:
     """Walk the payment's whole way and print each step with its time. Raises DemoFailed."""
-    headers = {"authorization": f"Bearer {demo.api_key}"}
+    workspace = PLACES[provider].workspace
+    headers = {"authorization": f"Bearer {demo.api_keys[workspace]}"}
     clock = _Clock()
     async with (
         httpx.AsyncClient(base_url=stack.api_url, headers=headers, timeout=30) as api,
-        httpx.AsyncClient(timeout=30, follow_redirects=False) as browser,
+        httpx.AsyncClient(timeout=30) as browser,
     ):
-        payment = await create_payment(api, f"demo-{int(time.time() * 1000)}")
-        clock.step(f"payment {payment['id']} is {payment['status']}")
-        page = await browser.get(payment["checkout_url"])
-        _require(page.status_code == 200 and "Pay ₪129.90" in page.text, "the checkout page shows the amount")  # noqa: PLR2004
-        clock.step("the checkout page shows ₪129.90")
-        paid = await browser.post(payment["checkout_url"], data={"card": "4242 4242 4242 4242", "outcome": "pay"})
-        _require(paid.status_code == 200, "the payer pays")  # noqa: PLR2004
-        clock.step("the payer paid by card; the provider sends signed webhooks")
-        payment = await until(api, payment["id"], "paid")
-        clock.step(f"the payment is {payment['status']}")
-        receipt = await _receipt(api, payment["receipt_id"])
-        clock.step(
-            f"receipt {receipt['display_number']}: {receipt['net']} + {receipt['vat']} VAT = {receipt['total']} ILS"
-        )
-        pdf = await _pdf(api, payment["receipt_id"])
-        path = stack.state / "demo-receipt.pdf"
-        path.write_bytes(pdf)
-        clock.step(f"its PDF has {len(pdf)} bytes: {path}")
-        report = (await api.get("/api/v1/referrers/partner-5/report")).json()
-        earned = next((line["amount"] for line in report["commissions"] if line["payment_id"] == payment["id"]), None)
-        _require(earned == "12.99", f"the commission is 12.99 (found {earned})")
-        clock.step(f"partner-5 earned {earned} ILS on it")
-        told = await _until_told(browser, stack, payment["id"])
-        clock.step(f"the order service was told: {' → '.join(told)}")
+        try:
+            payment = await create_payment(api, provider, f"demo-{int(time.time() * 1000)}")
+            clock.step(f"{provider}: payment {payment['id']} is {payment['status']}")
+            await _pay(browser, payment, clock)
+            payment = await until(api, payment["id"], "paid")
+            clock.step(f"the payment is {payment['status']}")
+            await _receipt(api, stack, payment, clock)
+            await _commission(api, payment, ORDERS[workspace].commission, clock)
+            told = await _until_told(browser, stack, payment["id"])
+            clock.step(f"the order service was told: {' → '.join(told)}")
+        except httpx.HTTPError as error:
+            raise DemoFailed(f"no answer: {type(error).__name__} {error}") from error
+
+
+async def _pay(browser: httpx.AsyncClient, payment: dict[str, Any], clock: _Clock) -> None:
+    """As the payer: follow the address to the page or counter, see the amount there, press the button that pays."""
+    page = await _to_the_till(browser, payment, clock)
+    form = page.form_with(*PAY)
+    _require(page.status == OK and form is not None, f"there is a page to pay on (found {page.status} {page.url})")
+    assert form is not None  # noqa: S101  (what the line above says)
+    amount = f"{Decimal(payment['amount']):,.2f}".removesuffix(".00")
+    _require(amount in page.text, f"the page shows the amount {amount}")
+    shown = next(word for word in page.text.split() if amount in word)
+    clock.step(f"the checkout page shows {shown}")
+    paid = await send(browser, form, form.button(*PAY))
+    _require(paid.status == OK, f"the payer pays (found {paid.status})")
+    clock.step("the payer paid; the provider calls back")
+
+
+async def _to_the_till(browser: httpx.AsyncClient, payment: dict[str, Any], clock: _Clock) -> Page:
+    """The page with the button that pays. On the way there may be one of ours: a form that posts itself, or a code."""
+    page = await open_page(browser, payment["checkout_url"])
+    if page.form_with(*PAY) is not None or page.status != OK:
+        return page
+    if page.forms:
+        clock.step("our page takes the payer to the provider by a signed form")
+        return await send(browser, page.forms[0])
+    code = (payment["instructions"] or {}).get("code", "")
+    _require(bool(code) and code in page.text and bool(page.links), "our page shows a code and the way to the counter")
+    clock.step(f"our page shows the code {code}; the payer goes to the counter")
+    return await open_page(browser, page.links[0])
 
 
 async def until(api: httpx.AsyncClient, payment_id: str, status: str) -> dict[str, Any]:
@@ -85,21 +113,35 @@ async def until(api: httpx.AsyncClient, payment_id: str, status: str) -> dict[st
     raise DemoFailed(f"the payment was not {status} within {PATIENCE_SECONDS:.0f} s")
 
 
-async def _receipt(api: httpx.AsyncClient, receipt_id: str) -> dict[str, Any]:
-    answer = await api.get(f"/api/v1/receipts/{receipt_id}")
-    _require(answer.status_code == 200, "the receipt can be read")  # noqa: PLR2004
-    return dict(answer.json())
+async def _receipt(api: httpx.AsyncClient, stack: Stack, payment: dict[str, Any], clock: _Clock) -> None:
+    answer = await api.get(f"/api/v1/receipts/{payment['receipt_id']}")
+    _require(answer.status_code == OK, "the receipt can be read")
+    receipt = answer.json()
+    sums = f"{receipt['net']} + {receipt['vat']} VAT = {receipt['total']} {payment['currency']}"
+    _require(Decimal(receipt["net"]) + Decimal(receipt["vat"]) == Decimal(payment["amount"]), f"it adds up: {sums}")
+    clock.step(f"receipt {receipt['display_number']}: {sums}")
+    pdf = await _pdf(api, payment["receipt_id"])
+    path = stack.state / "demo-receipt.pdf"
+    path.write_bytes(pdf)
+    clock.step(f"its PDF has {len(pdf)} bytes: {path}")
 
 
 async def _pdf(api: httpx.AsyncClient, receipt_id: str) -> bytes:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         answer = await api.get(f"/api/v1/receipts/{receipt_id}.pdf")
-        if answer.status_code == 200:  # noqa: PLR2004
+        if answer.status_code == OK:
             _require(answer.content.startswith(b"%PDF"), "the receipt is a PDF")
             return answer.content
         await asyncio.sleep(0.1)
     raise DemoFailed("the receipt's PDF was not rendered")
+
+
+async def _commission(api: httpx.AsyncClient, payment: dict[str, Any], expected: str, clock: _Clock) -> None:
+    report = (await api.get(f"/api/v1/referrers/{REFERRER}/report")).json()
+    earned = next((line["amount"] for line in report["commissions"] if line["payment_id"] == payment["id"]), None)
+    _require(earned == expected, f"the commission is {expected} (found {earned})")
+    clock.step(f"{REFERRER} earned {earned} {payment['currency']} on it")
 
 
 async def _until_told(browser: httpx.AsyncClient, stack: Stack, payment_id: str) -> list[str]:

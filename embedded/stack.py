@@ -59,6 +59,8 @@ class Ports:
             require_free(port, setting)
 
 
+API_KEYS = ("DEMO_API_KEY", "DEMO_MARKETPLACE_API_KEY", "ADMIN_API_KEY")
+"""What `make up` puts into `dev.env` once the database is there."""
 PORT_SETTINGS = {
     "api": "API_PORT",
     "temporal": "TEMPORAL_PORT",
@@ -108,7 +110,7 @@ def environment(state: Path, ports: Ports) -> dict[str, str]:
         "DEMO_NOTICE_SECRET": known.get("DEMO_NOTICE_SECRET")
         or "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
     }
-    kept = {name: value for name, value in known.items() if name in ("DEMO_API_KEY", "ADMIN_API_KEY")}
+    kept = {name: value for name, value in known.items() if name in API_KEYS}
     addresses = {
         "DATABASE_URL": postgres.database_url(state / "postgres"),
         "TEMPORAL_ADDRESS": f"127.0.0.1:{ports.temporal}",

@@ -31,7 +31,9 @@ class AesGcmCodec(PayloadCodec):
             try:
                 self._keys[name] = AESGCM(base64.b64decode(encoded, validate=True))
             except (ValueError, binascii.Error):
-                raise CodecKeyError("TEMPORAL_CODEC_KEYS takes name:base64 of 32 random bytes") from None
+                raise CodecKeyError(
+                    "TEMPORAL_CODEC_KEYS takes name:base64 of 32 bytes; make one with: payment-cli generate-codec-key"
+                ) from None
         if not self._keys:
             raise CodecKeyError("TEMPORAL_CODEC_KEYS is set but names no key")
         self._current = next(iter(self._keys))

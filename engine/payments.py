@@ -21,9 +21,11 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.payment import Checkout, OpenWay, PaymentStatus, ProviderTrigger, ReturnSurplus, StartPayment
+from domain.refund import RefundProgress, StartRefund
 from workflows import search_attributes
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
+from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
 
@@ -63,6 +65,11 @@ def _update_errors(payment_id: UUID) -> Iterator[None]:
 def workflow_id(payment_id: UUID) -> str:
     """The id of a payment's workflow."""
     return f"payment-{payment_id}"
+
+
+def refund_workflow_id(refund_id: UUID) -> str:
+    """The id of a refund's workflow."""
+    return f"refund-{refund_id}"
 
 
 def afterlife_id(payment_id: UUID) -> str:
@@ -159,6 +166,30 @@ class PaymentEngine:
                     return await handle.execute_update(PaymentWorkflow.open_way, command, id=update_id)
             except (TimeoutError, RPCTimeoutOrCancelledError):
                 return None
+
+    async def start_refund(self, command: StartRefund, *, wait: timedelta) -> RefundProgress | None:
+        """Start the refund's workflow, or find it, and wait for the provider's first answer; None past `wait`.
+
+        A repeat gets the same answer. Raises EngineUnavailable.
+        """
+        start = WithStartWorkflowOperation(
+            RefundWorkflow.run,
+            command,
+            id=refund_workflow_id(command.refund_id),
+            task_queue=self.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+            static_summary=f"refund of payment {command.payment_id}",
+        )
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self.client.execute_update_with_start_workflow(
+                    RefundWorkflow.progress, id=f"progress-{command.refund_id}", start_workflow_operation=start
+                )
+        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None
+        except AWAY as error:
+            raise _away(error) from error
 
     async def return_surplus(self, surplus_id: UUID) -> None:
         """Send surplus money back; a run under way is left alone. Raises EngineUnavailable."""

@@ -274,6 +274,7 @@ class StripeTwin:
             "status": "needs_response",
         }
         self.store.put("dispute", owner, dispute)
+        self.store.put("charge", owner, charge | {"disputed": True})
         self.events.emit(owner, "charge.dispute.created", dispute)
         return dispute
 

@@ -23,6 +23,10 @@ class CommissionNotFound(Exception):
     """No such commission in this workspace."""
 
 
+class CommissionClawedBack(Exception):
+    """Refunds have taken all of it."""
+
+
 class CommissionAlreadyPaid(Exception):
     """It was marked paid before, under another reference."""
 
@@ -62,6 +66,8 @@ class ReferrerTotal:
     status: str
     count: int
     amount: Money
+    """What is left of it after claw-backs."""
+    clawed_back: Money
     orders_total: Money
 
 
@@ -72,7 +78,8 @@ async def totals(session: AsyncSession, workspace_id: UUID, referrer_id: str | N
             Commission.status,
             Commission.currency,
             func.count(),
-            func.sum(Commission.amount),
+            func.sum(Commission.amount - Commission.clawed_back),
+            func.sum(Commission.clawed_back),
             func.sum(Commission.base_amount),
         )
         .where(Commission.workspace_id == workspace_id)
@@ -82,9 +89,19 @@ async def totals(session: AsyncSession, workspace_id: UUID, referrer_id: str | N
     if referrer_id is not None:
         query = query.where(Commission.referrer_id == referrer_id)
     return [
-        ReferrerTotal(status, count, Money.from_decimal(amount, currency), Money.from_decimal(base, currency))
-        for status, currency, count, amount, base in (await session.execute(query)).all()
+        ReferrerTotal(status, count, *(Money.from_decimal(value, currency) for value in (amount, clawed_back, base)))
+        for status, currency, count, amount, clawed_back, base in (await session.execute(query)).all()
     ]
+
+
+async def of_payment(session: AsyncSession, payment_id: UUID) -> Commission | None:
+    """The commission that a payment earned."""
+    return await session.scalar(select(Commission).where(Commission.payment_id == payment_id))
+
+
+async def lock_of_payment(session: AsyncSession, payment_id: UUID) -> Commission | None:
+    """The commission that a payment earned, under its row lock."""
+    return await session.scalar(select(Commission).where(Commission.payment_id == payment_id).with_for_update())
 
 
 async def mark_paid(
@@ -92,7 +109,8 @@ async def mark_paid(
 ) -> Commission:
     """Mark paid out, once, and book the payout. A repeat with the same reference changes nothing.
 
-    An empty reference is none. Raises CommissionNotFound, CommissionAlreadyPaid.
+    What refunds have taken of it is not paid. An empty reference is none. Raises CommissionNotFound,
+    CommissionAlreadyPaid, CommissionClawedBack.
     """
     reference = (reference or "").strip() or None
     query = select(Commission).where(Commission.id == commission_id, Commission.workspace_id == workspace_id)
@@ -103,10 +121,12 @@ async def mark_paid(
         if commission.payout_reference == reference:
             return commission
         raise CommissionAlreadyPaid(str(commission_id))
+    if commission.status == CommissionStatus.CLAWED_BACK:
+        raise CommissionClawedBack(str(commission_id))
     commission.status = CommissionStatus.PAID.value
     commission.paid_at = at
     commission.payout_reference = reference
-    amount = Money.from_decimal(commission.amount, commission.currency)
+    amount = Money.from_decimal(commission.amount - commission.clawed_back, commission.currency)
     ledger.book(
         session,
         workspace_id=workspace_id,

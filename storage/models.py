@@ -151,6 +151,10 @@ class Payment(Base):
     __tablename__ = "payments"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint(
+            "refunded >= 0 AND refund_reserved >= 0 AND refunded + refund_reserved <= amount",
+            name="refunds_never_exceed_the_capture",
+        ),
         UniqueConstraint("workspace_id", "idempotency_key"),
         UniqueConstraint("provider", "provider_transaction_id"),  # one capture settles one payment
         Index("ix_payments_workspace_created_status", "workspace_id", "created_at", "status"),
@@ -202,6 +206,10 @@ class Payment(Base):
     """Encrypted; direct mode only."""
     provider_session_id: Mapped[str | None] = mapped_column(String(255))
     provider_transaction_id: Mapped[str | None] = mapped_column(String(255))
+    refunded: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What has gone back, major units."""
+    refund_reserved: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What refunds under way may take."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     """Number of the last order notification; they are delivered in this order."""
     expires_at: Mapped[datetime]
@@ -388,6 +396,7 @@ class Commission(Base):
     __tablename__ = "commissions"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint("clawed_back >= 0 AND clawed_back <= amount", name="clawed_back_is_a_part"),
         UniqueConstraint("workspace_id", "order_id"),  # at most one an order
         Index("ix_commissions_referrer", "workspace_id", "referrer_id", "status"),
     )
@@ -402,9 +411,56 @@ class Commission(Base):
     amount: Mapped[Decimal] = mapped_column(AMOUNT)
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), server_default="accrued")
+    clawed_back: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What refunds of the order took of it, also after it was paid out."""
     payout_reference: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[datetime] = _now()
     paid_at: Mapped[datetime | None]
+
+
+class Refund(Base):
+    """Money of a captured payment on its way back. Its workflow is `refund-{id}`."""
+
+    __tablename__ = "refunds"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+        UniqueConstraint("provider", "provider_refund_id"),  # one movement at the provider is one refund
+        Index("ix_refunds_workspace_created", "workspace_id", "created_at", "status"),
+        Index("ix_refunds_payment", "payment_id"),
+        Index("ix_refunds_unstarted", "created_at", postgresql_where=text("status = 'requested'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    status: Mapped[str] = mapped_column(String(16), server_default="requested")
+    """requested → pending or unknown → succeeded or failed."""
+    origin: Mapped[str] = mapped_column(String(16), server_default="merchant")
+    """merchant (API, command line) or provider (made in the provider's own dashboard)."""
+    reason: Mapped[str | None] = mapped_column(String(300))
+    requested_by: Mapped[str] = mapped_column(String(100))
+    provider_refund_id: Mapped[str | None] = mapped_column(String(255))
+    failure_code: Mapped[str | None] = mapped_column(String(100))
+    vat: Mapped[Decimal | None] = mapped_column(AMOUNT)
+    """The tax in it, once it succeeded."""
+    commission: Mapped[Decimal | None] = mapped_column(AMOUNT)
+    """What the referrer gave back, once it succeeded."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    fingerprint: Mapped[bytes | None]
+    asked_at: Mapped[datetime | None]
+    """When the provider was last asked to make it."""
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+    @property
+    def money(self) -> Money:
+        """What goes back."""
+        return Money.from_decimal(self.amount, self.currency)
 
 
 class ReceiptCounter(Base):
@@ -424,7 +480,8 @@ class Receipt(Base):
     __tablename__ = "receipts"
     __table_args__ = (
         UniqueConstraint("workspace_id", "kind", "fiscal_year", "number"),
-        UniqueConstraint("payment_id", "kind"),
+        UniqueConstraint("payment_id", "kind", "refund_id", postgresql_nulls_not_distinct=True),
+        CheckConstraint("(kind = 'credit_note') = (refund_id IS NOT NULL)", name="credit_notes_are_of_refunds"),
         CheckConstraint("net + vat = total", name="parts_sum_to_total"),
         CheckConstraint("total > 0", name="total_is_positive"),
         CheckConstraint("number > 0", name="number_is_positive"),
@@ -433,6 +490,8 @@ class Receipt(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
     payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    refund_id: Mapped[UUID | None] = mapped_column(ForeignKey("refunds.id"))
+    """Of a credit note."""
     kind: Mapped[str] = mapped_column(String(32))
     fiscal_year: Mapped[int] = mapped_column(Integer)
     number: Mapped[int] = mapped_column(Integer)

@@ -26,9 +26,12 @@ async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, fisc
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
     """The document that the payment's capture issued."""
-    return await session.scalar(
-        select(Receipt).where(Receipt.payment_id == payment_id).order_by(Receipt.created_at).limit(1)
-    )
+    return await session.scalar(select(Receipt).where(Receipt.payment_id == payment_id, Receipt.refund_id.is_(None)))
+
+
+async def of_refund(session: AsyncSession, refund_id: UUID) -> Receipt | None:
+    """The credit note of a refund."""
+    return await session.scalar(select(Receipt).where(Receipt.refund_id == refund_id))
 
 
 async def get(session: AsyncSession, receipt_id: UUID, workspace_id: UUID | None = None) -> Receipt | None:

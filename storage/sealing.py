@@ -21,7 +21,9 @@ class Sealer:
         try:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError:
-            raise SealingError("CREDENTIALS_KEYS holds a value that is not 32 url-safe base64 bytes") from None
+            raise SealingError(
+                "CREDENTIALS_KEYS holds what is not 32 url-safe base64 bytes; make a key with: payment-cli generate-key"
+            ) from None
 
     def seal(self, secret: str) -> bytes:
         """Encrypt text for a column."""

@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+TOO_BUSY = frozenset({"40001", "40P01", "53300", "55P03", "57014"})
+"""Serialization failure, deadlock, too many connections, lock not available, statement timed out."""
 STATEMENT_TIMEOUT_SECONDS = 15
 LOCK_TIMEOUT_SECONDS = 10
 
@@ -15,12 +18,12 @@ LOCK_TIMEOUT_SECONDS = 10
 class Database:
     """One pool. `transaction()` is the only way in: it commits when its block ends well and rolls back otherwise."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_seconds: float = 10.0) -> None:
         self.engine: AsyncEngine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_timeout=10,
+            pool_timeout=pool_timeout_seconds,
             pool_use_lifo=True,
             connect_args={
                 "timeout": 10,
@@ -47,7 +50,9 @@ class Database:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error means that PostgreSQL is away or restarting, so that the same work may succeed later."""
+    """Whether PostgreSQL is away, restarting or too busy, so that the same work may succeed later."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return isinstance(error, ConnectionError | TimeoutError | OSError)
+        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+            return True
+        return getattr(error.orig, "sqlstate", None) in TOO_BUSY
+    return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeout)

@@ -9,11 +9,14 @@ from uuid import UUID
 from temporalio import workflow
 
 from domain.payment import Confirm, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
+from domain.refund import ReconcileRefunds
 from workflows import calls
 from workflows.surplus import return_surplus
 
 PATIENCE = timedelta(days=3)
 LOOK_AGAIN = timedelta(hours=1)
+REFUND_LOOKS = tuple(timedelta(minutes=5 * 2**step) for step in range(10))
+"""Waits for refunds of ours that are under way; they have workflows of their own that go on after that."""
 
 
 @workflow.defn
@@ -55,6 +58,8 @@ class AfterlifeWorkflow:
 
     async def _answer(self, triggers: tuple[ProviderTrigger, ...]) -> PaymentOutcome:
         payment_id = self._payment_id
+        if any(trigger.kind == "refund" for trigger in triggers):
+            await self._reconcile(tuple(trigger for trigger in triggers if trigger.kind == "refund"))
         confirmation = await workflow.execute_activity(
             calls.confirm,
             Confirm(payment_id, tuple(trigger.inbox_id for trigger in triggers)),
@@ -68,3 +73,18 @@ class AfterlifeWorkflow:
                 calls.render_receipt, RenderReceipt(confirmation.receipt_id), **calls.own_database("render receipt PDF")
             )
         return PaymentOutcome(payment_id, confirmation.status, confirmation.receipt_id)
+
+    async def _reconcile(self, triggers: tuple[ProviderTrigger, ...]) -> None:
+        """Money went back, by a refund of ours or by one made at the provider; look until that is known."""
+        command = ReconcileRefunds(self._payment_id, tuple(trigger.inbox_id for trigger in triggers))
+        for wait in REFUND_LOOKS:
+            reconciled = await workflow.execute_activity(
+                calls.reconcile_refunds, command, **calls.provider_call("reconcile refunds", patience=PATIENCE)
+            )
+            for receipt_id in reconciled.receipt_ids:
+                await workflow.execute_activity(
+                    calls.render_receipt, RenderReceipt(receipt_id), **calls.own_database("render credit note")
+                )
+            if not reconciled.open_refunds:
+                return
+            await workflow.sleep(wait, summary="a refund of ours is still under way")

@@ -24,6 +24,7 @@ from domain.payment import (
     StartPayment,
     SurplusStatus,
 )
+from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress
 
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
@@ -126,6 +127,18 @@ async def open_checkout(command: StartPayment) -> Checkout:
 @activity.defn
 async def open_way(command: OpenWay) -> Checkout:
     """Open a further way to pay the payment."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def advance_refund(command: AdvanceRefund) -> RefundProgress:
+    """Ask the provider to make the refund, or what became of it, and record the answer."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def reconcile_refunds(command: ReconcileRefunds) -> Reconciled:
+    """After a provider told of a refund: bring ours up to date, and put on record what was made at the provider."""
     raise NotImplementedError
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -43,15 +44,15 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     [
         ({"amount": 129.9}, "amount", "string"),
         ({"amount": 129}, "amount", "string"),
-        ({"amount": "129.901"}, "body", "2 decimal digits"),
-        ({"amount": "0"}, "body", "greater than zero"),
-        ({"amount": "-5.00"}, "body", ""),
-        ({"amount": "1e3"}, "body", ""),
-        ({"amount": "NaN"}, "body", ""),
-        ({"amount": "١٢"}, "body", ""),
+        ({"amount": "129.901"}, "amount", "2 decimal digits"),
+        ({"amount": "0"}, "amount", "greater than zero"),
+        ({"amount": "-5.00"}, "amount", ""),
+        ({"amount": "1e3"}, "amount", ""),
+        ({"amount": "NaN"}, "amount", ""),
+        ({"amount": "١٢"}, "amount", ""),
         ({"amount": None}, "amount", "string"),
-        ({"currency": "XYZ"}, "body", "XYZ"),
-        ({"currency": "ils"}, "currency", "pattern"),
+        ({"currency": "XYZ"}, "currency", "XYZ"),
+        ({"currency": "ils"}, "currency", "three capital letters"),
         ({"currency": None}, "currency", ""),
         ({"order_id": ""}, "order_id", ""),
         ({"order_id": "a\u0000b"}, "order_id", "control"),
@@ -60,7 +61,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         ({"success_url": "javascript:alert(1)"}, "success_url", "URL"),
         ({"expires_in_seconds": 5}, "expires_in_seconds", ""),
         ({"metadata": {"k": "v" * 501}}, "metadata", "500"),
-        ({"unheard_of": 1}, "unheard_of", ""),
+        ({"unheard_of": 1}, "unheard_of", "no such field"),
     ],
 )
 async def test_a_mistake_is_named_with_its_field_and_nothing_is_started(
@@ -88,6 +89,19 @@ async def test_a_missing_field_is_named(shop: Shop, field: str) -> None:
 async def test_a_body_that_is_not_json(shop: Shop) -> None:
     answer = await shop.api.post("/payments", content=b"{amount", headers={"content-type": "application/json"})
     problem(answer, 400, "malformed_body")
+
+
+async def test_a_body_without_its_content_type_says_which_header_is_missing(shop: Shop) -> None:
+    answer = await shop.api.post(
+        "/payments", content=json.dumps(shop.order()), headers={"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert "Content-Type: application/json" in problem(answer, 422, "validation_failed")["detail"]
+
+
+async def test_another_address_or_method_says_what_there_is(shop: Shop) -> None:
+    assert "/docs" in problem(await shop.api.get("/paiments"), 404, "not_found")["detail"]
+    refused = await shop.api.delete("/payments")
+    assert "DELETE" in problem(refused, 405, "method_not_allowed")["detail"]
 
 
 async def test_another_currency_than_the_workspaces(shop: Shop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ import wiring
 from api.app import create_app
 from api.problems import CODES
 from storage.models import Receipt
-from tests.support.service import Service, Shop, eventually, served, settings_for
+from tests.support.service import Service, Shop, admin_key, eventually, served, settings_for
 
 
 async def paid(shop: Shop, **changes: Any) -> dict[str, Any]:
@@ -117,6 +118,16 @@ async def test_the_loss_of_the_shared_store_refuses_nobody(service: Service, sho
     assert [answer.status_code for answer in answers] == [200, 200, 200]
 
 
+async def test_a_shared_store_that_hangs_holds_nobody_up(service: Service, shop: Shop) -> None:
+    bearer = {"authorization": f"Bearer {shop.api_key}"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs = settings_for(service.stack, redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        async with served(create_app(lambda: wiring.open_services(hangs))) as url:
+            answer = await service.http.get(f"{url}/api/v1/payments", headers=bearer)
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() < 3  # the client's own patience is 5
+
+
 async def test_the_description_names_every_problem_and_has_examples(service: Service) -> None:
     described = (await service.http.get(f"{service.api_url}/openapi.json")).json()
     example = described["components"]["schemas"]["NewPayment"]["example"]
@@ -139,3 +150,24 @@ def test_every_code_that_is_raised_is_in_the_table() -> None:
 async def test_the_payer_lands_on_a_page(service: Service) -> None:
     answer = await service.http.get(f"{service.api_url}/paid")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
+async def test_metrics_count_everything_for_the_platform_alone(service: Service, shop: Shop) -> None:
+    await paid(shop)
+    url = f"{service.api_url}/metrics"
+    platform = {"authorization": f"Bearer {await admin_key(service)}"}
+    answer = await service.http.get(url, headers=platform)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    (number,) = [
+        line.rsplit(" ", 1)[1]
+        for line in lines
+        if line.startswith('durable_payments_payments{provider="stripe",status="paid"}')
+    ]
+    assert float(number) >= 1
+    closed = f'durable_payments_provider_circuit_open{{account="{shop.account.id}",provider="stripe"}} 0.0'
+    assert closed in lines
+    refused = await service.http.get(url, headers={"authorization": f"Bearer {shop.api_key}"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert (await service.http.get(url)).status_code == 401

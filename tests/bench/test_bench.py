@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from bench import plot, report
 from bench.actions import billable_actions
-from bench.load import Round, quantile, ratio_of, summarise
+from bench.load import Round, Side, quantile, ratio_of, run_round, summarise
 from bench.sql_log import transactions, without
 from bench.webhooks import Deliveries, signature, template
 from bench.wire import Caller, Unexpected
@@ -175,3 +176,18 @@ async def test_an_answer_of_another_kind_stops_the_run() -> None:
         with pytest.raises(Unexpected, match="404"):
             await deliveries.job(0)
         await deliveries.close()
+
+
+class NoMeter:
+    def read(self) -> dict[str, float]:
+        return {}
+
+
+async def test_a_job_across_the_edge_counts_with_its_part_inside() -> None:
+    async def job(caller: int) -> float:
+        await asyncio.sleep(0.4)
+        return time.perf_counter()
+
+    measured = await run_round(Side("slow", job), NoMeter(), callers=2, ramp_seconds=0, seconds=0.2)
+    assert 0 < measured.done < 2
+    assert len(measured.whole_ms) == 2

@@ -53,6 +53,8 @@ def operator(service: Service) -> Operator:
             "DATABASE_URL": service.stack.database_url,
             "CREDENTIALS_KEYS": CREDENTIALS_KEY,
             "PUBLIC_BASE_URL": "https://pay.example/",
+            "TEMPORAL_ADDRESS": service.settings.temporal_address,
+            "TEMPORAL_TASK_QUEUE": service.settings.temporal_task_queue,
         }
     )
 

@@ -15,6 +15,7 @@ import settings
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.receipts import ReceiptActivities
+from activities.refunds import RefundActivities
 from activities.surplus import SurplusActivities
 from workflows import calls
 
@@ -48,7 +49,7 @@ def test_activities_are_what_workflows_call() -> None:
     """The stubs carry names and types; the implementations must have the same."""
     implemented = {
         activity._Definition.must_from_callable(method).name: method
-        for kind in (CheckoutActivities, ConfirmationActivities, ReceiptActivities, SurplusActivities)
+        for kind in (CheckoutActivities, ConfirmationActivities, ReceiptActivities, RefundActivities, SurplusActivities)
         for _, method in inspect.getmembers(kind, inspect.isfunction)
         if activity._Definition.from_callable(method) is not None
     }

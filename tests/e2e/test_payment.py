@@ -43,7 +43,14 @@ async def test_from_call_to_receipt_commission_and_notification(shop: Shop) -> N
     assert "Dana Levi" in text
     report = (await shop.api.get("/referrers/partner-5/report")).json()
     assert report["totals"] == [
-        {"status": "accrued", "count": 1, "amount": "12.99", "orders_total": "129.90", "currency": "ILS"}
+        {
+            "status": "accrued",
+            "count": 1,
+            "amount": "12.99",
+            "clawed_back": "0.00",
+            "orders_total": "129.90",
+            "currency": "ILS",
+        }
     ]
 
     async def told() -> bool:

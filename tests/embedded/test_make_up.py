@@ -25,6 +25,7 @@ from tests.support.service import eventually
 
 PARTS = 5
 UP = "Ctrl-C stops everything."
+INVITATION = re.compile(r"A payment to try +http://127\.0\.0\.1:\d+/c/pay/cs_test_")
 
 
 @dataclass
@@ -38,13 +39,17 @@ class Run:
     def text(self) -> str:
         return self.output.read_text()
 
-    async def says(self, text: str, seconds: float = 60) -> None:
+    async def says(self, text: str) -> None:
         async def said() -> bool:
             assert self.process.poll() is None or text in self.text(), self.text()
             return text in self.text()
 
-        await eventually(said, seconds)
+        await eventually(said, 60)
+
+    async def is_up(self) -> None:
+        await self.says(UP)
         self.remember()
+        assert INVITATION.search(self.text()), self.text()
 
     async def starts(self, number: int) -> None:
         """Wait until it has so many children."""
@@ -146,7 +151,8 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 async def test_it_starts_again_on_its_data_after_kill_9_of_everything_and_ends_with_ctrl_c(house: House) -> None:
     first = house.up()
-    await first.says(UP)
+    await first.is_up()
+    assert "make demo PROVIDER=…: stripe, payplus, meshulam (ILS) · payu, wompi, efecty (COP)" in first.text()
     paid = await house.pays("first")
     await house.is_paid(paid)
     # one more on the same data, and one more on the same ports
@@ -162,14 +168,14 @@ async def test_it_starts_again_on_its_data_after_kill_9_of_everything_and_ends_w
             process.kill()
 
     second = house.up()  # at once
-    await second.says(UP)
+    await second.is_up()
     for payment_id in (paid, cut_off):
         await house.is_paid(payment_id)
     left_alone = await house.pays("left alone")
     second.process.kill()  # its parts are left to themselves
 
     third = house.up()
-    await third.says(UP)
+    await third.is_up()
     await house.is_paid(left_alone)
     assert await house.numbers() == [1, 2, 3]
     os.killpg(third.process.pid, signal.SIGINT)

@@ -106,17 +106,30 @@ def test_the_lock_of_a_running_server_is_respected(stack: Stack) -> None:
     assert (data / "postmaster.pid").read_bytes() == before
 
 
-def test_a_setup_that_was_killed_half_way_is_made_anew(tmp_path: Path) -> None:
+class Killed(BaseException):
+    """Nothing more is done."""
+
+
+def test_a_setup_that_was_killed_half_way_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "state" / "postgres"
-    abandoned = data.with_name("postgres.new-abandoned")
-    abandoned.mkdir(parents=True)
-    (abandoned / "PG_VERSION").write_text("18")
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder != Path("/") and folder.stat().st_mode & 0o111 != 0o111:
-            folder.chmod(folder.stat().st_mode | 0o111)
+    let_everybody_pass(tmp_path)
+
+    def half_way(command: list[str], **_: object) -> None:
+        Path(command[command.index("-D") + 1], "PG_VERSION").write_text("18")  # among the first things that initdb does
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(subprocess, "run", half_way)
+        postgres.part(data)
     postgres.part(data)
     assert (data / "global" / "pg_control").exists()
     assert [folder.name for folder in data.parent.iterdir()] == ["postgres"]
+
+
+def let_everybody_pass(place: Path) -> None:
+    for folder in (place, *place.parents):
+        if folder.owner() == "root" and folder != Path("/") and folder.stat().st_mode & 0o111 != 0o111:
+            folder.chmod(folder.stat().st_mode | 0o111)
 
 
 def test_who_reaches_the_socket_is_let_in_so_nobody_else_reaches_it(tmp_path: Path, stack: Stack) -> None:

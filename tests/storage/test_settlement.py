@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+import pytest_asyncio
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
@@ -16,7 +18,10 @@ from domain.payment import PaymentStatus
 from providers.base import ProviderPayment
 from storage import payments
 from storage.models import Commission, OrderNotice, Payment, Receipt
+from storage.session import Database
 from tests.support.service import Service, Shop
+
+PATIENT: list[Database] = []
 
 
 class AbortedOnPurposeError(Exception):
@@ -56,8 +61,17 @@ def captured(
     )
 
 
-async def settle_one(service: Service, payment_id: UUID, *, abort: bool = False) -> None:
-    async with service.database.transaction() as session:
+@pytest_asyncio.fixture(autouse=True)
+async def patient(service: Service) -> AsyncIterator[None]:
+    """Many transactions at once, and time to wait for their turn on a busy machine."""
+    url = service.stack.database_url
+    PATIENT.append(Database(url, pool_size=10, pool_timeout_seconds=120))
+    yield
+    await PATIENT.pop().close()
+
+
+async def settle_one(_: Service, payment_id: UUID, *, abort: bool = False) -> None:
+    async with PATIENT[0].transaction() as session:
         payment, workspace = await payments.lock(session, payment_id)
         await settle(session, payment, workspace, captured(payment_id), at=datetime.now(UTC))
         if abort:

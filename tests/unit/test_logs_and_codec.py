@@ -33,6 +33,13 @@ def test_secrets_in_texts_are_masked(secret: str) -> None:
     assert MASK in shown
 
 
+def test_the_token_in_a_callback_address_is_masked() -> None:
+    path = "/api/v1/webhooks/meshulam/018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79/"
+    shown = redact(None, "info", {"event": f"POST https://pay.example{path}k3pOq7_x?y=1", "path": f"{path}k3pOq7_x"})
+    assert shown == {"event": f"POST https://pay.example{path}{MASK}?y=1", "path": f"{path}{MASK}"}
+    assert redact(None, "info", {"path": path[:-1]}) == {"path": path[:-1]}
+
+
 def test_fields_are_masked_by_name() -> None:
     shown = redact(None, "info", {"event": "x", "api_key": "short", "customer_email": 1, "amount": "1.00"})
     assert shown == {"event": "x", "api_key": MASK, "customer_email": MASK, "amount": "1.00"}

@@ -1,0 +1,402 @@
+"""Refunds at the provider, and everything in our books that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.confirmation import ref_of
+from activities.errors import as_application_error
+from activities.guard import ProviderGuard
+from domain.commission import CommissionStatus
+from domain.ledger import refund_entries
+from domain.money import Money
+from domain.payment import CAPTURED, PaymentStatus
+from domain.receipt import DocumentKind, ReceiptDocument, credit_note, fiscal_year
+from domain.refund import (
+    FINAL_REFUND,
+    AdvanceRefund,
+    Reconciled,
+    ReconcileRefunds,
+    RefundProgress,
+    RefundSplit,
+    RefundState,
+    split_refund,
+)
+from providers.base import (
+    NothingMoved,
+    Provider,
+    ProviderBusy,
+    ProviderError,
+    ProviderRefund,
+    RefundRequest,
+    RefundStatus,
+)
+from storage import attempts, audit, commissions, inbox, ledger, outbox, payments, receipts, refunds
+from storage.attempts import Loaded, Way
+from storage.models import Payment, Receipt, Refund, Workspace
+from storage.sealing import Sealer
+from storage.session import Database
+
+log = structlog.get_logger()
+
+YOUNG = timedelta(minutes=2)
+"""'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
+_STATE = {
+    RefundStatus.SUCCEEDED: RefundState.SUCCEEDED,
+    RefundStatus.PENDING: RefundState.PENDING,
+    RefundStatus.FAILED: RefundState.FAILED,
+}
+
+
+class RefundActivities:
+    """Makes refunds and follows them; the provider is called between transactions, never inside one."""
+
+    def __init__(self, database: Database, guard: ProviderGuard, sealer: Sealer, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._guard = guard
+        self._sealer = sealer
+        self._now = now
+
+    @activity.defn
+    async def advance_refund(self, command: AdvanceRefund) -> RefundProgress:
+        """Ask the provider to make the refund, or what became of it, and record the answer.
+
+        Safe to repeat: the refund's id is the idempotency value, and after an unanswered request the provider is asked
+        for it before anything else. A refusal is final. Raises ApplicationError typed as in providers/base.py.
+        """
+        async with self._database.transaction() as session:
+            refund = await refunds.get(session, command.refund_id)
+            loaded = None if refund is None else await attempts.load(session, refund.payment_id)
+        if refund is None or loaded is None:
+            raise ApplicationError("no such refund", "refund_not_found", None, type="PaymentNotFound")
+        if RefundState(refund.status) in FINAL_REFUND:
+            return await self._progress(refund)
+        way = paid_way(loaded)
+        with as_application_error():
+            try:
+                answer = await self._ask(loaded, way, refund)
+            except ProviderBusy:
+                raise
+            except NothingMoved as error:
+                answer = ProviderRefund(refund.provider_refund_id or "", RefundStatus.FAILED, error.code)
+            except ProviderError as error:
+                await self._unanswered(refund, error)
+                raise
+        return await self._record(command.refund_id, answer)
+
+    @activity.defn
+    async def reconcile_refunds(self, command: ReconcileRefunds) -> Reconciled:
+        """After a provider told of a refund: bring ours up to date, and put on record what was made at the provider.
+
+        Safe to repeat: what went back is compared with what is on record, under the payment's lock. Refunds of ours
+        that are still under way are left to their own workflows and named in the answer.
+        """
+        async with self._database.transaction() as session:
+            loaded = await attempts.load(session, command.payment_id)
+            waiting = await refunds.under_way(session, command.payment_id)
+        if loaded is None:
+            raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
+        documents = []
+        for refund_id in waiting:
+            progress = await self.advance_refund(AdvanceRefund(refund_id))
+            if progress.receipt_id is not None:
+                documents.append(progress.receipt_id)
+        way = paid_way(loaded)
+        ref = ref_of(loaded.payment, way.attempt, self._sealer)
+        with as_application_error():
+            seen = await self._guard.call(way.account, way.health, lambda provider: provider.look(ref))
+        async with self._database.transaction() as session:
+            payment, workspace = await payments.lock(session, command.payment_id)
+            left = await refunds.under_way(session, payment.id)
+            if not left:
+                made = await self._record_foreign(session, payment, workspace, seen.refunded)
+                documents += [] if made is None else [made]
+                await inbox.mark_handled(session, command.inbox_ids, outcome="refunds reconciled")
+        return Reconciled(tuple(documents), tuple(left))
+
+    async def _ask(self, loaded: Loaded, way: Way, refund: Refund) -> ProviderRefund:
+        payment = loaded.payment
+        request = RefundRequest(
+            refund_id=refund.id,
+            transaction_id=payment.provider_transaction_id or "",
+            amount=refund.money,
+            payment=ref_of(payment, way.attempt, self._sealer),
+            captured=payment.money,
+            refunded_before=refunds.refunded_of(payment),
+            reason=refund.reason,
+        )
+        known_as = refund.provider_refund_id
+
+        async def ask(provider: Provider) -> ProviderRefund:
+            if known_as is not None or refund.status == RefundState.UNKNOWN:
+                found = await provider.look_refund(request, known_as)
+                if found is not None:
+                    return found
+                if known_as is not None:
+                    return ProviderRefund(known_as, RefundStatus.PENDING)
+                if refund.asked_at is not None and self._now() - refund.asked_at < YOUNG:
+                    raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)
+            await self._note_request(refund.id)
+            return await provider.refund(request)
+
+        return await self._guard.call(way.account, way.health, ask)
+
+    async def _note_request(self, refund_id: UUID) -> None:
+        async with self._database.transaction() as session:
+            refund = await refunds.lock(session, refund_id)
+            refund.asked_at = self._now()
+
+    async def _unanswered(self, refund: Refund, error: ProviderError) -> None:
+        """Silence: the refund is visibly unknown until the provider has told what it did."""
+        async with self._database.transaction() as session:
+            payment, _ = await payments.lock(session, refund.payment_id)
+            row = await refunds.lock(session, refund.id)
+            if RefundState(row.status) is RefundState.REQUESTED:
+                row.status, row.updated_at = RefundState.UNKNOWN.value, self._now()
+                audit.record(
+                    session,
+                    payment.workspace_id,
+                    actor="workflow",
+                    action="refund.unknown",
+                    subject=("payment", payment.id),
+                    details={"refund_id": str(row.id), "code": error.code},
+                )
+
+    async def _record(self, refund_id: UUID, answer: ProviderRefund) -> RefundProgress:
+        state = _STATE[answer.status]
+        async with self._database.transaction() as session:
+            found = await refunds.get(session, refund_id)
+            assert found is not None  # noqa: S101  (read a moment ago)
+            payment, workspace = await payments.lock(session, found.payment_id)
+            refund = await refunds.lock(session, refund_id)
+            await session.refresh(refund)
+            if RefundState(refund.status) in FINAL_REFUND:
+                document = await receipts.of_refund(session, refund.id)
+                return _progress_of(refund, document)
+            refund.provider_refund_id = answer.provider_refund_id or refund.provider_refund_id
+            refund.updated_at = self._now()
+            document = None
+            if state is RefundState.SUCCEEDED:
+                document = await settle_refund(session, payment, workspace, refund, at=self._now())
+            elif state is RefundState.FAILED:
+                fail_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
+            else:
+                refund.status = state.value
+        log.info("refund", refund_id=str(refund.id), payment_id=str(payment.id), status=refund.status)
+        return _progress_of(refund, document)
+
+    async def _record_foreign(
+        self, session: AsyncSession, payment: Payment, workspace: Workspace, refunded: Money | None
+    ) -> UUID | None:
+        """Put on record what went back without us. Returns the credit note."""
+        if refunded is None or payment.status not in CAPTURED:
+            return None
+        missing = refunded - refunds.refunded_of(payment)
+        if missing.minor <= 0:
+            return None
+        refund = await refunds.record_foreign(
+            session,
+            payment,
+            {
+                "id": uuid5(payment.id, f"provider-refund:{refunded.minor}"),
+                "amount": missing.to_decimal(),
+                "origin": "provider",
+                "reason": "refunded at the provider",
+            },
+        )
+        document = await settle_refund(session, payment, workspace, refund, at=self._now())
+        return None if document is None else document.id
+
+    async def _progress(self, refund: Refund) -> RefundProgress:
+        async with self._database.transaction() as session:
+            return _progress_of(refund, await receipts.of_refund(session, refund.id))
+
+
+def paid_way(loaded: Loaded) -> Way:
+    """The way by which the payment was paid."""
+    return next(
+        (way for way in loaded.ways if way.attempt is not None and way.attempt.status == "paid"), loaded.ways[0]
+    )
+
+
+async def settle_refund(
+    session: AsyncSession, payment: Payment, workspace: Workspace, refund: Refund, *, at: datetime
+) -> Receipt | None:
+    """Book a refund that succeeded, on a locked payment: credit note, claw-back, ledger, statuses, notifications.
+
+    All of it commits together or not at all. Returns the credit note; None where no document was issued for the
+    capture (an order that was paid twice).
+    """
+    before, amount = refunds.refunded_of(payment), refund.money
+    payment.refund_reserved = payment.refund_reserved - refund.amount
+    payment.refunded = payment.refunded + refund.amount
+    original = await receipts.of_payment(session, payment.id)
+    commission = await commissions.lock_of_payment(session, payment.id)
+    split = split_refund(
+        amount=amount,
+        before=before,
+        total=payment.money,
+        vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
+        commission=Money.zero(amount.currency)
+        if commission is None
+        else Money.from_decimal(commission.amount, amount.currency),
+    )
+    refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
+    refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
+    if commission is not None:
+        commission.clawed_back = commission.clawed_back + split.commission.to_decimal()
+        if commission.clawed_back == commission.amount and commission.status == CommissionStatus.ACCRUED:
+            commission.status = CommissionStatus.CLAWED_BACK.value
+    document = None if original is None else await _issue_credit_note(session, workspace, refund, original, split, at)
+    ledger.book(
+        session,
+        workspace_id=workspace.id,
+        payment_id=payment.id,
+        movement_id=refund.id,
+        kind="refund",
+        entries=refund_entries(
+            net=split.net,
+            vat=split.vat,
+            commission=split.commission,
+            provider_account=str(payment.provider_account_id),
+            referrer=None if commission is None else commission.referrer_id,
+        ),
+    )
+    _tell(session, payment, workspace, refund, split, document, at)
+    return document
+
+
+def _tell(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    refund: Refund,
+    split: RefundSplit,
+    document: Receipt | None,
+    at: datetime,
+) -> None:
+    """Move the payment's status on and tell the order service, which hears of every refund by itself."""
+    previous = PaymentStatus(payment.status)
+    whole = payment.refunded == payment.amount
+    details = {
+        "refund_id": str(refund.id),
+        "amount": str(refund.money),
+        "refunded": str(refunds.refunded_of(payment)),
+        "commission_clawed_back": str(split.commission),
+        "credit_note": None if document is None else document.number,
+    }
+    audit.record(
+        session,
+        workspace.id,
+        actor="provider",
+        action="refund.succeeded",
+        subject=("payment", payment.id),
+        details=details,
+    )
+    payments.change_status(
+        session,
+        workspace,
+        payment,
+        PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED,
+        at=at,
+        actor="provider",
+        reason=refund.reason,
+    )
+    outbox.add_notice(
+        session,
+        workspace,
+        payment,
+        notice_type="refund.succeeded",
+        at=at,
+        data=payments.notice_data(payment, previous) | details | {"origin": refund.origin},
+    )
+
+
+def fail_refund(
+    session: AsyncSession, payment: Payment, workspace: Workspace, refund: Refund, *, code: str | None, at: datetime
+) -> None:
+    """Record that a refund will not happen: what it had reserved can be refunded again."""
+    payment.refund_reserved = payment.refund_reserved - refund.amount
+    refund.status, refund.finished_at, refund.failure_code = RefundState.FAILED.value, at, code or "refused"
+    details = {"refund_id": str(refund.id), "amount": str(refund.money), "code": refund.failure_code}
+    audit.record(
+        session,
+        workspace.id,
+        actor="provider",
+        action="refund.failed",
+        subject=("payment", payment.id),
+        details=details,
+    )
+    outbox.add_notice(
+        session,
+        workspace,
+        payment,
+        notice_type="refund.failed",
+        at=at,
+        data=payments.notice_data(payment, PaymentStatus(payment.status)) | details,
+    )
+
+
+async def _issue_credit_note(
+    session: AsyncSession, workspace: Workspace, refund: Refund, original: Receipt, split: RefundSplit, at: datetime
+) -> Receipt:
+    issued_on = at.astimezone(ZoneInfo(workspace.timezone)).date()
+    kind = DocumentKind.CREDIT_NOTE.value
+    number = await receipts.next_number(session, workspace.id, kind, fiscal_year(issued_on))
+    document = credit_note(
+        ReceiptDocument.from_json(original.document),
+        number=number,
+        issued_on=issued_on,
+        amount=split.total,
+        vat=split.vat,
+        reason=refund.reason or _refund_words(original),
+        provider_reference=refund.provider_refund_id,
+    )
+    row = Receipt(
+        id=uuid5(refund.id, "credit-note"),
+        workspace_id=workspace.id,
+        payment_id=refund.payment_id,
+        refund_id=refund.id,
+        kind=kind,
+        fiscal_year=document.fiscal_year,
+        number=document.number,
+        issued_on=document.issued_on,
+        currency=document.total.currency,
+        net=document.net.to_decimal(),
+        vat=document.vat.to_decimal(),
+        total=document.total.to_decimal(),
+        vat_rate=document.vat_rate,
+        document=document.to_json(),
+    )
+    session.add(row)
+    return row
+
+
+def _refund_words(original: Receipt) -> str:
+    return "זיכוי" if original.document.get("language") == "he" else "Refund"
+
+
+def _progress_of(refund: Refund, document: Receipt | None) -> RefundProgress:
+    return RefundProgress(
+        refund.id, RefundState(refund.status), None if document is None else document.id, refund.failure_code
+    )
+
+
+def preview(payment: Payment, *, vat: Decimal, commission: Decimal, amount: Money) -> RefundSplit:
+    """What a refund of `amount` would do, without doing it. Raises MoneyError when it is more than was captured."""
+    return split_refund(
+        amount=amount,
+        before=Money.from_decimal(payment.refunded + payment.refund_reserved, payment.currency),
+        total=payment.money,
+        vat=Money.from_decimal(vat, payment.currency),
+        commission=Money.from_decimal(commission, payment.currency),
+    )

@@ -1,0 +1,310 @@
+"""Refunds: preview, request, read, list."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Annotated
+from uuid import UUID, uuid5
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from activities.refunds import preview
+from activities.settlement import ORDER_PAID_TWICE
+from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.idempotency import IdempotencyKey
+from api.payments import AmountText, existing_payment
+from api.problems import Problem
+from domain.money import Money, MoneyError
+from domain.payment import CAPTURED, PaymentStatus
+from domain.refund import RefundSplit, RefundState, StartRefund
+from engine.payments import EngineUnavailable
+from providers.base import ProviderMisconfigured
+from providers.pool import ProviderPool
+from storage import commissions, payments, receipts, refunds, workspaces
+from storage.models import Payment, Refund
+from storage.sealing import SealingError
+
+router = APIRouter(tags=["refunds"])
+
+Reader = Annotated[Member, Depends(member("payments:read"))]
+Refunder = Annotated[Member, Depends(member("refunds:write"))]
+FIRST_ANSWER = timedelta(seconds=20)
+
+
+class NewRefund(BaseModel):
+    """A refund to be made. Without an amount all that is left goes back. Amounts are strings in major units."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={
+            "example": {"payment_id": "018f…", "amount": "29.90", "reason": "one of three sessions was cancelled"}
+        },
+    )
+
+    payment_id: UUID
+    amount: AmountText | None = None
+    reason: str | None = Field(None, max_length=300, description="Printed on the credit note.")
+
+    def fingerprint(self) -> bytes:
+        """The same for the same request."""
+        return hashlib.sha256(self.model_dump_json().encode()).digest()
+
+
+class RefundEffects(BaseModel):
+    """What a refund does, or would do. Amounts are major units."""
+
+    amount: str
+    net: str
+    vat: str
+    commission_clawed_back: str
+    left_to_refund: str
+    currency: str
+    payment_status: PaymentStatus
+    credit_note: bool
+    notifications: list[str]
+
+
+class RefundOut(BaseModel):
+    """A refund as callers see it. `unknown`: the provider was asked and has not answered; it is asked again."""
+
+    id: UUID
+    payment_id: UUID
+    status: RefundState
+    amount: str
+    currency: str
+    reason: str | None
+    origin: str
+    provider: str
+    provider_refund_id: str | None
+    failure_code: str | None
+    vat: str | None
+    commission_clawed_back: str | None
+    credit_note_id: UUID | None = None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class RefundPage(BaseModel):
+    """A page of refunds, newest first."""
+
+    data: list[RefundOut]
+    next_cursor: str | None
+
+
+@router.post("/refunds/preview", summary="What a refund would do")
+async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDep) -> RefundEffects:
+    """The split, the commission effect, the document and the notices of this refund; nothing is done."""
+    async with services.database.transaction() as session:
+        payment = await existing_payment(session, caller, body.payment_id)
+        return await effects(session, services.pool, payment, body.amount)
+
+
+@router.post(
+    "/refunds",
+    status_code=201,
+    summary="Refund a payment",
+    responses={200: {"model": RefundOut, "description": "A repeat"}, 202: {"model": RefundOut}},
+)
+async def create_refund(
+    body: NewRefund, caller: Refunder, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
+) -> RefundOut:
+    """Start the refund's workflow and answer with what the provider said first.
+
+    202 means that the provider has it pending or has not answered yet: the refund goes on, read it again.
+    """
+    async with services.database.transaction() as session:
+        await existing_payment(session, caller, body.payment_id)
+        refund, created = await accept(
+            session,
+            services.pool,
+            caller.workspace.id,
+            body,
+            actor=caller.actor,
+            key=idempotency_key,
+        )
+    if not created:
+        response.status_code = 200
+    with suppress(EngineUnavailable):  # it is on record; the dispatcher starts it
+        await services.engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=FIRST_ANSWER)
+    async with services.database.transaction() as session:
+        out = await _read(session, refund.id)
+    if created and out.status in (RefundState.REQUESTED, RefundState.PENDING, RefundState.UNKNOWN):
+        response.status_code = 202
+    response.headers["location"] = f"/api/v1/refunds/{refund.id}"
+    return out
+
+
+@router.get("/refunds/{refund_id}", summary="Read a refund")
+async def read_refund(refund_id: UUID, caller: Reader, services: ServicesDep) -> RefundOut:
+    """The refund as it is on record."""
+    async with services.database.transaction() as session:
+        if await refunds.get(session, refund_id, caller.workspace.id) is None:
+            raise Problem("not_found", "This workspace has no such refund.")
+        return await _read(session, refund_id)
+
+
+@router.get("/refunds", summary="List refunds")
+async def list_refunds(
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    payment_id: UUID | None = None,
+    status: RefundState | None = None,
+) -> RefundPage:
+    """Newest first."""
+    async with services.database.transaction() as session:
+        rows = await refunds.page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            payment_id=payment_id,
+            status=None if status is None else status.value,
+        )
+    shown = rows[:limit]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return RefundPage(data=[_out(row) for row in shown], next_cursor=more)
+
+
+async def accept(
+    session: AsyncSession,
+    pool: ProviderPool,
+    workspace_id: UUID,
+    body: NewRefund,
+    *,
+    actor: str,
+    key: str | None,
+) -> tuple[Refund, bool]:
+    """Reserve the amount and put the refund on record, or find the one that the key made. Raises Problem.
+
+    The payment's row lock orders concurrent requests; its constraint refuses what would exceed the capture.
+    """
+    payment, _ = await payments.lock(session, body.payment_id)
+    if key is not None:
+        known = await refunds.by_key(session, workspace_id, key)
+        if known is not None:
+            if known.fingerprint != body.fingerprint():
+                raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+            return known, False
+    amount = await _checked_amount(session, pool, payment, body.amount)
+    try:
+        refund = await refunds.request(
+            session,
+            payment,
+            {
+                "id": uuid7() if key is None else uuid5(workspace_id, f"refund:{key}"),
+                "amount": amount.to_decimal(),
+                "reason": body.reason,
+                "origin": "merchant",
+                "idempotency_key": key,
+                "fingerprint": body.fingerprint(),
+            },
+            actor=actor,
+        )
+    except refunds.OverRefund as error:
+        raise Problem("refund_exceeds_payment", f"Only {error}.") from None
+    return refund, True
+
+
+async def effects(session: AsyncSession, pool: ProviderPool, payment: Payment, amount: str | None) -> RefundEffects:
+    """What a refund of this amount would do. Raises Problem as `accept` does."""
+    money = await _checked_amount(session, pool, payment, amount)
+    original = await receipts.of_payment(session, payment.id)
+    commission = await commissions.of_payment(session, payment.id)
+    zero = Money.zero(payment.currency).to_decimal()
+    split: RefundSplit = preview(
+        payment,
+        vat=zero if original is None else original.vat,
+        commission=zero if commission is None else commission.amount,
+        amount=money,
+    )
+    left = refunds.left_of(payment) - money
+    whole = left.minor == 0 and not payment.refund_reserved
+    status = PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
+    notices = ["refund.succeeded"] if payment.status == status else [f"payment.{status.value}", "refund.succeeded"]
+    return RefundEffects(
+        amount=str(money),
+        net=str(split.net),
+        vat=str(split.vat),
+        commission_clawed_back=str(split.commission),
+        left_to_refund=str(left),
+        currency=payment.currency,
+        payment_status=status,
+        credit_note=original is not None,
+        notifications=notices,
+    )
+
+
+async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Payment, text: str | None) -> Money:
+    if payment.flag == ORDER_PAID_TWICE:
+        raise Problem("payment_not_refundable", "All of it is surplus: POST /api/v1/surplus/{id}/refund.")
+    if payment.status not in CAPTURED or payment.status == PaymentStatus.REFUNDED:
+        raise Problem("payment_not_refundable", f"The payment is {payment.status}.", status_now=payment.status)
+    left = refunds.left_of(payment)
+    if text is None:
+        amount = left
+        if amount.minor <= 0:
+            raise Problem("refund_exceeds_payment", "Refunds under way take all that is left.")
+    else:
+        try:
+            amount = Money.parse(text, payment.currency)
+        except MoneyError as error:
+            raise Problem("validation_failed", f"amount: {error}") from None
+        if amount.minor <= 0:
+            raise Problem("validation_failed", "amount: a refund is greater than zero.")
+    if left < amount:
+        raise Problem("refund_exceeds_payment", f"Only {left} {payment.currency} is left.")
+    await _check_provider(session, pool, payment, whole=amount == payment.money)
+    return amount
+
+
+async def _check_provider(session: AsyncSession, pool: ProviderPool, payment: Payment, *, whole: bool) -> None:
+    account = await workspaces.account(session, payment.provider_account_id)
+    assert account is not None  # noqa: S101  (a foreign key)
+    try:
+        sheet = pool.of(account).capabilities
+    except (ProviderMisconfigured, SealingError):
+        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
+    method = sheet.method(payment.method)
+    if not sheet.refund or (method is not None and not method.refundable):
+        how = payment.method or "this payment"
+        raise Problem("refund_not_supported", f"{payment.provider} cannot refund {how}; pay it back by other means.")
+    if not whole and not sheet.partial_refund:
+        raise Problem("refund_not_supported", f"{payment.provider} refunds the whole payment only.")
+
+
+async def _read(session: AsyncSession, refund_id: UUID) -> RefundOut:
+    row = await refunds.get(session, refund_id)
+    assert row is not None  # noqa: S101  (written or read by the caller)
+    out = _out(row)
+    document = await receipts.of_refund(session, refund_id)
+    out.credit_note_id = None if document is None else document.id
+    return out
+
+
+def _out(row: Refund) -> RefundOut:
+    return RefundOut(
+        id=row.id,
+        payment_id=row.payment_id,
+        status=RefundState(row.status),
+        amount=str(row.money),
+        currency=row.currency,
+        reason=row.reason,
+        origin=row.origin,
+        provider=row.provider,
+        provider_refund_id=row.provider_refund_id,
+        failure_code=row.failure_code,
+        vat=None if row.vat is None else str(Money.from_decimal(row.vat, row.currency)),
+        commission_clawed_back=None
+        if row.commission is None
+        else str(Money.from_decimal(row.commission, row.currency)),
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,87 @@
+"""`process-refund`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import click
+
+import wiring
+from api.problems import Problem
+from api.refunds import NewRefund, accept, effects
+from cli.context import ACTOR, ID, ShortText, as_json, facts, fail, with_database
+from domain.refund import StartRefund
+from engine.client import connect
+from engine.payments import EngineUnavailable, PaymentEngine
+from settings import Settings
+from storage import refunds
+from storage.models import Payment, Refund
+from storage.session import Database
+
+FIRST_ANSWER_SECONDS = 20.0
+
+
+@click.command("process-refund")
+@click.argument("payment_id", type=ID)
+@click.option("--amount", help="Major units, for example 29.90; all that is left, if not given.")
+@click.option("--reason", type=ShortText(300), help="Printed on the credit note.")
+@click.option("--key", type=ShortText(255), help="Names this refund: a repeat with the same key refunds once.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")
+@click.option("--json", "json_output", is_flag=True, help="Machine-readable.")
+def process_refund(
+    payment_id: UUID, amount: str | None, reason: str | None, key: str | None, *, dry_run: bool, json_output: bool
+) -> None:
+    """Refund a payment, in full or in part; a repeat with --key is the same refund."""
+    body = NewRefund(payment_id=payment_id, amount=amount, reason=reason)
+
+    async def work(database: Database, settings: Settings) -> dict[str, Any]:
+        pool = wiring.provider_pool(settings, wiring.sealer(settings))
+        try:
+            async with database.transaction() as session:
+                payment = await session.get(Payment, payment_id)
+                if payment is None:
+                    fail(f"There is no payment {payment_id}.")
+                if dry_run:
+                    return (await effects(session, pool, payment, amount)).model_dump()
+                refund, _ = await accept(session, pool, payment.workspace_id, body, actor=ACTOR, key=key)
+        except Problem as problem:
+            fail(problem.detail)
+        finally:
+            await pool.close()
+        started = await _start(settings, refund)
+        async with database.transaction() as session:
+            row = await refunds.get(session, refund.id)
+        assert row is not None  # noqa: S101  (written above)
+        return _facts(row, started=started)
+
+    found = with_database(work)
+    as_json(found) if json_output else facts("Would be refunded" if dry_run else "Refund", found)
+
+
+async def _start(settings: Settings, refund: Refund) -> bool:
+    """Start the workflow; where Temporal is away the worker does it later."""
+    try:
+        async with asyncio.timeout(FIRST_ANSWER_SECONDS + 5):
+            client = await connect(wiring.temporal_target(settings))
+            engine = PaymentEngine(client, settings.temporal_task_queue)
+            command = StartRefund(refund.id, refund.payment_id)
+            await engine.start_refund(command, wait=timedelta(seconds=FIRST_ANSWER_SECONDS))
+    except (EngineUnavailable, TimeoutError, RuntimeError):
+        return False
+    return True
+
+
+def _facts(row: Refund, *, started: bool) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "payment": row.payment_id,
+        "status": row.status,
+        "amount": row.money,
+        "currency": row.currency,
+        "failure": row.failure_code or "none",
+        "commission_clawed_back": row.commission,
+        "next": "nothing" if started else "Temporal is away: the worker starts it within a minute of its return",
+    }

@@ -1,0 +1,141 @@
+"""Refunds: reserved under the payment's lock, settled or released once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.money import Money
+from domain.refund import RefundState
+from storage import audit
+from storage.models import Payment, Refund
+
+UNDER_WAY = (RefundState.REQUESTED.value, RefundState.PENDING.value, RefundState.UNKNOWN.value)
+
+
+class OverRefund(ValueError):
+    """More than is left of the capture; the text says how much is left."""
+
+
+def left_of(payment: Payment) -> Money:
+    """What can still be refunded of a captured payment."""
+    return Money.from_decimal(payment.amount - payment.refunded - payment.refund_reserved, payment.currency)
+
+
+def refunded_of(payment: Payment) -> Money:
+    """What has gone back."""
+    return Money.from_decimal(payment.refunded, payment.currency)
+
+
+async def request(session: AsyncSession, payment: Payment, values: dict[str, Any], *, actor: str) -> Refund:
+    """Reserve part of a locked payment and put the refund on record. Raises OverRefund.
+
+    The payment's constraint refuses at commit what this check should have refused.
+    """
+    amount = Money.from_decimal(values["amount"], payment.currency)
+    if left_of(payment) < amount:
+        raise OverRefund(f"{left_of(payment)} {payment.currency} is left")
+    payment.refund_reserved = payment.refund_reserved + values["amount"]
+    return await _add(session, payment, values, actor=actor)
+
+
+async def record_foreign(session: AsyncSession, payment: Payment, values: dict[str, Any]) -> Refund:
+    """Put a refund on record that was made at the provider; it is settled by the caller, in this transaction."""
+    payment.refund_reserved = payment.refund_reserved + values["amount"]
+    return await _add(session, payment, values, actor="provider")
+
+
+async def _add(session: AsyncSession, payment: Payment, values: dict[str, Any], *, actor: str) -> Refund:
+    refund = Refund(
+        workspace_id=payment.workspace_id,
+        payment_id=payment.id,
+        provider=payment.provider,
+        currency=payment.currency,
+        requested_by=actor,
+        **values,
+    )
+    session.add(refund)
+    await session.flush()
+    audit.record(
+        session,
+        payment.workspace_id,
+        actor=actor,
+        action="refund.requested",
+        subject=("payment", payment.id),
+        details={
+            "refund_id": str(refund.id),
+            "amount": str(refund.money),
+            "currency": refund.currency,
+            "origin": refund.origin or "merchant",
+        },
+    )
+    return refund
+
+
+async def get(session: AsyncSession, refund_id: UUID, workspace_id: UUID | None = None) -> Refund | None:
+    """One refund; with a workspace, only if it is that workspace's."""
+    query = select(Refund).where(Refund.id == refund_id)
+    return await session.scalar(query if workspace_id is None else query.where(Refund.workspace_id == workspace_id))
+
+
+async def lock(session: AsyncSession, refund_id: UUID) -> Refund:
+    """A refund under its row lock; take the payment's lock before it. Raises NoResultFound."""
+    return (await session.scalars(select(Refund).where(Refund.id == refund_id).with_for_update())).one()
+
+
+async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:
+    """All refunds of one payment, oldest first."""
+    query = select(Refund).where(Refund.payment_id == payment_id).order_by(Refund.created_at, Refund.id)
+    return (await session.scalars(query)).all()
+
+
+async def under_way(session: AsyncSession, payment_id: UUID) -> Sequence[UUID]:
+    """Refunds of a payment whose end is not known yet."""
+    query = select(Refund.id).where(Refund.payment_id == payment_id, Refund.status.in_(UNDER_WAY))
+    return (await session.scalars(query.order_by(Refund.created_at))).all()
+
+
+async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Refund]:
+    """Refunds that were accepted but whose workflow may never have begun."""
+    query = select(Refund).where(Refund.status == RefundState.REQUESTED.value, Refund.created_at < older_than)
+    return (await session.scalars(query.order_by(Refund.created_at).limit(limit))).all()
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    payment_id: UUID | None = None,
+    status: str | None = None,
+) -> Sequence[Refund]:
+    """Newest first."""
+    query = select(Refund).where(Refund.workspace_id == workspace_id)
+    if payment_id is not None:
+        query = query.where(Refund.payment_id == payment_id)
+    if status is not None:
+        query = query.where(Refund.status == status)
+    if before is not None:
+        query = query.where(tuple_(Refund.created_at, Refund.id) < before)
+    return (await session.scalars(query.order_by(Refund.created_at.desc(), Refund.id.desc()).limit(limit))).all()
+
+
+async def by_key(session: AsyncSession, workspace_id: UUID, key: str) -> Refund | None:
+    """The refund that an idempotency key has made."""
+    return await session.scalar(
+        select(Refund).where(Refund.workspace_id == workspace_id, Refund.idempotency_key == key)
+    )
+
+
+async def succeeded_sum(session: AsyncSession, payment: Payment) -> Money:
+    """What went back by refunds that are on record."""
+    query = select(func.coalesce(func.sum(Refund.amount), 0)).where(
+        Refund.payment_id == payment.id, Refund.status == RefundState.SUCCEEDED.value
+    )
+    return Money.from_decimal((await session.scalar(query)) or payment.refunded * 0, payment.currency)

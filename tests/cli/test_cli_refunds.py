@@ -1,0 +1,38 @@
+"""`process-refund`: what it would do, what it did, and once."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from tests.cli.running import Operator
+from tests.support.service import Shop
+
+
+async def paid(shop: Shop) -> str:
+    payment = await shop.pays()
+    await shop.pay(payment)
+    await shop.until(payment["id"], "paid")
+    return str(payment["id"])
+
+
+async def test_a_dry_run_tells_and_does_nothing_then_it_is_done_once(operator: Operator, shop: Shop) -> None:
+    payment = await paid(shop)
+    said = (await operator("process-refund", payment, "--amount", "29.90", "--dry-run", "--json")).json
+    assert (said["vat"], said["commission_clawed_back"], said["left_to_refund"]) == ("4.56", "2.99", "100.00")
+    assert (await shop.read(payment))["refunded"] == "0.00"
+    for _ in range(2):
+        done = await operator("process-refund", payment, "--amount", "29.90", "--key", "ticket-7", "--json")
+        assert done.json["status"] == "succeeded"
+    assert (await shop.read(payment))["refunded"] == "29.90"
+    rest = await operator("process-refund", payment, "--reason", "closed the account")
+    assert "succeeded" in rest.stdout
+    assert (await shop.read(payment))["status"] == "refunded"
+
+
+async def test_what_cannot_be_done_is_said_in_one_line(operator: Operator, shop: Shop) -> None:
+    unknown = await operator("process-refund", str(uuid4()), code=1)
+    assert "There is no payment" in unknown.stderr
+    payment = await paid(shop)
+    too_much = await operator("process-refund", payment, "--amount", "999.00", code=1)
+    assert "Only 129.90 ILS is left" in too_much.stderr
+    assert (await operator("process-refund", payment, "--amount", "lots", code=1)).stderr.count("\n") == 1

@@ -1,0 +1,289 @@
+"""Money on its way back: split, documents, claw-back, concurrency, and what may go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import secrets
+from decimal import Decimal
+from typing import Any
+
+from pypdf import PdfReader
+from sqlalchemy import select
+
+from domain.money import Money
+from storage import ledger, surplus
+from storage.models import Commission, LedgerEntry, OrderNotice, Payment, Receipt, Refund
+from tests.support.service import Shop, eventually
+
+
+async def paid(shop: Shop, **changes: Any) -> dict[str, Any]:
+    payment = await shop.pays(**changes)
+    await shop.pay(payment)
+    return await shop.until(payment["id"], "paid")
+
+
+async def refund(shop: Shop, payment: dict[str, Any], amount: str | None = None, key: str | None = None) -> Any:
+    body = {"payment_id": payment["id"], "reason": "one visit was cancelled"}
+    if amount is not None:
+        body["amount"] = amount
+    headers = {"Idempotency-Key": key or secrets.token_hex(8)}
+    answer = await shop.api.post("/refunds", json=body, headers=headers)
+    while answer.status_code == 503:  # too busy: a caller comes back with the same key
+        answer = await shop.api.post("/refunds", json=body, headers=headers)
+    return answer
+
+
+async def balances(shop: Shop) -> dict[str, Money]:
+    async with shop.service.database.transaction() as session:
+        found = await ledger.balances(session, shop.workspace.id)
+    return {name.split(":")[0]: amount for name, amount in found.items()}
+
+
+async def told(shop: Shop, payment_id: str) -> list[str]:
+    async with shop.service.database.transaction() as session:
+        rows = await session.scalars(
+            select(OrderNotice.type).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.seq)
+        )
+        return list(rows)
+
+
+async def test_a_full_refund_undoes_all_of_it(shop: Shop) -> None:
+    payment = await paid(shop)
+    answer = await refund(shop, payment)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert (made["status"], made["amount"], made["vat"]) == ("succeeded", "129.90", "19.82")
+    assert made["commission_clawed_back"] == "12.99"
+    now = await shop.read(payment["id"])
+    assert (now["status"], now["refunded"]) == ("refunded", "129.90")
+    assert all(amount.minor == 0 for amount in (await balances(shop)).values())
+    note = (await shop.api.get(f"/receipts/{made['credit_note_id']}")).json()
+    assert (note["kind"], note["number"], note["israeli_code"]) == ("credit_note", 1, 330)
+    assert (note["net"], note["vat"], note["total"], note["vat_rate"]) == ("110.08", "19.82", "129.90", "0.18")
+    report = (await shop.api.get("/referrers/partner-5/report")).json()["totals"]
+    assert [(line["status"], line["amount"], line["clawed_back"]) for line in report] == [
+        ("clawed_back", "0.00", "12.99")
+    ]
+    assert (await told(shop, payment["id"]))[-2:] == ["payment.refunded", "refund.succeeded"]
+    assert (await shop.totals(payment["id"]))["refunded"] == 12990
+
+    async def pdf() -> bytes | None:
+        document = await shop.api.get(f"/receipts/{made['credit_note_id']}.pdf")
+        return document.content if document.status_code == 200 else None
+
+    text = PdfReader(io.BytesIO(await eventually(pdf))).pages[0].extract_text()
+    assert "129.90" in text
+    assert f"{note['fiscal_year']}-000001" in text
+
+
+async def test_parts_add_up_and_each_has_its_own_document_and_notice(shop: Shop) -> None:
+    payment = await paid(shop, amount="100.01")
+    amounts = ["33.33", "33.34", "0.01", "33.33"]
+    made = [(await refund(shop, payment, amount)).json() for amount in amounts]
+    assert [one["status"] for one in made] == ["succeeded"] * 4
+    async with shop.service.database.transaction() as session:
+        original = (
+            await session.scalars(
+                select(Receipt).where(Receipt.payment_id == payment["id"], Receipt.refund_id.is_(None))
+            )
+        ).one()
+        notes = (
+            await session.scalars(
+                select(Receipt).where(Receipt.payment_id == payment["id"], Receipt.refund_id.is_not(None))
+            )
+        ).all()
+        commission = (await session.scalars(select(Commission).where(Commission.payment_id == payment["id"]))).one()
+    assert sorted(note.number for note in notes) == [1, 2, 3, 4]
+    assert sum(note.vat for note in notes) == original.vat
+    assert sum(note.net for note in notes) == original.net
+    assert commission.clawed_back == commission.amount
+    assert all(amount.minor == 0 for amount in (await balances(shop)).values())
+    assert (await told(shop, payment["id"])).count("refund.succeeded") == 4
+    assert (await shop.read(payment["id"]))["status"] == "refunded"
+
+
+async def test_the_rate_of_the_original_stays(shop: Shop) -> None:
+    payment = await paid(shop)
+    changed = await shop.api.patch(f"/workspaces/{shop.workspace.id}", json={"vat_rate": "0.17"})
+    assert changed.status_code == 200
+    made = (await refund(shop, payment)).json()
+    assert (made["vat"], (await shop.api.get(f"/receipts/{made['credit_note_id']}")).json()["vat_rate"]) == (
+        "19.82",
+        "0.18",
+    )
+
+
+async def test_a_preview_says_what_will_happen_and_does_nothing(shop: Shop) -> None:
+    payment = await paid(shop)
+    body = {"payment_id": payment["id"], "amount": "29.90"}
+    said = (await shop.api.post("/refunds/preview", json=body)).json()
+    assert said == {
+        "amount": "29.90",
+        "net": "25.34",
+        "vat": "4.56",
+        "commission_clawed_back": "2.99",
+        "left_to_refund": "100.00",
+        "currency": "ILS",
+        "payment_status": "partially_refunded",
+        "credit_note": True,
+        "notifications": ["payment.partially_refunded", "refund.succeeded"],
+    }
+    assert (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"] == []
+    made = (await refund(shop, payment, "29.90")).json()
+    assert (made["vat"], made["commission_clawed_back"]) == (said["vat"], said["commission_clawed_back"])
+
+
+async def test_a_hundred_at_once_never_exceed_the_payment(shop: Shop) -> None:
+    payment = await paid(shop, amount="100.00")
+    answers = await asyncio.gather(*(refund(shop, payment, "3.00") for _ in range(100)))
+    done = [answer for answer in answers if answer.status_code in (201, 202)]
+    assert len(done) == 33
+    assert {answer.json()["code"] for answer in answers if answer not in done} == {"refund_exceeds_payment"}
+
+    async def finished() -> bool:
+        rows = (await shop.api.get("/refunds", params={"payment_id": payment["id"], "limit": 100})).json()["data"]
+        return all(row["status"] == "succeeded" for row in rows)
+
+    await eventually(finished, 60)
+    assert (await shop.totals(payment["id"]))["refunded"] == 9900
+    async with shop.service.database.transaction() as session:
+        row = await session.get(Payment, payment["id"])
+    assert row is not None
+    assert (row.refunded, row.refund_reserved) == (Decimal("99.0000"), Decimal(0))
+
+
+async def test_a_repeat_refunds_once(shop: Shop) -> None:
+    payment = await paid(shop)
+    answers = await asyncio.gather(*(refund(shop, payment, "10.00", key="r-1") for _ in range(10)))
+    assert {answer.status_code for answer in answers} <= {200, 201, 202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert (await shop.totals(payment["id"]))["refunded"] == 1000
+    other = await refund(shop, payment, "11.00", key="r-1")
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+
+
+async def test_a_provider_that_acts_and_is_silent_refunds_once(shop: Shop) -> None:
+    payment = await paid(shop)
+    await shop.sandbox("POST", "/faults", {"operation": "create_refund", "fault": "timeout_after:4", "count": 1})
+    answer = await refund(shop, payment, "50.00")
+    assert answer.status_code in (201, 202)
+    assert answer.json()["status"] in ("unknown", "succeeded")  # the look-up may be as fast as this answer
+
+    async def succeeded() -> bool:
+        found = (await shop.api.get(f"/refunds/{answer.json()['id']}")).json()
+        return bool(found["status"] == "succeeded")
+
+    await eventually(succeeded, 30)
+    assert (await shop.totals(payment["id"]))["refunded"] == 5000
+    assert (await shop.read(payment["id"]))["refunded"] == "50.00"
+
+
+async def test_a_refusal_is_final_and_gives_the_reserve_back(shop: Shop) -> None:
+    payment = await paid(shop)
+    charge = next(
+        one
+        for one in await shop.sandbox("GET", "/objects?type=charge")
+        if one["metadata"]["payment_id"] == payment["id"]
+    )
+    await shop.sandbox("POST", f"/charges/{charge['id']}/dispute")
+    answer = await refund(shop, payment, "50.00")
+    made = answer.json()
+    assert (answer.status_code, made["status"]) == (201, "failed"), answer.text
+    assert made["failure_code"]
+    async with shop.service.database.transaction() as session:
+        row = await session.get(Payment, payment["id"])
+    assert row is not None
+    assert row.refund_reserved == 0
+    assert (await told(shop, payment["id"]))[-1] == "refund.failed"
+
+
+async def test_a_refund_made_at_the_provider_is_put_on_record(shop: Shop) -> None:
+    payment = await paid(shop)
+    intent = payment["provider_transaction_id"]
+    answer = await shop.service.http.post(
+        f"{shop.service.sandbox_url}/v1/refunds",
+        data={"payment_intent": intent, "amount": "2990"},
+        headers={"authorization": f"Bearer {shop.provider_key}"},
+    )
+    assert answer.status_code == 200, answer.text
+    seen = await shop.until(payment["id"], "partially_refunded")
+    assert seen["refunded"] == "29.90"
+    rows = (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"]
+    assert [(row["origin"], row["amount"], row["status"]) for row in rows] == [("provider", "29.90", "succeeded")]
+    rest = (await refund(shop, payment)).json()
+    assert (rest["amount"], rest["status"]) == ("100.00", "succeeded")
+    assert all(amount.minor == 0 for amount in (await balances(shop)).values())
+
+
+async def test_ours_and_the_webhook_about_it_are_one_refund(shop: Shop) -> None:
+    payment = await paid(shop)
+    await asyncio.gather(*(refund(shop, payment, "10.00") for _ in range(5)))
+
+    async def quiet() -> bool:
+        async with shop.service.database.transaction() as session:
+            rows = (await session.scalars(select(Refund).where(Refund.payment_id == payment["id"]))).all()
+        return len(rows) == 5 and all(row.status == "succeeded" for row in rows)
+
+    await eventually(quiet, 30)
+    health = (await shop.api.get("/webhooks/health")).json()
+    assert health["callbacks"]["refused"] == {}
+    assert (await shop.read(payment["id"]))["refunded"] == "50.00"
+    rows = (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"]
+    assert {row["origin"] for row in rows} == {"merchant"}
+
+
+async def test_a_commission_that_was_paid_out_leaves_the_referrer_in_debit(shop: Shop) -> None:
+    payment = await paid(shop)
+    commission = (await shop.api.get("/commissions")).json()["data"][0]
+    await shop.api.post(f"/commissions/{commission['id']}/paid", json={"reference": "t-1"})
+    await refund(shop, payment)
+    async with shop.service.database.transaction() as session:
+        found = await ledger.balances(session, shop.workspace.id)
+    assert found["commission_payable:partner-5"] == Money.parse("12.99", "ILS")
+    await paid(shop, amount="200.00")
+    async with shop.service.database.transaction() as session:
+        found = await ledger.balances(session, shop.workspace.id)
+    assert found["commission_payable:partner-5"] == Money.parse("-7.01", "ILS")
+
+
+async def test_what_cannot_be_refunded_says_why(shop: Shop) -> None:
+    pending = await shop.pays()
+    unpaid = await refund(shop, pending)
+    assert (unpaid.status_code, unpaid.json()["code"]) == (409, "payment_not_refundable")
+    payment = await paid(shop)
+    for amount, code in (
+        ("129.91", "refund_exceeds_payment"),
+        ("0", "validation_failed"),
+        ("1.234", "validation_failed"),
+    ):
+        answer = await refund(shop, payment, amount)
+        assert answer.json()["code"] == code, answer.text
+    floated = await shop.api.post("/refunds", json={"payment_id": payment["id"], "amount": 5.0})
+    assert floated.status_code == 422
+    other = await shop.service.shop()
+    assert (await refund(other, payment)).status_code == 404
+    key = (await shop.api.post("/api-keys", json={"name": "r", "scopes": ["payments:write"]})).json()["key"]
+    refused = await shop.service.http.post(
+        f"{shop.service.api_url}/api/v1/refunds",
+        json={"payment_id": payment["id"]},
+        headers={"authorization": f"Bearer {key}"},
+    )
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    await other.api.aclose()
+
+
+async def test_nothing_of_it_is_in_the_books_twice(shop: Shop) -> None:
+    payment = await paid(shop)
+    await refund(shop, payment, "10.00")
+    async with shop.service.database.transaction() as session:
+        kinds = (
+            await session.execute(
+                select(LedgerEntry.kind, LedgerEntry.movement_id).where(LedgerEntry.payment_id == payment["id"])
+            )
+        ).all()
+        assert {kind for kind, _ in kinds} == {"capture", "refund"}
+        assert len({movement for _, movement in kinds}) == 2
+        assert await surplus.of_payment(session, payment["id"]) == []
+    assert json.dumps((await shop.api.get(f"/payments/{payment['id']}/timeline")).json())

@@ -1,0 +1,62 @@
+"""However a payment is given back in parts, its parts add up."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.money import Money, MoneyError
+from domain.refund import share, split_refund
+
+CURRENCIES = st.sampled_from(["JPY", "ILS", "KWD", "COP"])
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> tuple[str, int, list[int]]:
+    """A currency, a total in minor units, and parts that add up to it."""
+    parts = draw(st.lists(st.integers(1, 10**9), min_size=1, max_size=12))
+    return draw(CURRENCIES), sum(parts), parts
+
+
+@given(cuts(), st.fractions(0, 1), st.fractions(0, 1))
+def test_any_sequence_of_refunds_conserves_tax_net_and_commission(
+    cut: tuple[str, int, list[int]], tax_share: Fraction, commission_share: Fraction
+) -> None:
+    currency, total_minor, parts = cut
+    total = Money(total_minor, currency)
+    vat, commission = total.times(tax_share), total.times(commission_share)
+    before = Money.zero(currency)
+    sums = {"net": Money.zero(currency), "vat": Money.zero(currency), "commission": Money.zero(currency)}
+    for minor in parts:
+        amount = Money(minor, currency)
+        split = split_refund(amount=amount, before=before, total=total, vat=vat, commission=commission)
+        assert split.total == amount
+        assert 0 <= split.vat.minor <= amount.minor + 1
+        assert split.commission.minor >= 0
+        sums = {name: whole + getattr(split, name) for name, whole in sums.items()}
+        before = before + amount
+    assert (sums["net"], sums["vat"], sums["commission"]) == (total - vat, vat, commission)
+
+
+@given(cuts())
+def test_the_shares_do_not_depend_on_the_number_of_cuts(cut: tuple[str, int, list[int]]) -> None:
+    currency, total_minor, parts = cut
+    total, whole = Money(total_minor, currency), Money(total_minor // 7, currency)
+    first = Money(parts[0], currency)
+    one = share(whole, part=first, of=total, before=Money.zero(currency))
+    halves = [Money(parts[0] // 2, currency), Money(parts[0] - parts[0] // 2, currency)]
+    if halves[0].minor:
+        two = share(whole, part=halves[0], of=total, before=Money.zero(currency)) + share(
+            whole, part=halves[1], of=total, before=halves[0]
+        )
+        assert one == two
+
+
+@pytest.mark.parametrize(("part", "before"), [(101, 0), (1, 100), (0, 0), (-1, 50), (50, -1)])
+def test_more_than_is_left_is_no_refund(part: int, before: int) -> None:
+    total = Money(100, "ILS")
+    with pytest.raises(MoneyError):
+        share(total, part=Money(part, "ILS"), of=total, before=Money(before, "ILS"))

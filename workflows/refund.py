@@ -1,0 +1,93 @@
+"""One refund, from the request to its end at the provider."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from domain.payment import RenderReceipt
+from domain.refund import FINAL_REFUND, AdvanceRefund, RefundProgress, RefundState, StartRefund
+from workflows import calls
+
+PATIENCE = timedelta(days=7)
+"""How long a provider that does not answer is asked before the run fails visibly; the refund stays `unknown`."""
+FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=5), timedelta(days=1)
+LOOKS = 120
+"""A refund that is pending for four months needs a person."""
+
+
+@workflow.defn
+class RefundWorkflow:
+    """Drive one refund to its end. A refusal is a result, not a failure.
+
+    Update `progress`: where it stands after the provider's first answer. Signal `provider_event`: the provider told of
+    a refund of this payment, so look now. Query `status`.
+    """
+
+    @workflow.init
+    def __init__(self, command: StartRefund) -> None:
+        """Begin with the request on record."""
+        self._command = command
+        self._progress: RefundProgress | None = None
+        self._asked_once = False
+        self._woken = False
+
+    @workflow.run
+    async def run(self, command: StartRefund) -> RefundProgress:
+        """Ask, follow while it is pending, render the credit note."""
+        progress = await self._first()
+        wait = FIRST_WAIT
+        for _ in range(LOOKS):
+            if progress.state in FINAL_REFUND:
+                break
+            workflow.set_current_details(f"the provider has it {progress.state.value}; next look in {wait}")
+            self._woken = False
+            try:
+                await workflow.wait_condition(
+                    lambda: self._woken, timeout=wait, timeout_summary="next look at the refund"
+                )
+            except TimeoutError:
+                wait = min(wait * 2, LONGEST_WAIT)
+            progress = self._progress = await workflow.execute_activity(
+                calls.advance_refund,
+                AdvanceRefund(command.refund_id),
+                **calls.provider_call("look at the refund", patience=PATIENCE),
+            )
+        if progress.receipt_id is not None:
+            await workflow.execute_activity(
+                calls.render_receipt, RenderReceipt(progress.receipt_id), **calls.own_database("render credit note")
+            )
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return progress
+
+    @workflow.update
+    async def progress(self) -> RefundProgress:
+        """Where the refund stands, as soon as the provider was asked once."""
+        await workflow.wait_condition(lambda: self._asked_once)
+        return self._progress or RefundProgress(self._command.refund_id, RefundState.UNKNOWN)
+
+    @workflow.signal
+    def provider_event(self) -> None:
+        """The provider told of something: look now."""
+        self._woken = True
+
+    @workflow.query
+    def status(self) -> RefundProgress | None:
+        """Where the refund stands; None before the provider was asked."""
+        return self._progress
+
+    async def _first(self) -> RefundProgress:
+        """One quick try, then patience: an unanswered request is looked up before it is made again."""
+        command = AdvanceRefund(self._command.refund_id)
+        try:
+            self._progress = await workflow.execute_local_activity(
+                calls.advance_refund, command, **calls.provider_try("refund")
+            )
+        except calls.CallFailed:
+            self._asked_once = True
+            self._progress = await workflow.execute_activity(
+                calls.advance_refund, command, **calls.provider_call("refund", patience=PATIENCE)
+            )
+        self._asked_once = True
+        return self._progress
