@@ -44,7 +44,7 @@ def _counted(*columns: Any) -> Select[Any]:
     return select(*columns, func.count()).group_by(*columns)
 
 
-COUNTS: tuple[tuple[str, str, tuple[str, ...], Select[Any]], ...] = (
+COUNTS: Sequence[tuple[str, str, Sequence[str], Any]] = (
     ("payments", "Payments by status", ("provider", "status"), _counted(Payment.provider, Payment.status)),
     (
         "payments_flagged",
