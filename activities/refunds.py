@@ -40,7 +40,7 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
-from storage import attempts, audit, commissions, inbox, ledger, outbox, payments, receipts, refunds
+from storage import attempts, audit, commissions, inbox, ledger, outbox, payments, receipts, refunds, surplus
 from storage.attempts import Loaded, Way
 from storage.models import Payment, Receipt, Refund, Workspace
 from storage.sealing import Sealer
@@ -200,7 +200,9 @@ class RefundActivities:
         """Put on record what went back without us. Returns the credit note."""
         if refunded is None or payment.status not in CAPTURED:
             return None
-        missing = refunded - refunds.refunded_of(payment)
+        # what the same attempt brought beyond the obligation goes back by the surplus, which has its own books
+        given_back = await surplus.given_back(session, payment)
+        missing = refunded - refunds.refunded_of(payment) - given_back
         if missing.minor <= 0:
             return None
         refund = await refunds.record_foreign(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -194,6 +195,21 @@ async def to_return(session: AsyncSession, payment_id: UUID) -> list[UUID]:
     """What of one payment is to go back and has not been taken on by its provider yet."""
     query = select(SurplusCapture.id).where(SurplusCapture.payment_id == payment_id, _NOT_TAKEN_ON)
     return list(await session.scalars(query.order_by(SurplusCapture.created_at, SurplusCapture.id)))
+
+
+async def given_back(session: AsyncSession, payment: Payment) -> Money:
+    """What has gone back, or is on its way, of money beyond the obligation that came by the attempt that was paid."""
+    query = (
+        select(func.coalesce(func.sum(SurplusCapture.amount), Decimal(0)))
+        .join(Attempt, Attempt.id == SurplusCapture.attempt_id)
+        .where(
+            SurplusCapture.payment_id == payment.id,
+            SurplusCapture.currency == payment.currency,
+            SurplusCapture.status.in_([SurplusStatus.REFUNDING.value, SurplusStatus.REFUNDED.value]),
+            Attempt.status == "paid",
+        )
+    )
+    return Money.from_decimal((await session.execute(query)).scalar_one(), payment.currency)
 
 
 async def claim_waiting(session: AsyncSession, *, now: datetime, waits: timedelta, limit: int) -> Sequence[UUID]:
