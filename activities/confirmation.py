@@ -392,7 +392,8 @@ def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:
 
 
 def _is_live(way: Way) -> bool:
-    return way.attempt is None or way.attempt.status in LIVE
+    """Whether money may come; not by a way that was only asked for: its provider has not heard of it."""
+    return way.attempt is None or way.attempt.status in LIVE - {PaymentStatus.CREATED}
 
 
 def _brought_more(way: Way, told: set[tuple[UUID | None, str]]) -> bool:

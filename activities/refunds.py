@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
+from activities.settlement import ORDER_PAID_TWICE
 from domain.commission import CommissionStatus
 from domain.ledger import refund_entries
 from domain.money import Money
@@ -198,8 +199,8 @@ class RefundActivities:
         self, session: AsyncSession, payment: Payment, workspace: Workspace, refunded: Money | None
     ) -> UUID | None:
         """Put on record what went back without us. Returns the credit note."""
-        if refunded is None or payment.status not in CAPTURED:
-            return None
+        if refunded is None or payment.status not in CAPTURED or payment.flag == ORDER_PAID_TWICE:
+            return None  # of an order that was paid twice all is surplus
         # what the same attempt brought beyond the obligation goes back by the surplus, which has its own books
         given_back = await surplus.given_back(session, payment)
         missing = refunded - refunds.refunded_of(payment) - given_back
