@@ -22,6 +22,7 @@ import process
 import wiring
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
+from activities.disputes import DisputeActivities
 from activities.guard import ProviderGuard
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
@@ -36,13 +37,14 @@ from settings import Settings, load_settings
 from storage.sealing import Sealer
 from storage.session import Database
 from workflows.afterlife import AfterlifeWorkflow
+from workflows.dispute import DisputeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow)
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow)
 
 
 def utc_now() -> datetime:
@@ -72,6 +74,7 @@ def build_worker(
     checkout = CheckoutActivities(database, guard, sealer, now, public_base_url=public_base_url)
     confirmation = ConfirmationActivities(database, guard, sealer, now)
     refunds = RefundActivities(database, guard, sealer, now)
+    disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
     documents = ReceiptActivities(database)
     return Worker(
@@ -82,6 +85,8 @@ def build_worker(
             checkout.open_checkout,
             checkout.open_way,
             surplus.return_surplus,
+            disputes.reconcile_disputes,
+            disputes.remind_of_dispute,
             refunds.advance_refund,
             refunds.reconcile_refunds,
             confirmation.confirm,

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
-from activities.settlement import TRANSACTION_TAKEN, record_surplus, settle
+from activities.settlement import AMOUNT_UNCONFIRMED, TRANSACTION_TAKEN, record_surplus, settle
 from domain.money import Money
 from domain.payment import (
     CAPTURED,
@@ -70,6 +70,11 @@ class Seen:
     def only_looked_at(self) -> bool:
         """Whether the way may still bring money, and nobody has tried to close it."""
         return not self.closing and not self.money and self.observed.status in OPEN
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether money is said to have arrived, and nobody said how much."""
+        return not self.money and self.observed.failure_code == AMOUNT_UNCONFIRMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,11 @@ class ConfirmationActivities:
             return Silent(way, error)
 
     async def _claimed(self, payment: Payment, way: Way) -> list[ProviderPayment]:
-        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is."""
+        """What verified callbacks say, for a provider that cannot be asked: they are the only source there is.
+
+        One that does not vouch for an amount settles nothing. Another one has to say how much it was: a row of a
+        settlement file, which a person may write.
+        """
         if way.attempt is None:
             return [ProviderPayment(PaymentStatus.UNKNOWN)]
         async with self._database.transaction() as session:
@@ -182,7 +191,8 @@ class ConfirmationActivities:
             for event in events
             if event.claimed_amount is not None and event.claimed_currency is not None
         ]
-        return claims or [ProviderPayment(PaymentStatus.UNKNOWN)]
+        unsaid = ProviderPayment(PaymentStatus.UNKNOWN, failure_code=AMOUNT_UNCONFIRMED if events else None)
+        return claims or [unsaid]
 
     async def _recorded(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         try:
@@ -250,9 +260,11 @@ class ConfirmationActivities:
                 session, payment, workspace, one.observed, one.way.attempt, named=one.named, claimed=one.claimed
             )
         for one in seen:
-            if not one.money:
+            if one.unconfirmed:
+                self._flag_unconfirmed(session, payment, workspace, one)
+            elif not one.money:
                 await self._note(session, payment, workspace, one)
-        if payment.status not in CAPTURED and seen:
+        if payment.status not in CAPTURED and seen and not any(one.unconfirmed for one in seen):
             status, reason = self._combined(seen, command.close_as)
             if payment.status in OPEN or status not in OPEN:  # a way that is watched on does not open a closed payment
                 payments.change_status(
@@ -265,6 +277,21 @@ class ConfirmationActivities:
         has_surplus = payment.status in CAPTURED and payment.flag is not None
         returned = await surplus.to_return(session, payment.id) if has_surplus else []
         return Confirmation(PaymentStatus(payment.status), receipt_id, payment.flag, surplus_ids=tuple(returned))
+
+    def _flag_unconfirmed(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
+        """Money is there and its amount is not known: visibly unknown, also past the end, and never settled so."""
+        if payment.flag is None:
+            payments.set_flag(session, payment, AMOUNT_UNCONFIRMED, details={"provider": one.way.account.provider})
+        if payment.status in OPEN:
+            payments.change_status(
+                session,
+                workspace,
+                payment,
+                PaymentStatus.UNKNOWN,
+                at=self._now(),
+                actor="provider",
+                reason=AMOUNT_UNCONFIRMED,
+            )
 
     def _combined(self, seen: Sequence[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
         """Which status of the payment follows from ways that brought no money, and the reason that goes with it.

@@ -247,6 +247,7 @@ async def settle_refund(
     split = split_refund(
         amount=amount,
         before=before,
+        lost=Money.from_decimal(payment.dispute_lost, amount.currency),
         total=payment.money,
         vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
         commission=Money.zero(amount.currency)
@@ -399,6 +400,7 @@ def preview(payment: Payment, *, vat: Decimal, commission: Decimal, amount: Mone
     return split_refund(
         amount=amount,
         before=Money.from_decimal(payment.refunded + payment.refund_reserved, payment.currency),
+        lost=Money.from_decimal(payment.dispute_lost, payment.currency),
         total=payment.money,
         vat=Money.from_decimal(vat, payment.currency),
         commission=Money.from_decimal(commission, payment.currency),

@@ -21,6 +21,7 @@ from storage.models import Attempt, Payment, Receipt, Workspace
 ORDER_PAID_TWICE = "order_paid_twice"
 SECOND_CAPTURE = "second_capture"
 TRANSACTION_TAKEN = "transaction_settled_another_payment"
+AMOUNT_UNCONFIRMED = "amount_unconfirmed"
 
 
 async def settle(
@@ -56,6 +57,7 @@ async def settle(
         )
         return Confirmation(PaymentStatus(payment.status), None, fault)
     attempt = await _adopt(session, payment, attempt, observed)
+    payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
     if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on

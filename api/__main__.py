@@ -8,6 +8,7 @@ import logs
 import process
 import wiring
 from api.app import create_app
+from api.limits import BoundedHttp
 from settings import load_settings
 
 
@@ -23,6 +24,7 @@ def main() -> int:
         port=settings.api_port,
         log_config=None,
         access_log=False,
+        http=BoundedHttp,
         proxy_headers=False,
         timeout_graceful_shutdown=10,
     )

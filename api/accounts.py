@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from fastapi import APIRouter, Request
@@ -17,8 +18,15 @@ from api import webhooks
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
-from providers.base import NothingMoved, ProviderError, ReadsSettlementFiles, SettlementRow
-from providers.registry import PROVIDERS, required_credentials
+from providers.base import (
+    AccountConfig,
+    NothingMoved,
+    ProviderError,
+    ProviderMisconfigured,
+    ReadsSettlementFiles,
+    SettlementRow,
+)
+from providers.registry import PROVIDERS, build_provider, required_credentials
 from storage import administration, workspaces
 from storage.models import ProviderAccount
 from storage.sealing import SealingError
@@ -28,6 +36,9 @@ log = structlog.get_logger()
 
 CALLBACK_TOKEN = "callback_token"  # noqa: S105  (a credential's name)
 MAX_FILE_BYTES = 5_000_000
+UNREADABLE = "CREDENTIALS_KEYS cannot open the stored credentials: put the key back, or connect the account anew."
+SHOWN_ADDRESSES = frozenset({"voucher_url"})
+"""Options with addresses that we never open ourselves: they are shown to payers."""
 
 
 class NewAccount(BaseModel):
@@ -43,11 +54,9 @@ class NewAccount(BaseModel):
     receives_default_webhook: bool = False
 
     def secrets(self) -> dict[str, str]:
-        """The credentials in clear. A callback token that the provider needs and nobody gave is made here."""
+        """The credentials in clear."""
         given = {name: value.get_secret_value().strip() for name, value in self.credentials.items()}
-        if self.provider in PROVIDERS and CALLBACK_TOKEN in required_credentials(self.provider):
-            given.setdefault(CALLBACK_TOKEN, secrets.token_urlsafe(32))
-        return given
+        return with_callback_token(self.provider, given)
 
 
 class AccountOut(BaseModel):
@@ -107,8 +116,10 @@ async def create_account(
     body: NewAccount, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> AccountOut:
     """Store credentials, encrypted. Then point the provider's webhooks at `webhook_path`."""
-    _check_credentials(body.provider, body.secrets())
-    _check_privileges(caller, services, body.options, default_webhook=body.receives_default_webhook)
+    credentials = body.secrets()
+    _check_credentials(body.provider, credentials)
+    _check_privileges(caller, services, body.options, {}, default_webhook=body.receives_default_webhook)
+    check_form(body.provider, credentials, body.options)
 
     async def work(session: AsyncSession) -> AccountOut:
         workspace_id = await acting_workspace(session, caller, body.workspace_id)
@@ -118,7 +129,7 @@ async def create_account(
             workspace_id=workspace_id,
             provider=body.provider,
             name=body.name,
-            credentials=body.secrets(),
+            credentials=credentials,
             options=body.options,
             receives_default_webhook=body.receives_default_webhook,
             actor=caller.actor,
@@ -159,9 +170,9 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
         found = await services.pool.of(account).check_account()
     except ProviderError as error:
         what = "refused" if isinstance(error, NothingMoved) else "did not answer"
-        return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error.code}")
+        return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error}")
     except SealingError:
-        return AccountCheckOut(ok=False, detail="CREDENTIALS_KEYS cannot open the stored credentials; replace them")
+        return AccountCheckOut(ok=False, detail=UNREADABLE)
     return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)
 
 
@@ -173,13 +184,20 @@ async def change_account(
     at = services.now()
     async with services.database.transaction() as session:
         account = await _owned(session, caller, account_id)
-        if body.credentials:
-            given = {name: value.get_secret_value().strip() for name, value in body.credentials.items()}
+        given = {name: value.get_secret_value().strip() for name, value in body.credentials.items()}
+        if body.options is not None:
+            _check_privileges(caller, services, body.options, account.options)
+        if given or body.options is not None:
+            try:
+                stored = services.sealer.open_mapping(account.credentials)
+            except SealingError:
+                raise Problem("provider_misconfigured", UNREADABLE) from None
+            check_form(account.provider, {**stored, **given}, _or(body.options, account.options))
+        if given:
             await administration.replace_credentials(
                 session, services.sealer, account, given, at=at, actor=caller.actor
             )
         if body.options is not None:
-            _check_privileges(caller, services, body.options)
             administration.replace_options(session, account, body.options, at=at, actor=caller.actor)
         if body.enabled is not None:
             await administration.switch_account(session, account, enabled=body.enabled, at=at, actor=caller.actor)
@@ -236,19 +254,52 @@ async def _owned(session: AsyncSession, caller: Caller, account_id: UUID) -> Pro
 
 
 def _check_privileges(
-    caller: Caller, services: Services, options: Mapping[str, Any], *, default_webhook: bool = False
+    caller: Caller,
+    services: Services,
+    options: Mapping[str, Any],
+    before: Mapping[str, Any],
+    *,
+    default_webhook: bool = False,
 ) -> None:
     """What one tenant could use against others is the platform's to set.
 
     The default callback address is shared by all, and an address of its own choosing would let a tenant reach hosts
-    that only our network can.
+    that only our network can. What the platform has set there, a tenant's change of other options must leave as it is.
     """
     if caller.workspace is None:
         return
     if default_webhook:
         raise Problem("forbidden", "Only a platform key chooses the account of the default callback address.")
-    if not services.limits.allow_plain_http_notices and any(name.endswith("_base") for name in options):
-        raise Problem("forbidden", "Only a platform key sets a provider's address.")
+    if not services.limits.allow_plain_http_notices and _addresses(options) != _addresses(before):
+        raise Problem("forbidden", "Only a platform key sets or changes an address among the options.")
+
+
+def _addresses(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say where something is, whatever they are called; pages that only payers open do not count."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in SHOWN_ADDRESSES and (name.endswith(("_base", "_url")) or "://" in json.dumps(value))
+    }
+
+
+def with_callback_token(provider: str, given: dict[str, str]) -> dict[str, str]:
+    """The credentials with a callback token where the provider needs one and nobody gave it."""
+    if provider in PROVIDERS and CALLBACK_TOKEN in required_credentials(provider):
+        given.setdefault(CALLBACK_TOKEN, secrets.token_urlsafe(32))
+    return given
+
+
+def check_form(provider: str, credentials: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Build the adapter, which judges the form of credentials and options without any call. Raises Problem."""
+    try:
+        build_provider(provider, AccountConfig(uuid4(), credentials, options))
+    except ProviderMisconfigured as error:
+        raise Problem("validation_failed", f"{provider} cannot be used like this: {error}.") from None
+
+
+def _or(given: dict[str, Any] | None, stored: dict[str, Any]) -> dict[str, Any]:
+    return stored if given is None else given
 
 
 def _check_credentials(provider: str, given: Mapping[str, str]) -> None:

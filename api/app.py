@@ -14,6 +14,7 @@ from api import (
     accounts,
     admin,
     commissions,
+    disputes,
     health,
     methods,
     metrics,
@@ -27,10 +28,13 @@ from api import (
     webhooks,
 )
 from api.context import Services
+from api.limits import BodyLimits
 
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
+V1 = (methods, ways, payments, refunds, disputes, webhooks, receipts, commissions, surplus, accounts, admin)
+"""In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 
 
@@ -56,9 +60,10 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(pages.router)
-    for module in (methods, ways, payments, refunds, webhooks, receipts, commissions, surplus, accounts, admin):
+    for module in V1:
         app.include_router(module.router, prefix=PREFIX)
-    app.middleware("http")(log_requests)
+    app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
+    app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
     return app
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from api.context import ServicesDep
 from domain.money import Money
-from domain.payment import OPEN
+from domain.payment import OPEN, PaymentStatus
 from storage import attempts
 from storage.models import Attempt, Payment
 
@@ -24,6 +26,9 @@ router = APIRouter(include_in_schema=False)
 
 SUBMIT = "document.getElementById('forward').submit()"
 SUBMIT_HASH = base64.b64encode(hashlib.sha256(SUBMIT.encode()).digest()).decode()
+
+_PRIVATE = {"cache-control": "no-store", "referrer-policy": "no-referrer", "x-content-type-options": "nosniff"}
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](?::[0-9]{1,5})?")
 
 _pages = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
@@ -38,28 +43,46 @@ async def thank_you() -> HTMLResponse:
 
 @router.get("/checkout/{reference}")
 async def checkout(reference: UUID, services: ServicesDep) -> Response:
-    """Take the payer to the provider, or show what to say at the counter. The reference is unguessable."""
+    """Take the payer to the provider, or show what to say at the counter. The reference is unguessable.
+
+    A provider that cannot close its page would take money for a payment that is over, so nobody is led there any more.
+    """
     async with services.database.transaction() as session:
         found = await attempts.with_payment(session, reference)
     if found is None:
         return _page("gone.html", 404)
     attempt, payment = found
-    if attempt.status not in attempts.LIVE or payment.status not in OPEN:  # paid by another way: not twice
+    if not _may_be_paid(attempt, payment, services.now()):
         return _page("gone.html", 410)
     if attempt.form is not None:
         form = json.loads(services.sealer.open(attempt.form))
-        target = urlsplit(form["action"])
-        return _page(
-            "forward.html",
-            action=form["action"],
-            fields=form["fields"],
-            form_target=f"{target.scheme}://{target.netloc}",
-        )
+        return _page("forward.html", action=form["action"], fields=form["fields"], form_target=_origin(form["action"]))
     if attempt.instructions is not None:
         return _page("cash.html", **_instructions(attempt, payment))
     if attempt.checkout_url is not None and not attempt.checkout_url.startswith(services.limits.public_base_url):
-        return RedirectResponse(attempt.checkout_url, 303)
+        return RedirectResponse(attempt.checkout_url, 303, headers=_PRIVATE)
     return _page("gone.html", 404)
+
+
+def _may_be_paid(attempt: Attempt, payment: Payment, now: datetime) -> bool:
+    """Whether money by this way is still wanted; a flag says that some has come already and a person is looking."""
+    return (
+        attempt.status in attempts.LIVE
+        and PaymentStatus(payment.status) in OPEN
+        and payment.flag is None
+        and now < payment.expires_at
+    )
+
+
+def _origin(address: str) -> str:
+    """Where a form goes, for the policy that allows it: one origin and nothing that could be read as more policy.
+
+    Raises ValueError for an address that has none.
+    """
+    target = urlsplit(address)
+    if target.scheme not in ("https", "http") or not _HOST.fullmatch(target.netloc):
+        raise ValueError("a form without an origin to go to")
+    return f"{target.scheme}://{target.netloc}"
 
 
 def _instructions(attempt: Attempt, payment: Payment) -> dict[str, Any]:
@@ -86,5 +109,5 @@ def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     return HTMLResponse(
         _pages.get_template(template).render(submit=SUBMIT, **values),
         status,
-        headers={"content-security-policy": policy, "cache-control": "no-store", "referrer-policy": "no-referrer"},
+        headers={"content-security-policy": policy, **_PRIVATE},
     )

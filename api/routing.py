@@ -137,13 +137,17 @@ def bounds(account: ProviderAccount, method: Method) -> tuple[Decimal | None, De
 
 
 def lifetime(fitting: Fit, asked_seconds: int | None, default_seconds: int) -> timedelta:
-    """How long the checkout may be paid, within what the provider and the method allow."""
+    """How long the checkout may be paid, within what the method allows or, where it says nothing, the provider.
+
+    A method's own limit may be the wider one: a payment link outlives a checkout session of the same provider.
+    """
     cash = fitting.method is not None and fitting.method.kind == "cash"
     wanted = timedelta(seconds=asked_seconds) if asked_seconds is not None else None
     chosen = wanted or (CASH_LIFETIME if cash else timedelta(seconds=default_seconds))
     chosen = max(chosen, fitting.sheet.min_checkout_lifetime)
-    limits = [fitting.sheet.max_checkout_lifetime, None if fitting.method is None else fitting.method.max_lifetime]
-    return min([chosen, *(limit for limit in limits if limit is not None)])
+    own = None if fitting.method is None else fitting.method.max_lifetime
+    longest = fitting.sheet.max_checkout_lifetime if own is None else own
+    return chosen if longest is None else min(chosen, longest)
 
 
 def _check_amount(account: ProviderAccount, method: Method, amount: Money) -> None:

@@ -74,8 +74,8 @@ async def webhook_health(
 async def _receive(
     services: Services, request: Request, provider: str, account_id: str | None, path_token: str | None = None
 ) -> Response:
-    body = await _read(request, services.limits.webhook_max_body_bytes, services, provider, account_id)
     account = await _account(services, provider, account_id)
+    body = await _read(request, services, account)
     try:
         event = services.pool.of(account).verify_webhook(Callback(request.headers, body, services.now(), path_token))
     except (ProviderMisconfigured, SealingError):
@@ -110,12 +110,13 @@ async def take_in(services: Services, account: ProviderAccount, event: ProviderE
     return taken
 
 
-async def _read(request: Request, limit: int, services: Services, provider: str, account_id: str | None) -> bytes:
+async def _read(request: Request, services: Services, account: ProviderAccount) -> bytes:
     """The raw body, never more than the limit: what is beyond is not read."""
+    limit = services.limits.webhook_max_body_bytes
     parts: list[bytes] = []
     size = 0
     declared = request.headers.get("content-length", "0")
-    too_large = declared.isdigit() and int(declared) > limit
+    too_large = declared.isascii() and declared.isdigit() and int(declared) > limit
     if not too_large:
         async for part in request.stream():
             size += len(part)
@@ -124,7 +125,7 @@ async def _read(request: Request, limit: int, services: Services, provider: str,
                 break
             parts.append(part)
     if too_large:
-        await _refuse(services, provider, account_id or "default", "body_too_large")
+        await _refuse(services, account.provider, str(account.id), "body_too_large")
         raise Problem("body_too_large", f"A callback has at most {limit} bytes.", headers={"connection": "close"})
     return b"".join(parts)
 
@@ -151,10 +152,11 @@ def _uuid(text: str) -> UUID | None:
 
 
 async def _refuse(services: Services, provider: str, account: str, reason: str) -> None:
-    log.warning("callback refused", provider=provider[:32], account=account[:64], reason=reason)
+    """Count a refusal. Names are those of accounts that exist, or `unknown`: nobody can fill the table with others."""
+    log.warning("callback refused", provider=provider, account=account, reason=reason)
     async with services.database.transaction() as session:
         await inbox.count_rejection(
-            session, account=account[:64], provider=provider[:32], reason=reason, day=services.now().date()
+            session, account=account, provider=provider, reason=reason, day=services.now().date()
         )
 
 

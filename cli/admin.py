@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import wiring
+from api.accounts import check_form, with_callback_token
 from api.admin import NewWorkspace, WorkspaceSettings, workspace_values
 from api.problems import Problem
 from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, with_database, workspace_named
@@ -122,7 +124,12 @@ def account() -> None:
     multiple=True,
     help="name=value; name=- asks for it; name=@VARIABLE takes it from the environment. Repeatable.",
 )
-@click.option("--option", "options", multiple=True, help="name=value, not secret. Repeatable.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    help="name=value, not secret; a value that is JSON (true, 10, a list) is read as such, others as text. Repeatable.",
+)
 @click.option("--default-webhook", is_flag=True, help="Also receives the callback address without an account.")
 def create_account(
     slug: str,
@@ -134,10 +141,15 @@ def create_account(
     default_webhook: bool,
 ) -> None:
     """Connect a provider; prints the address for its webhooks."""
-    given, chosen = _credentials(credentials), _named(options, "--option")
+    given, chosen = with_callback_token(provider, _credentials(credentials)), _options(options)
     missing = [needed for needed in required_credentials(provider) if not given.get(needed)]
     if missing:
         raise click.UsageError(f"{provider} needs: " + " ".join(f"--credential {needed}=…" for needed in missing))
+    try:
+        check_form(provider, given, chosen)
+    except Problem as problem:
+        hint = " A text that looks like a number is written name='\"123\"'." if "option" in problem.detail else ""
+        raise click.UsageError(problem.detail + hint) from None
 
     async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
         owner = await workspace_named(session, slug)
@@ -186,7 +198,7 @@ def check_account(account_id: UUID) -> None:
         try:
             found = await pool.of(row).check_account()
         except ProviderError as error:
-            fail(f"{row.provider} says {error.code}; are its credentials right?")
+            fail(f"{row.provider} says {error}; are its credentials right?")
         finally:
             await pool.close()
         return f"{row.provider}: {found.account_name} ({'live' if found.live else 'test'}) {found.detail}".rstrip()
@@ -386,6 +398,17 @@ def _named(pairs: tuple[str, ...], option: str) -> dict[str, str]:
         if not (separator and name and value):
             raise click.UsageError(f"{option} takes name=value")
         found[name] = value
+    return found
+
+
+def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Options of any type: true and 10 are no texts. A number with a fraction stays the text that it was."""
+    found: dict[str, Any] = {}
+    for name, value in _named(pairs, "--option").items():
+        try:
+            found[name] = json.loads(value, parse_float=str, parse_constant=str)
+        except (ValueError, RecursionError):
+            found[name] = value
     return found
 
 

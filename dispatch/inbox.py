@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
 
+from dispatch.late import LateStarts
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -34,11 +36,10 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
-UNSTARTED_REFUND_AFTER = timedelta(minutes=2)
-"""A refund decided this long ago that no provider has taken on: perhaps whoever was to start it died."""
-STARTS_AT_ONCE = 20
+UNSTARTED_SURPLUS_AFTER = timedelta(minutes=2)
+"""A provider that has not taken a refund on by then is still being asked, or whoever was to ask it died."""
 START_WAIT = timedelta(seconds=5)
-SURPLUS_ROUND_SECONDS = 30.0
+AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
 ANSWERED_BY_A_LOOK = frozenset(
     {
@@ -61,7 +62,7 @@ def settled_already(
     `attempt` is what the event speaks of, and `transaction_id` the transaction that it names: money that comes by
     another way than the one that settled the payment must be looked at, and so must more money by that one.
     """
-    if kind is EventKind.REFUND and status in CAPTURED:
+    if kind in AFTER_CAPTURE and status in CAPTURED:
         return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
@@ -112,13 +113,16 @@ class InboxDispatcher:
         self._database = database
         self._engine = engine
         self._poll = poll
+        self._late_payments = LateStarts("payment_id")
+        self._late_refunds = LateStarts("refund_id")
+        self._late_surplus = LateStarts("surplus_id")
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
 
         Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
         """
-        if event.trigger.kind == EventKind.REFUND:
+        if event.trigger.kind in AFTER_CAPTURE:
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
         else:
             try:  # also where the payment is closed: its workflow may be watching what it could not close
@@ -142,37 +146,33 @@ class InboxDispatcher:
         """Start workflows of payments that were accepted before this moment and never began. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await payments.unstarted(session, older_than=older_than, limit=BATCH)
-        gate = asyncio.Semaphore(STARTS_AT_ONCE)
-        started = await asyncio.gather(*(self._start_late(payment, gate) for payment in waiting))
-        return sum(started)
-
-    async def _start_late(self, payment: Payment, gate: asyncio.Semaphore) -> bool:
-        """One that cannot be started must not keep the others waiting."""
-        async with gate:
-            try:
-                await self._engine.start(start_command(payment, self._poll), wait=START_WAIT)
-            except EngineUnavailable as error:
-                log.warning("payment not started yet", payment_id=str(payment.id), error=str(error))
-                return False
-        log.info("payment started late", payment_id=str(payment.id))
-        return True
+        return await self._late_payments.start(
+            {
+                payment.id: partial(self._engine.start, start_command(payment, self._poll), wait=START_WAIT)
+                for payment in waiting
+            }
+        )
 
     async def start_unstarted_refunds(self, *, older_than: datetime) -> int:
         """The same for refunds that were accepted before this moment. Returns how many."""
         async with self._database.transaction() as session:
             waiting = await refunds.unstarted(session, older_than=older_than, limit=BATCH)
-        for refund in waiting:
-            await self._engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=START_WAIT)
-            log.info("refund started late", refund_id=str(refund.id))
-        return len(waiting)
+        return await self._late_refunds.start(
+            {
+                refund.id: partial(
+                    self._engine.start_refund, StartRefund(refund.id, refund.payment_id), wait=START_WAIT
+                )
+                for refund in waiting
+            }
+        )
 
-    async def start_unstarted_surplus(self, *, now: datetime) -> int:
-        """The same for surplus money that is to go back. Returns how many."""
+    async def start_unstarted_surplus(self, *, older_than: datetime) -> int:
+        """The same for surplus money that was to go back before this moment. Returns how many."""
         async with self._database.transaction() as session:
-            waiting = await surplus.claim_waiting(session, now=now, waits=UNSTARTED_REFUND_AFTER, limit=BATCH)
-        for surplus_id in waiting:
-            await self._engine.return_surplus(surplus_id)
-        return len(waiting)
+            waiting = await surplus.unstarted(session, older_than=older_than, limit=BATCH)
+        return await self._late_surplus.start(
+            {surplus_id: partial(self._engine.return_surplus, surplus_id) for surplus_id in waiting}
+        )
 
     async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
@@ -230,19 +230,16 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     Late starts have a round of their own: they wait for the provider, and events must not wait with them.
     """
 
-    async def start_late() -> int:
-        older_than = datetime.now(UTC) - UNSTARTED_AFTER
-        started = await dispatcher.start_unstarted(older_than=older_than)
-        return started + await dispatcher.start_unstarted_refunds(older_than=older_than)
+    def old_enough() -> datetime:
+        return datetime.now(UTC) - UNSTARTED_AFTER
 
-    async def return_late() -> int:
-        return await dispatcher.start_unstarted_surplus(now=datetime.now(UTC))
-
-    await asyncio.gather(
-        _repeat(dispatcher.dispatch_due, interval_seconds),
-        _repeat(start_late, interval_seconds),
-        _repeat(return_late, max(interval_seconds, SURPLUS_ROUND_SECONDS)),
+    rounds = (
+        dispatcher.dispatch_due,
+        lambda: dispatcher.start_unstarted(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
+    await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:

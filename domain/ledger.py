@@ -79,3 +79,35 @@ def refund_entries(
             LedgerEntry("commission_expense", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
+
+
+def dispute_opened_entries(amount: Money, *, provider_account: str, dispute_id: str) -> list[LedgerEntry]:
+    """The bank has the money for now: the provider owes us less, and the dispute owes us what was taken."""
+    return [
+        LedgerEntry(f"disputed:{dispute_id}", amount),
+        LedgerEntry(f"provider:{provider_account}", -amount),
+    ]
+
+
+def dispute_won_entries(amount: Money, *, provider_account: str, dispute_id: str) -> list[LedgerEntry]:
+    """The money is back."""
+    return [
+        LedgerEntry(f"provider:{provider_account}", amount),
+        LedgerEntry(f"disputed:{dispute_id}", -amount),
+    ]
+
+
+def dispute_lost_entries(
+    amount: Money, *, dispute_id: str, commission: Money | None, referrer: str | None
+) -> list[LedgerEntry]:
+    """The money is gone, and with it the referrer's share of it. Zero amounts make no entry."""
+    entries = [
+        LedgerEntry("dispute_losses", amount),
+        LedgerEntry(f"disputed:{dispute_id}", -amount),
+    ]
+    if commission is not None and referrer is not None:
+        entries += [
+            LedgerEntry(f"commission_payable:{referrer}", commission),
+            LedgerEntry("commission_expense", -commission),
+        ]
+    return [entry for entry in entries if entry.amount.minor]

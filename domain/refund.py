@@ -90,13 +90,17 @@ def share(whole: Money, *, part: Money, of: Money, before: Money) -> Money:
     return _running(whole, after, of) - _running(whole, before, of)
 
 
-def split_refund(*, amount: Money, before: Money, total: Money, vat: Money, commission: Money) -> RefundSplit:
+def split_refund(
+    *, amount: Money, before: Money, total: Money, vat: Money, commission: Money, lost: Money | None = None
+) -> RefundSplit:
     """Cut a refund of `amount` as its payment was cut: `total` with `vat` in it, `commission` on it.
 
-    `before` is what has gone back of the payment already. Raises MoneyError when it is more than is left.
+    `before` is what has gone back of the payment already, `lost` what disputes took of it for good: the referrer has
+    given back a share of both. Raises MoneyError when it is more than is left.
     """
     tax = share(vat, part=amount, of=total, before=before)
-    return RefundSplit(amount - tax, tax, share(commission, part=amount, of=total, before=before))
+    gone = before if lost is None else before + lost
+    return RefundSplit(amount - tax, tax, share(commission, part=amount, of=total, before=gone))
 
 
 def _running(whole: Money, returned: Money, of: Money) -> Money:

@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
+from domain.dispute import DisputeState
 from domain.money import Money
 from domain.payment import PaymentStatus
 
@@ -98,6 +99,7 @@ class Method:
     payer_fields: tuple[str, ...] = ()
     refundable: bool = True
     max_lifetime: timedelta | None = None
+    """How long a checkout by this method may be paid, wider or narrower than the sheet's; None for what that says."""
     closes: bool | None = None
     """Whether a checkout by this method can be closed; None for what the sheet says."""
 
@@ -348,6 +350,17 @@ class ProviderRefund:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderDispute:
+    """A dispute as the provider has it now. `amount` may exceed what was captured (exchange rates)."""
+
+    provider_dispute_id: str
+    state: DisputeState
+    amount: Money
+    reason: str | None = None
+    evidence_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Bank:
     """A bank that the payer chooses before being sent to it; `code` goes into `method_fields`."""
 
@@ -435,6 +448,15 @@ class ListsBanks(Protocol):
 
     async def banks(self) -> Sequence[Bank]:
         """The banks that can be chosen today. Raises ProviderError subclasses."""
+        ...
+
+
+@runtime_checkable
+class KnowsDisputes(Protocol):
+    """A provider that can be asked for the disputes of a transaction."""
+
+    async def disputes_of(self, transaction_id: str) -> Sequence[ProviderDispute]:
+        """All of them, as they stand now. Raises ProviderError subclasses."""
         ...
 
 

@@ -20,6 +20,9 @@ from providers.base import UNREACHABLE, OutcomeUnknown, ProviderBusy, ProviderMi
 MAX_RETRY_AFTER = timedelta(minutes=15)
 """A longer wait than this is not believed: the payer is waiting and the schedule has its own limits."""
 MAX_ANSWER_BYTES = 5_000_000
+_BASE = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,200})?"
+)
 
 
 class ProviderHttp:
@@ -123,6 +126,21 @@ class ProviderHttp:
                 base_url=self._base_url, timeout=self._timeout_seconds, transport=self._transport
             )
         return self._client
+
+
+def base_address(options: Mapping[str, object], name: str) -> str | None:
+    """An account's option that says where a provider is reached, without a slash at its end; None where it is not set.
+
+    An origin and perhaps a path: user names, queries and fragments have no place in it, nor has anything that a header
+    or a policy could read as more than an address. Raises ProviderMisconfigured `option_invalid`.
+    """
+    value = options.get(name)
+    if value is None:
+        return None
+    text = value.strip() if isinstance(value, str) else ""
+    if not _BASE.fullmatch(text):
+        raise ProviderMisconfigured("option_invalid", name)
+    return text.rstrip("/")
 
 
 def retry_after(text: str, now: datetime) -> timedelta | None:

@@ -112,8 +112,13 @@ def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
         return {"outcome": twin.confirm(_found(twin, "payment_intent", intent_id), body.card, approved=body.approved)}
 
     @routes.post("/charges/{charge_id}/dispute")
-    async def dispute(charge_id: str) -> Json:
-        return twin.dispute(_found(twin, "charge", charge_id))
+    async def dispute(charge_id: str, body: Json | None = None) -> Json:
+        """A dispute; the body replaces what a usual one holds, such as `amount`, `status` or `evidence_details`."""
+        return twin.dispute(_found(twin, "charge", charge_id), body or {})
+
+    @routes.post("/disputes/{dispute_id}/{status}")
+    async def decide_dispute(dispute_id: str, status: str) -> Json:
+        return twin.decide_dispute(_found(twin, "dispute", dispute_id), status)
 
     @routes.post("/events/{event_id}/resend")
     async def resend(event_id: str, body: Resend) -> Json:

@@ -244,6 +244,10 @@ class StripeApi:
         """GET /v1/refunds."""
         return self._page(call, "refund", "/v1/refunds")
 
+    def list_disputes(self, call: Call, _: str) -> Json:
+        """GET /v1/disputes."""
+        return self._page(call, "dispute", "/v1/disputes")
+
     def list_events(self, call: Call, _: str) -> Json:
         """GET /v1/events."""
         return self._page(call, "event", "/v1/events")
@@ -382,6 +386,7 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("POST", "/v1/refunds", "create_refund"),
     ("GET", "/v1/refunds", "list_refunds"),
     ("GET", "/v1/refunds/{thing_id}", "read_refund"),
+    ("GET", "/v1/disputes", "list_disputes"),
     ("GET", "/v1/events", "list_events"),
     ("GET", "/v1/account", "account"),
 )

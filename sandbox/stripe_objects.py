@@ -259,8 +259,8 @@ class StripeTwin:
         self.events.emit(owner, "charge.refunded", charge)
         return refund
 
-    def dispute(self, charge: Json) -> Json:
-        """The payer's bank takes the money back for now."""
+    def dispute(self, charge: Json, changes: Json) -> Json:
+        """The payer's bank takes the money back for now; `changes` replace what a usual dispute holds."""
         owner = self.store.owner_of(charge["id"])
         dispute: Json = {
             "id": new_id("dp"),
@@ -270,12 +270,22 @@ class StripeTwin:
             "created": int(time.time()),
             "currency": charge["currency"],
             "payment_intent": charge["payment_intent"],
+            "evidence_details": {"due_by": int(time.time()) + 7 * 24 * 3600},
             "reason": "fraudulent",
             "status": "needs_response",
-        }
+        } | changes
         self.store.put("dispute", owner, dispute)
         self.store.put("charge", owner, charge | {"disputed": True})
         self.events.emit(owner, "charge.dispute.created", dispute)
+        return dispute
+
+    def decide_dispute(self, dispute: Json, status: str) -> Json:
+        """The bank's next word on a dispute."""
+        owner = self.store.owner_of(dispute["id"])
+        dispute["status"] = status
+        self.store.put("dispute", owner, dispute)
+        closed = status in ("won", "lost", "warning_closed")
+        self.events.emit(owner, "charge.dispute.closed" if closed else "charge.dispute.updated", dispute)
         return dispute
 
     def must(self, kind: str, thing_id: str) -> Json:

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from storage import audit, workspaces
-from storage.models import ApiKey, IdempotentAnswer, Payment, ProviderAccount, Workspace
+from storage.models import ApiKey, Attempt, IdempotentAnswer, Payment, ProviderAccount, Workspace
 from storage.sealing import Sealer
 
 SCOPES = ("payments:write", "payments:read", "refunds:write", "reports:read", "commissions:write", "admin")
@@ -180,14 +180,22 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer) -> int:
     for workspace in await session.scalars(select(Workspace).order_by(Workspace.id).with_for_update(key_share=True)):
         if workspace.order_webhook_secret is not None:
             workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
-    secret = (
-        select(Payment).where(Payment.client_secret.is_not(None)).order_by(Payment.id).with_for_update(key_share=True)
-    )
-    for payment in await session.scalars(secret):
-        payment.client_secret = None if payment.client_secret is None else sealer.rotate(payment.client_secret)
+    await _rotate_columns(session, sealer, Payment, ("client_secret", "method_fields"))
+    await _rotate_columns(session, sealer, Attempt, ("session_secret", "form", "method_fields"))
     for answer in await session.scalars(select(IdempotentAnswer).where(IdempotentAnswer.status_code != 0)):
         answer.body = sealer.rotate(answer.body)
     return len(accounts)
+
+
+async def _rotate_columns(
+    session: AsyncSession, sealer: Sealer, model: type[Payment | Attempt], names: Sequence[str]
+) -> None:
+    columns = [getattr(model, name) for name in names]
+    sealed = select(model).where(or_(*(column.is_not(None) for column in columns)))
+    for row in await session.scalars(sealed.order_by(model.id).with_for_update(key_share=True)):
+        for name in names:
+            if getattr(row, name) is not None:
+                setattr(row, name, sealer.rotate(getattr(row, name)))
 
 
 def create_api_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -75,9 +76,9 @@ async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> list[Name
 
 
 async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> Sequence[WebhookEvent]:
-    """The verified events that say an attempt was paid, the first of each transaction.
+    """The verified events that say an attempt was paid, one of each transaction; where nobody can be asked.
 
-    They are the source for providers that cannot be asked.
+    Of several events about one transaction it is the first that says how much, if any does.
     """
     query = select(WebhookEvent).where(
         WebhookEvent.payment_id == payment_id,
@@ -85,7 +86,7 @@ async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: U
         WebhookEvent.kind == "captured",
     )
     found: dict[str, WebhookEvent] = {}
-    for event in await session.scalars(query.order_by(WebhookEvent.id)):
+    for event in await session.scalars(query.order_by(WebhookEvent.claimed_amount.is_(None), WebhookEvent.id)):
         found.setdefault(event.transaction_id or event.event_id, event)
     return list(found.values())
 
@@ -181,11 +182,18 @@ async def count_rejection(session: AsyncSession, *, account: str, provider: str,
 
 
 async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str, Any]:
-    """Counts by status, what waits, latencies in milliseconds over the last day, refusals by reason."""
+    """Counts by status and by outcome, what waits, latencies in ms over the last day, refusals by reason."""
     of_account = WebhookEvent.provider_account_id.in_(account_ids)
-    counts = await session.execute(
-        select(WebhookEvent.status, func.count()).where(of_account).group_by(WebhookEvent.status)
+    counted = await session.execute(
+        select(WebhookEvent.status, WebhookEvent.outcome, func.count())
+        .where(of_account)
+        .group_by(WebhookEvent.status, WebhookEvent.outcome)
     )
+    counts, outcomes = Counter[str](), Counter[str]()
+    for status, outcome, number in counted:
+        counts[status] += number
+        if outcome is not None:
+            outcomes[outcome] += number
     waiting = await session.scalar(
         select(func.min(WebhookEvent.received_at)).where(
             of_account, WebhookEvent.status.in_(["received", "dispatched"])
@@ -206,7 +214,8 @@ async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str
         .group_by(WebhookRejection.reason)
     )
     return {
-        "counts": dict(counts.all()),
+        "counts": dict(counts),
+        "outcomes": dict(outcomes),
         "oldest_waiting_since": waiting,
         "last_handled_received_at": last,
         "handled_within_ms": {"p50": _milliseconds(p50), "p95": _milliseconds(p95)},

@@ -152,7 +152,8 @@ class Payment(Base):
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
         CheckConstraint(
-            "refunded >= 0 AND refund_reserved >= 0 AND refunded + refund_reserved <= amount",
+            "refunded >= 0 AND refund_reserved >= 0 AND dispute_held >= dispute_lost AND dispute_lost >= 0"
+            " AND refunded + refund_reserved + dispute_held <= amount",
             name="refunds_never_exceed_the_capture",
         ),
         UniqueConstraint("workspace_id", "idempotency_key"),
@@ -210,6 +211,10 @@ class Payment(Base):
     """What has gone back, major units."""
     refund_reserved: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     """What refunds under way may take."""
+    dispute_held: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What disputes have taken, for now or for good: it cannot be refunded a second time."""
+    dispute_lost: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """The part of it that is gone for good."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     """Number of the last order notification; they are delivered in this order."""
     expires_at: Mapped[datetime]
@@ -316,6 +321,11 @@ class SurplusCapture(Base):
         UniqueConstraint("provider", "transaction_id"),
         Index("ix_surplus_captures_workspace_status", "workspace_id", "status", "created_at"),
         Index("ix_surplus_captures_payment", "payment_id"),
+        Index(
+            "ix_surplus_captures_unstarted",
+            "updated_at",
+            postgresql_where=text("status = 'refunding' AND provider_refund_id IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -460,6 +470,40 @@ class Refund(Base):
     @property
     def money(self) -> Money:
         """What goes back."""
+        return Money.from_decimal(self.amount, self.currency)
+
+
+class Dispute(Base):
+    """The payer's bank wants captured money back. Its workflow is `dispute-{id}`."""
+
+    __tablename__ = "disputes"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint("held >= 0", name="held_is_not_negative"),
+        UniqueConstraint("provider", "provider_dispute_id"),
+        Index("ix_disputes_workspace_created", "workspace_id", "created_at", "status"),
+        Index("ix_disputes_payment", "payment_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    provider_dispute_id: Mapped[str] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(16))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    """What the bank wants; it may exceed the payment."""
+    currency: Mapped[str] = mapped_column(String(3))
+    held: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """The part of the payment that it holds, payment's currency."""
+    reason: Mapped[str | None] = mapped_column(String(100))
+    evidence_due_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+    @property
+    def money(self) -> Money:
+        """What the bank wants."""
         return Money.from_decimal(self.amount, self.currency)
 
 

@@ -117,6 +117,21 @@ def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dic
     )
 
 
+def clear_flag(session: AsyncSession, payment: Payment, flag: str) -> None:
+    """Take a flag from a locked payment once its trouble is over; another flag stays."""
+    if payment.flag != flag:
+        return
+    payment.flag = None
+    audit.record(
+        session,
+        payment.workspace_id,
+        actor="provider",
+        action="payment.unflagged",
+        subject=("payment", payment.id),
+        details={"flag": flag},
+    )
+
+
 async def page(
     session: AsyncSession,
     workspace_id: UUID,

@@ -24,7 +24,8 @@ class OverRefund(ValueError):
 
 def left_of(payment: Payment) -> Money:
     """What can still be refunded of a captured payment."""
-    return Money.from_decimal(payment.amount - payment.refunded - payment.refund_reserved, payment.currency)
+    taken = payment.refunded + payment.refund_reserved + payment.dispute_held
+    return Money.from_decimal(payment.amount - taken, payment.currency)
 
 
 def refunded_of(payment: Payment) -> Money:

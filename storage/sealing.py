@@ -22,7 +22,7 @@ class Sealer:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError:
             raise SealingError(
-                "CREDENTIALS_KEYS holds what is not 32 url-safe base64 bytes; make a key with: payment-cli generate-key"
+                "CREDENTIALS_KEYS holds no 32 url-safe base64 bytes; make a key with: payment-cli generate-key"
             ) from None
 
     def seal(self, secret: str) -> bytes:

@@ -21,6 +21,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_seconds: float = 10.0) -> None:
         self.engine: AsyncEngine = create_async_engine(
             url,
+            hide_parameters=True,  # an error's text goes to logs and workflow histories, and rows are personal
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=pool_timeout_seconds,

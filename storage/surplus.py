@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import and_, func, or_, select, tuple_, update
+from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -212,16 +212,7 @@ async def given_back(session: AsyncSession, payment: Payment) -> Money:
     return Money.from_decimal((await session.execute(query)).scalar_one(), payment.currency)
 
 
-async def claim_waiting(session: AsyncSession, *, now: datetime, waits: timedelta, limit: int) -> Sequence[UUID]:
-    """Refunds that no provider has taken on for so long: whoever was to start them may have died.
-
-    They are hidden again for as long, also from other callers.
-    """
-    waiting = (
-        select(SurplusCapture.id)
-        .where(_NOT_TAKEN_ON, SurplusCapture.updated_at < now - waits)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    claimed = update(SurplusCapture).where(SurplusCapture.id.in_(waiting)).values(updated_at=now)
-    return (await session.scalars(claimed.returning(SurplusCapture.id))).all()
+async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[UUID]:
+    """What was to go back before this moment and no provider has taken on: perhaps nobody is at it."""
+    query = select(SurplusCapture.id).where(_NOT_TAKEN_ON, SurplusCapture.updated_at < older_than)
+    return (await session.scalars(query.order_by(SurplusCapture.updated_at).limit(limit))).all()

@@ -8,9 +8,11 @@ from uuid import UUID
 
 from temporalio import workflow
 
+from domain.dispute import ReconcileDisputes
 from domain.payment import Confirm, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
 from domain.refund import ReconcileRefunds
 from workflows import calls
+from workflows.dispute import follow_disputes
 from workflows.surplus import return_surplus
 
 PATIENCE = timedelta(days=3)
@@ -60,6 +62,8 @@ class AfterlifeWorkflow:
         payment_id = self._payment_id
         if any(trigger.kind == "refund" for trigger in triggers):
             await self._reconcile(tuple(trigger for trigger in triggers if trigger.kind == "refund"))
+        if any(trigger.kind == "dispute" for trigger in triggers):
+            await self._follow(tuple(trigger for trigger in triggers if trigger.kind == "dispute"))
         confirmation = await workflow.execute_activity(
             calls.confirm,
             Confirm(payment_id, tuple(trigger.inbox_id for trigger in triggers)),
@@ -73,6 +77,15 @@ class AfterlifeWorkflow:
                 calls.render_receipt, RenderReceipt(confirmation.receipt_id), **calls.own_database("render receipt PDF")
             )
         return PaymentOutcome(payment_id, confirmation.status, confirmation.receipt_id)
+
+    async def _follow(self, triggers: tuple[ProviderTrigger, ...]) -> None:
+        """The payer's bank wants money back: record how its disputes stand, and follow each."""
+        views = await workflow.execute_activity(
+            calls.reconcile_disputes,
+            ReconcileDisputes(self._payment_id, tuple(trigger.inbox_id for trigger in triggers)),
+            **calls.provider_call("reconcile disputes", patience=PATIENCE),
+        )
+        await follow_disputes(views)
 
     async def _reconcile(self, triggers: tuple[ProviderTrigger, ...]) -> None:
         """Money went back, by a refund of ours or by one made at the provider; look until that is known."""

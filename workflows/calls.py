@@ -13,6 +13,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityConfig, LocalActivityConfig
 
+from domain.dispute import DisputeView, ReconcileDisputes, Reminder
 from domain.payment import (
     Checkout,
     Confirm,
@@ -139,6 +140,18 @@ async def advance_refund(command: AdvanceRefund) -> RefundProgress:
 @activity.defn
 async def reconcile_refunds(command: ReconcileRefunds) -> Reconciled:
     """After a provider told of a refund: bring ours up to date, and put on record what was made at the provider."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def reconcile_disputes(command: ReconcileDisputes) -> list[DisputeView]:
+    """Ask the provider for all disputes of the payment and record how they stand."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def remind_of_dispute(command: Reminder) -> bool:
+    """Tell the order service that evidence is due, if it still is."""
     raise NotImplementedError
 
 

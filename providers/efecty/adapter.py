@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from urllib.parse import quote
@@ -47,7 +48,7 @@ class EfectyProvider:
     required_credentials = ("agreement", "callback_secret")
     capabilities = Capabilities(
         methods=(
-            # the widest limits that any aggregator states; an account's own are its options
+            # the widest limits that any aggregator states; an account has those of its agreement
             Method(NETWORK, "cash", CURRENCY, Decimal(1_000), Decimal(15_000_000), refundable=False),
         ),
         refund=False,
@@ -62,7 +63,14 @@ class EfectyProvider:
 
     def __init__(self, config: AccountConfig) -> None:
         """Read credentials and options. Raises ProviderMisconfigured."""
-        self._agreement = agreement_of(config)
+        agreement = self._agreement = agreement_of(config)
+        cash = replace(
+            self.capabilities.methods[0],
+            minimum=agreement.minimum.to_decimal(),
+            maximum=agreement.maximum.to_decimal(),
+            max_lifetime=agreement.max_lifetime + agreement.grace,
+        )
+        self.capabilities = replace(self.capabilities, methods=(cash,))
         self._tolerance = Tolerance(config.webhook_tolerance_seconds, config.webhook_future_tolerance_seconds)
 
     async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:

@@ -74,7 +74,6 @@ class Agreement:
     timestamp_header: str
     fields: Mapping[str, str]
     statuses: Mapping[str, EventKind]
-    identity_has_code: bool
     file: FileLayout
     zone: timezone
     live: bool
@@ -107,7 +106,6 @@ def agreement_of(config: AccountConfig) -> Agreement:
         timestamp_header=timestamp_header,
         fields=options.names("callback_fields"),
         statuses=options.statuses(),
-        identity_has_code=options.choice("event_identity", "transaction", "transaction_and_code") != "transaction",
         file=_file_layout(options),
         zone=options.offset("utc_offset", "-05:00"),
         live=options.flag("live", default=True),

@@ -30,9 +30,11 @@ class UnreadableClaim(ValueError):
 def event_of(claim: Mapping[str, str], agreement: Agreement, *, date_format: str = "") -> ProviderEvent:
     """The event behind the named fields (agreement.FIELDS); '' is a missing one. Amounts are major units.
 
-    The event's id is the network's transaction id when money arrived, so that a notification and the file's row about
-    it are one event; for every other status it is that with the status behind. Raises UnreadableClaim: our agreement
-    is judged first, then the code, so that nothing of another company's is read any further.
+    The event's id is the network's transaction id and the code when money arrived, so that a notification and the
+    file's row about it are one event; for every other status the status comes behind. Numbers may be counted anew at
+    each till and for each agreement, so the transaction's id in our books has agreement and code before the number:
+    it settles one payment in the whole installation. Raises UnreadableClaim: our agreement is judged first, then the
+    code, so that nothing of another company's is read any further.
     """
     check_agreement(claim.get("agreement", ""), agreement)
     code = checked_code(claim.get("reference", ""), agreement)
@@ -47,11 +49,11 @@ def event_of(claim: Mapping[str, str], agreement: Agreement, *, date_format: str
     if (transaction or captured) and not _TRANSACTION.fullmatch(transaction):
         raise UnreadableClaim("bad_transaction_id")
     return ProviderEvent(
-        event_id=_event_id(transaction, code, "" if captured else status, agreement),
+        event_id=":".join(part for part in (transaction, code, "" if captured else status) if part),
         type=f"cash.{(status or 'paid').replace(' ', '_')}",
         kind=kind,
         session_id=code,
-        transaction_id=transaction or None,
+        transaction_id=f"{agreement.number}-{code}-{transaction}" if transaction else None,
         amount=_amount(claim.get("amount", ""), required=captured),
         occurred_at=_moment(claim.get("paid_at", ""), agreement, date_format),
     )
@@ -70,13 +72,6 @@ def checked_code(code: str, agreement: Agreement) -> str:
     if not agreement.code.has_good_check_digit(code):
         raise UnreadableClaim("bad_check_digit")
     return code
-
-
-def _event_id(transaction: str, code: str, status: str, agreement: Agreement) -> str:
-    parts = [transaction or code]
-    if transaction and agreement.identity_has_code:
-        parts.append(code)
-    return ":".join([*parts, status] if status else parts)
 
 
 def _amount(text: str, *, required: bool) -> Money | None:

@@ -31,7 +31,7 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
-from providers.http import ProviderHttp
+from providers.http import ProviderHttp, base_address
 from providers.meshulam.amounts import CURRENCY
 from providers.meshulam.errors import (
     ALREADY_DONE,
@@ -54,6 +54,9 @@ SANDBOX = "https://sandbox.meshulam.co.il"
 PATH = "/api/light/server/1.0/"
 LINK_LIFETIME = timedelta(minutes=10)
 """Second-hand and UNCONFIRMED; the account option `link_minutes` says otherwise."""
+LAPSE_GRACE = timedelta(minutes=5)
+TEST_MARK = "test-"
+"""Before the ids of Grow's test host: they are numbers as in production, and one of each may be the same."""
 BIT_MAXIMUM = Decimal(3600)
 
 _PAYER = ("name", "phone")
@@ -116,9 +119,14 @@ class MeshulamProvider:
                 raise ProviderMisconfigured("credential_missing", needed)
         self._tokens = split_tokens(self._credentials["callback_token"])
         link_minutes = config.options.get("link_minutes")
-        if link_minutes is not None:
-            self.capabilities = replace(self.capabilities, max_checkout_lifetime=_lifetime(link_minutes))
+        self._link_lifetime = LINK_LIFETIME if link_minutes is None else _lifetime(link_minutes)
+        self.capabilities = replace(
+            self.capabilities,
+            methods=tuple(method for method in _METHODS if self._page_code_of(method.name)),
+            max_checkout_lifetime=self._link_lifetime,
+        )
         self._origin = _origin(config.options)
+        self._mark = TEST_MARK if self._origin == SANDBOX else ""
         self._clock = clock
         self._http = ProviderHttp(
             self._origin, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
@@ -146,12 +154,16 @@ class MeshulamProvider:
     async def look(self, ref: CheckoutRef) -> ProviderPayment:
         """What Meshulam says now. UNKNOWN when it does not know the process, or without its id and token.
 
-        PENDING covers unpaid, declined and held (J5) alike; EXPIRED only where Meshulam says that the link is.
+        PENDING covers unpaid, declined and held (J5) alike; EXPIRED where Meshulam says that the link is, and where
+        nothing was begun on a page that must have lapsed.
         """
         if ref.session_id is None or ref.session_secret is None:
             return _UNKNOWN
         try:
-            return payment_of(await self._process(ref))
+            process = await self._process(ref)
+            if process.untouched and self._has_lapsed(ref):
+                return ProviderPayment(PaymentStatus.EXPIRED, session_id=ref.session_id)
+            return payment_of(process)
         except ProviderRejected as rejected:
             if rejected.code in _NO_SUCH_PROCESS:
                 return _UNKNOWN
@@ -225,7 +237,8 @@ class MeshulamProvider:
         There is no signature. The caller compares `proof` with the stored process token, and looks.
         """
         check_token(callback.path_token, self._tokens)
-        return read_event(callback.body, callback.headers.get("content-type", ""), self._credentials["user_id"])
+        content_type, user_id = callback.headers.get("content-type", ""), self._credentials["user_id"]
+        return read_event(callback.body, content_type, user_id, mark=self._mark)
 
     async def aclose(self) -> None:
         """Release connections. A later call opens new ones."""
@@ -237,7 +250,8 @@ class MeshulamProvider:
             raise ProviderRejected(UNKNOWN_TRANSACTION, "no such charge in the process")
         form = refund_form(request, charge) | {"userId": self._credentials["user_id"]}
         try:
-            return refund_of(await self._call("refundTransaction", form, self._page_code(request.payment.method)))
+            data = await self._call("refundTransaction", form, self._page_code(request.payment.method))
+            return refund_of(data, mark=self._mark)
         except ProviderRejected as rejected:
             if rejected.code == MANUAL_APPROVAL:
                 return ProviderRefund(f"{_APPROVAL}{request.refund_id}", RefundStatus.PENDING)
@@ -247,12 +261,17 @@ class MeshulamProvider:
                 raise
             return late
 
+    def _has_lapsed(self, ref: CheckoutRef) -> bool:
+        """Whether the page is gone even if it was opened in the payment's last moment."""
+        return ref.expires_at is not None and self._clock() > ref.expires_at + self._link_lifetime + LAPSE_GRACE
+
     async def _process(self, ref: CheckoutRef) -> Process:
         """The process behind a reference. Raises ProviderRejected `unknown_process` without its id and token."""
         if ref.session_id is None or ref.session_secret is None:
             raise ProviderRejected(UNKNOWN_PROCESS, "no process id or token on record")
         form = {"processId": ref.session_id, "processToken": ref.session_secret}
-        return process_of(await self._call("getPaymentProcessInfo", form, self._page_code(ref.method)), ref.session_id)
+        data = await self._call("getPaymentProcessInfo", form, self._page_code(ref.method))
+        return process_of(data, ref.session_id, mark=self._mark)
 
     async def _call(self, method: str, form: Mapping[str, str], page_code: str) -> Mapping[str, Any]:
         account = {"pageCode": page_code}
@@ -262,14 +281,16 @@ class MeshulamProvider:
 
     def _page_code(self, method: str | None) -> str:
         """Each method has its page; the default one is the card's."""
-        if method in (None, _METHODS[0].name):
-            return self._credentials["page_code"]
-        if self.capabilities.method(method) is None:
+        if method is not None and all(method != one.name for one in _METHODS):
             raise ProviderRejected("method_not_supported")
-        page_code = self._credentials.get(f"page_code_{method}")
+        page_code = self._page_code_of(method)
         if not page_code:
             raise ProviderMisconfigured("page_code_missing", f"page_code_{method}")
         return page_code
+
+    def _page_code_of(self, method: str | None) -> str | None:
+        name = "page_code" if method in (None, _METHODS[0].name) else f"page_code_{method}"
+        return self._credentials.get(name)
 
     def _notify_url(self, callback_url: str | None) -> str | None:
         """The callback address, ending in our token."""
@@ -283,9 +304,9 @@ def _exhausted(rejected: ProviderRejected) -> bool:
 
 
 def _origin(options: Mapping[str, object]) -> str:
-    api_base = options.get("api_base")
-    if isinstance(api_base, str) and api_base.strip():
-        return api_base.strip().rstrip("/")
+    api_base = base_address(options, "api_base")
+    if api_base is not None:
+        return api_base
     return SANDBOX if options.get("sandbox") is True else PRODUCTION
 
 

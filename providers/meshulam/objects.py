@@ -49,6 +49,8 @@ class Transaction:
 class Process:
     """A payment process: at most one charge, as the page works, and what was given back of it.
 
+    `untouched`: it shows no entry at all, neither money nor anything that may still become some.
+
     How refunds show in getPaymentProcessInfo is not documented. All of these are understood: an entry of its own
     that names the charge in `refundedTransactionId`, an entry of its own that does not, and the charge itself turning
     to status 3 with nothing beside it, which is read as given back whole.
@@ -57,6 +59,7 @@ class Process:
     id: str
     charges: tuple[Transaction, ...]
     credits: tuple[Transaction, ...]
+    untouched: bool = False
 
     @property
     def captured(self) -> Money | None:
@@ -83,8 +86,11 @@ def opened(data: Mapping[str, Any]) -> tuple[str, str, str]:
     return process_id, token, url
 
 
-def process_of(data: Mapping[str, Any], process_id: str) -> Process:
-    """The data of getPaymentProcessInfo. Raises OutcomeUnknown when unreadable or another process's."""
+def process_of(data: Mapping[str, Any], process_id: str, *, mark: str = "") -> Process:
+    """The data of getPaymentProcessInfo. Raises OutcomeUnknown when unreadable or another process's.
+
+    `mark` is put before every transaction's id.
+    """
     if plain(data.get("processId")) not in ("", process_id):
         raise OutcomeUnknown("unreadable_answer", "another process")
     listed = data.get("transactions")
@@ -94,12 +100,13 @@ def process_of(data: Mapping[str, Any], process_id: str) -> Process:
         listed = list(listed.values())
     if not isinstance(listed, list):
         raise OutcomeUnknown("unreadable_answer", "transactions")
-    entries = [_transaction(entry) for entry in listed]
+    entries = [_transaction(entry, mark) for entry in listed]
     paid = [entry for entry in entries if entry.status == PAID]
     returned = [entry for entry in entries if entry.status == REFUNDED]
     if returned and not paid:
         paid = [_first_of([entry for entry in returned if not entry.is_credit])]
-    return Process(process_id, tuple(paid), tuple(entry for entry in returned if entry not in paid))
+    credits_ = tuple(entry for entry in returned if entry not in paid)
+    return Process(process_id, tuple(paid), credits_, untouched=not entries)
 
 
 def payment_of(process: Process) -> ProviderPayment:
@@ -107,7 +114,7 @@ def payment_of(process: Process) -> ProviderPayment:
     captured = process.captured
     if captured is None:
         return ProviderPayment(PaymentStatus.PENDING, session_id=process.id)
-    charge, refunded = process.charges[0], process.refunded
+    charge, refunded = min(process.charges, key=_age), process.refunded
     return ProviderPayment(
         PaymentStatus.PAID,
         session_id=process.id,
@@ -120,12 +127,12 @@ def payment_of(process: Process) -> ProviderPayment:
     )
 
 
-def refund_of(data: Mapping[str, Any]) -> ProviderRefund:
+def refund_of(data: Mapping[str, Any], *, mark: str = "") -> ProviderRefund:
     """The data of refundTransaction: the credit is a transaction of its own. Raises OutcomeUnknown without its id."""
     refund_id = plain(data.get("transactionId"))
     if not _ID.fullmatch(refund_id):
         raise OutcomeUnknown("unreadable_answer", "refund without id")
-    return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)
+    return ProviderRefund(mark + refund_id, RefundStatus.SUCCEEDED)
 
 
 def earlier_refund(process: Process, request: RefundRequest) -> ProviderRefund | None:
@@ -145,7 +152,7 @@ def earlier_refund(process: Process, request: RefundRequest) -> ProviderRefund |
     return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)
 
 
-def _transaction(entry: object) -> Transaction:
+def _transaction(entry: object, mark: str) -> Transaction:
     if not isinstance(entry, Mapping):
         raise OutcomeUnknown("unreadable_answer", "transaction")
     fields = {name: plain(value) for name, value in entry.items() if isinstance(name, str) and plain(value)}
@@ -153,7 +160,7 @@ def _transaction(entry: object) -> Transaction:
     if status in (PAID, REFUNDED) and not _ID.fullmatch(transaction_id):
         raise OutcomeUnknown("unreadable_answer", "transaction without id")
     return Transaction(
-        id=transaction_id,
+        id=mark + transaction_id,
         token=fields.get("transactionToken", ""),
         status=status,
         is_credit=fields.get("refundedTransactionId", "0") != "0",

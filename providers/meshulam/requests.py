@@ -54,7 +54,7 @@ def checkout_form(request: CheckoutRequest, notify_url: str | None) -> dict[str,
 def refund_form(request: RefundRequest, charge: Transaction) -> dict[str, str]:
     """refundTransaction, without the account's own fields. Raises ProviderRejected as `to_wire` does."""
     return {
-        "transactionId": charge.id,
+        "transactionId": charge.fields["transactionId"],
         "transactionToken": charge.token,
         "refundSum": to_wire(request.amount),
     }

@@ -63,12 +63,12 @@ def check_token(shown: str | None, tokens: Sequence[str]) -> None:
         raise WebhookRejected(Rejection.WRONG_TOKEN, "the callback address does not end in the account's token")
 
 
-def read_event(body: bytes, content_type: str, user_id: str) -> ProviderEvent:
+def read_event(body: bytes, content_type: str, user_id: str, *, mark: str = "") -> ProviderEvent:
     """What a server update claims. Call `check_token` first.
 
     Reads `data[...]` form fields (urlencoded or multipart) and nested JSON alike, values trimmed. Every update names
-    its process and shows the process's token, else it is none. The sum is shekels in major units. Raises
-    WebhookRejected, also for an update of another business (`userId`, where it carries one).
+    its process and shows the process's token, else it is none. The sum is shekels in major units. `mark` is put before
+    the transaction's id. Raises WebhookRejected, also for an update of another business (`userId`, where it has one).
     """
     fields = read_fields(body, content_type)
     process_id, process_token = _data(fields, "processId"), _data(fields, "processToken")
@@ -89,7 +89,7 @@ def read_event(body: bytes, content_type: str, user_id: str) -> ProviderEvent:
         kind=_KINDS.get(status, EventKind.OTHER) if done else EventKind.ATTEMPT_FAILED,
         reference=_reference(_data(fields, "customFields", "cField1") or _data(fields, "cField1")),
         session_id=process_id,
-        transaction_id=transaction_id or None,
+        transaction_id=mark + transaction_id if transaction_id else None,
         amount=_amount(_data(fields, "sum")),
         occurred_at=_day(_data(fields, "paymentDate")),
         proof=process_token,

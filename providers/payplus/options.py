@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from providers.base import AccountConfig, ProviderMisconfigured
+from providers.http import base_address
 
 PRODUCTION = "https://restapi.payplus.co.il/api/v1.0"
 STAGING = "https://restapidev.payplus.co.il/api/v1.0"
@@ -46,7 +47,7 @@ class PayPlusAccount:
         """Read and check. Raises ProviderMisconfigured naming the credential or option, never its value."""
         options = config.options
         environment = _one_of(options, "environment", ("production", "staging"))
-        base = _text(options, "api_base")
+        base = base_address(options, "api_base")
         api_key, secret_key, page = (_credential(config.credentials, name) for name in REQUIRED_CREDENTIALS)
         previous = config.credentials.get("previous_secret_key", "").strip()
         return cls(
@@ -54,7 +55,7 @@ class PayPlusAccount:
             secret_key=secret_key,
             payment_page_uid=page,
             previous_secret_key=previous or None,
-            api_base=base.rstrip("/") if base else _BASES[environment],
+            api_base=base or _BASES[environment],
             live=base is None and environment == "production",
             auth_form=_one_of(options, "auth_form", ("headers", "authorization")),
             gbp_code=_one_of(options, "gbp_code", ("GBP", "GPB")),

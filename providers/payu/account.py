@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
 
 from providers.base import AccountConfig, Method, ProviderMisconfigured
-from providers.payu.methods import METHODS
+from providers.http import base_address
+from providers.payu.methods import CARD, METHODS
 from providers.payu.signatures import Signing, algorithm_of
 
 REQUIRED_CREDENTIALS = ("api_key", "api_login", "merchant_id", "account_id")
@@ -19,13 +19,6 @@ TEST_API = "https://sandbox.api.payulatam.com"
 TEST_CHECKOUT = "https://sandbox.checkout.payulatam.com"
 REFUND_WAIT = timedelta(minutes=10)
 """PayU refuses a refund for so long after the approval."""
-
-
-class Limits(NamedTuple):
-    """Smallest and largest amount of one method, in major units; None for no limit that is known."""
-
-    minimum: Decimal | None
-    maximum: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +35,9 @@ class PayuAccount:
     test_flag: bool
     """What is sent as `test`, and what a confirmation must say."""
     sends_tax: bool
-    payer_optional: bool
     payment_methods: str | None
-    limits: Mapping[str, Limits]
+    methods: tuple[Method, ...]
+    """The sheet's, with this agreement's limits, and without insisting on the payer's data where PayU does not."""
     agreements: Mapping[str, str]
     refund_wait: timedelta
     refunds_every_method: bool
@@ -55,7 +48,7 @@ def account_of(config: AccountConfig) -> PayuAccount:
     """Read an account's credentials and options. Raises ProviderMisconfigured that names what is wrong."""
     credentials = {name: _credential(config, name) for name in REQUIRED_CREDENTIALS}
     options = _Options(config.options)
-    api_base = (options.text("api_base") or "").rstrip("/")
+    api_base = base_address(config.options, "api_base") or ""
     test = options.flag("test", default=bool(api_base) and api_base != LIVE_API)
     hmac_key = config.credentials.get("hmac_key", "").strip() or None
     try:
@@ -68,17 +61,26 @@ def account_of(config: AccountConfig) -> PayuAccount:
         api_login=credentials["api_login"],
         signing=Signing(credentials["api_key"], algorithm, hmac_key),
         api_base=api_base or (TEST_API if test else LIVE_API),
-        checkout_base=_checkout_base(options, api_base, test=test),
+        checkout_base=_checkout_base(base_address(config.options, "checkout_base"), api_base, test=test),
         live=not test,
         test_flag=options.flag("test_flag", default=test),
         sends_tax=options.flag("send_tax", default=True),
-        payer_optional=options.flag("payer_optional", default=False),
         payment_methods=options.text("payment_methods"),
-        limits={method.name: options.limits(method) for method in METHODS},
+        methods=_methods(options),
         agreements=options.texts("agreements"),
         refund_wait=options.seconds("refund_wait_seconds", timedelta(0) if test else REFUND_WAIT),
         refunds_every_method=options.flag("refunds_every_method", default=False),
         partial_value_in_order=options.flag("partial_value_in_order", default=False),
+    )
+
+
+def _methods(options: _Options) -> tuple[Method, ...]:
+    payer_optional = options.flag("payer_optional", default=False)
+    return tuple(
+        replace(options.limited(method), payer_fields=())
+        if payer_optional and method.name == CARD.name
+        else options.limited(method)
+        for method in METHODS
     )
 
 
@@ -89,10 +91,9 @@ def _credential(config: AccountConfig, name: str) -> str:
     return value
 
 
-def _checkout_base(options: _Options, api_base: str, *, test: bool) -> str:
+def _checkout_base(named: str | None, api_base: str, *, test: bool) -> str:
     """PayU's page; where only the API's address is given and is none of PayU's, the page is looked for there too."""
-    named = (options.text("checkout_base") or "").rstrip("/")
-    if named:
+    if named is not None:
         return named
     if api_base and api_base not in (LIVE_API, TEST_API):
         return api_base
@@ -132,16 +133,14 @@ class _Options:
             return dict(value)
         raise ProviderMisconfigured("option_invalid", name)
 
-    def limits(self, method: Method) -> Limits:
+    def limited(self, method: Method) -> Method:
         """`{"efecty": {"minimum": "20000", "maximum": "6000000"}}`, in major units, instead of the sheet's."""
         every = self._options.get("limits", {})
         own = every.get(method.name, {}) if isinstance(every, Mapping) else None
         if not isinstance(own, Mapping):
             raise ProviderMisconfigured("option_invalid", "limits")
-        return Limits(
-            self._limit(own, "minimum", method.minimum),
-            self._limit(own, "maximum", method.maximum),
-        )
+        least = self._limit(own, "minimum", method.minimum)
+        return replace(method, minimum=least, maximum=self._limit(own, "maximum", method.maximum))
 
     @staticmethod
     def _limit(own: Mapping[str, object], name: str, usual: Decimal | None) -> Decimal | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from weakref import WeakValueDictionary
 
@@ -90,6 +91,7 @@ class PayuProvider:
         `transport` replaces the network and `clock` the time (UTC), both for tests.
         """
         self._account = account_of(config)
+        self.capabilities = replace(self.capabilities, methods=self._account.methods)
         self._http = ProviderHttp(
             self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
         )
@@ -108,8 +110,8 @@ class PayuProvider:
             raise ProviderRejected("method_not_supported")
         if request.mode is not CheckoutMode.HOSTED:
             raise ProviderRejected("mode_not_supported")
-        if method is CARD:
-            return OpenedCheckout(str(request.reference), None, form=checkout_form(request, self._account))
+        if method.name == CARD.name:
+            return OpenedCheckout(str(request.reference), None, form=checkout_form(request, method, self._account))
         transaction = submission(request, method, self._account, self._clock())
         async with self._alone(str(request.reference)):
             earlier = await self._submitted_before(request, method)
@@ -217,14 +219,14 @@ class PayuProvider:
 
     async def _extra(self, method: Method, transaction: Transaction) -> JsonObject:
         """The transaction's extra parameters; where the order does not show them, its response is asked for."""
-        needed = "BANK_URL" if method is PSE else "REFERENCE"
+        needed = "BANK_URL" if method.name == PSE.name else "REFERENCE"
         if needed in transaction.extra:
             return transaction.extra
         payload = await self._client.transaction(transaction.id)
         return {**transaction.extra, **extra_parameters(payload if isinstance(payload, dict) else {})}
 
     def _opened(self, request: CheckoutRequest, method: Method, order_id: str, extra: JsonObject) -> OpenedCheckout:
-        if method is PSE:
+        if method.name == PSE.name:
             url = _address(extra, "BANK_URL")
             if url is None:  # nobody was ever given the bank's page of this transaction, so it lapses unpaid
                 raise ProviderRejected("bank_page_unknown")

@@ -26,6 +26,7 @@ FAILED_STATES = frozenset({"DECLINED", "ERROR", "EXPIRED"})
 
 _NOTHING: JsonObject = {}
 _LAST4 = 4
+_LONG_FROM_NOW = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def payment_of(orders: Sequence[Order], session_id: str | None, *, form: bool) -
     attempts = [(order, one) for order in orders for one in order.captures()]
     approved = [(order, one) for order, one in attempts if one.state == "APPROVED"]
     if approved:
-        return _paid(approved, session_id)
+        return _paid(sorted(approved, key=lambda pair: _age(pair[1])), session_id)
     failed = [one for _, one in attempts if one.state in FAILED_STATES]
     if len(failed) < len(attempts) or not attempts:
         known = bool(orders)
@@ -185,6 +186,11 @@ def _paid(approved: list[tuple[Order, Transaction]], session_id: str | None) -> 
         card_brand=first.payment_method.lower() if first.payment_method in CARD_BRANDS else None,
         card_last4=first.card_last4,
     )
+
+
+def _age(transaction: Transaction) -> tuple[datetime, str]:
+    """Oldest first, whatever the order of PayU's list, so that the same one stands for the payment for ever."""
+    return transaction.at or _LONG_FROM_NOW, transaction.id
 
 
 def _refunded(order: Order, transaction: Transaction, paid: Money) -> Money:

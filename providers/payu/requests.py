@@ -10,7 +10,7 @@ from typing import Any
 from providers.base import CheckoutRequest, FormPost, Method, Payer, ProviderRejected, RefundRequest
 from providers.payu.account import PayuAccount
 from providers.payu.amounts import CURRENCY, Taxes, taxes, whole_pesos
-from providers.payu.methods import CARD, MAX_CASH_LIFETIME, NAME_AT_PAYU, PSE
+from providers.payu.methods import MAX_CASH_LIFETIME, NAME_AT_PAYU, PSE
 
 CHECKOUT_PATH = "/ppp-web-gateway-payu/"
 MAX_DESCRIPTION = 255
@@ -26,18 +26,16 @@ _FROM_BROWSER = {"device_session_id": "deviceSessionId", "cookie": "cookie", "us
 """Optional method fields about the payer's browser."""
 
 
-def checked(request: CheckoutRequest, method: Method, account: PayuAccount) -> int:
+def checked(request: CheckoutRequest, method: Method) -> int:
     """The amount in whole pesos, once everything that PayU would refuse is there. Raises ProviderRejected."""
     pesos = whole_pesos(request.amount)
-    limits = account.limits[method.name]
-    if (limits.minimum is not None and pesos < limits.minimum) or (
-        limits.maximum is not None and pesos > limits.maximum
+    if (method.minimum is not None and pesos < method.minimum) or (
+        method.maximum is not None and pesos > method.maximum
     ):
         raise ProviderRejected("amount_outside_limits", method.name)
     if absent := [name for name in method.fields if not request.method_fields.get(name)]:
         raise ProviderRejected("method_field_missing", ", ".join(absent))
-    missing = [name for name in method.payer_fields if not getattr(request.payer, name)]
-    if missing and not (method is CARD and account.payer_optional):
+    if missing := [name for name in method.payer_fields if not getattr(request.payer, name)]:
         raise ProviderRejected("payer_field_missing", ", ".join(missing))
     for url in (request.callback_url, request.success_url):
         if url is not None and len(url) > MAX_URL:
@@ -45,9 +43,9 @@ def checked(request: CheckoutRequest, method: Method, account: PayuAccount) -> i
     return pesos
 
 
-def checkout_form(request: CheckoutRequest, account: PayuAccount) -> FormPost:
+def checkout_form(request: CheckoutRequest, method: Method, account: PayuAccount) -> FormPost:
     """The WebCheckout form; nothing is sent by us. Raises ProviderRejected."""
-    pesos, payer = checked(request, CARD, account), request.payer
+    pesos, payer = checked(request, method), request.payer
     reference, tax = str(request.reference), _taxes(request, account)
     signed = [account.merchant_id, reference, str(pesos), CURRENCY]
     if account.payment_methods is not None:
@@ -81,7 +79,7 @@ def checkout_form(request: CheckoutRequest, account: PayuAccount) -> FormPost:
 
 def submission(request: CheckoutRequest, method: Method, account: PayuAccount, now: datetime) -> dict[str, Any]:
     """The `transaction` of SUBMIT_TRANSACTION for PSE or cash. `now` is UTC. Raises ProviderRejected."""
-    pesos = checked(request, method, account)
+    pesos = checked(request, method)
     values: dict[str, Any] = {"TX_VALUE": _value(pesos)}
     tax = _taxes(request, account)
     if tax is not None:
@@ -106,7 +104,7 @@ def submission(request: CheckoutRequest, method: Method, account: PayuAccount, n
         "ipAddress": request.payer.ip,
     }
     transaction |= {theirs: request.method_fields.get(ours) for ours, theirs in _FROM_BROWSER.items()}
-    if method is PSE:
+    if method.name == PSE.name:
         transaction["extraParameters"] = _pse(request)
     else:
         expiry = cash_expiry(request)

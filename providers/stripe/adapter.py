@@ -23,6 +23,7 @@ from providers.base import (
     CheckoutRequest,
     OpenedCheckout,
     OutcomeUnknown,
+    ProviderDispute,
     ProviderError,
     ProviderEvent,
     ProviderMisconfigured,
@@ -31,10 +32,11 @@ from providers.base import (
     ProviderRejected,
     RefundRequest,
 )
+from providers.http import base_address
 from providers.stripe.amounts import SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
-from providers.stripe.objects import JsonObject, payment_of_intent, payment_of_session, refund_of, text
+from providers.stripe.objects import JsonObject, dispute_of, payment_of_intent, payment_of_session, refund_of, text
 from providers.stripe.requests import (
     MAX_SESSION_LIFETIME,
     MIN_SESSION_LIFETIME,
@@ -98,8 +100,7 @@ class StripeProvider:
             raise ProviderMisconfigured("credential_missing", "secret_key")
         if not self._webhook_secrets:
             raise ProviderMisconfigured("credential_missing", "webhook_secret")
-        api_base = config.options.get("api_base")
-        self._api_base = api_base.rstrip("/") if isinstance(api_base, str) else None
+        self._api_base = base_address(config.options, "api_base")
         self._live = _mode_of(self._secret_key)
         self._clock = clock
         self._http_client = http_client
@@ -175,6 +176,10 @@ class StripeProvider:
             return refund_of(earlier)
         options: stripe.RequestOptions = {"idempotency_key": f"refund-{request.refund_id}"}
         return refund_of(await self._call(self._api().v1.refunds.create_async(params, options)))
+
+    async def disputes_of(self, transaction_id: str) -> list[ProviderDispute]:
+        """Every dispute of a payment intent, as it stands now."""
+        return [dispute_of(dispute) for dispute in await self._search().disputes(transaction_id)]
 
     async def check_account(self) -> AccountCheck:
         """Connection test: the account's own name, whether the key is live, and whether it can take money."""

@@ -7,6 +7,7 @@ closing a link closes its sessions as well.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Final
 
 import stripe
@@ -27,8 +28,8 @@ from providers.stripe.objects import JsonObject, payment_of_link, text
 from providers.stripe.requests import link_params
 from providers.stripe.search import StripeSearch
 
-LINK: Final = Method("link", "link")
-"""For hosted checkouts whose address must live longer than a session's 24 hours."""
+LINK: Final = Method("link", "link", max_lifetime=timedelta(days=30))
+"""For hosted checkouts whose address must live longer than a session's 24 hours. The limit is ours: Stripe has none."""
 
 _PREFIX = "plink_"
 _UNKNOWN = ProviderPayment(PaymentStatus.UNKNOWN)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from domain.dispute import DisputeState
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import OutcomeUnknown, ProviderPayment, ProviderRefund, RefundStatus
+from providers.base import OutcomeUnknown, ProviderDispute, ProviderPayment, ProviderRefund, RefundStatus
 from providers.stripe.amounts import from_wire
 
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -24,6 +26,20 @@ _REFUND_STATUS = {
     "failed": RefundStatus.FAILED,
     "canceled": RefundStatus.FAILED,
 }
+
+_DISPUTE_STATE = {
+    "needs_response": DisputeState.NEEDS_RESPONSE,
+    "under_review": DisputeState.UNDER_REVIEW,
+    "won": DisputeState.WON,
+    "lost": DisputeState.LOST,
+    "warning_needs_response": DisputeState.INQUIRY,
+    "warning_under_review": DisputeState.INQUIRY,
+    "warning_closed": DisputeState.CLOSED,
+    "prevented": DisputeState.CLOSED,
+    "appeal_needs_response": DisputeState.NEEDS_RESPONSE,
+    "appeal_under_review": DisputeState.UNDER_REVIEW,
+}
+"""A warning is an inquiry of the bank that has moved no money."""
 
 
 def payment_of_session(session: JsonObject) -> ProviderPayment:
@@ -86,6 +102,21 @@ def refund_of(refund: JsonObject) -> ProviderRefund:
         raise OutcomeUnknown("unreadable_answer", "refund without id")
     status = _REFUND_STATUS.get(str(refund.get("status")), RefundStatus.PENDING)
     return ProviderRefund(refund_id, status, failure_code=text(refund, "failure_reason"))
+
+
+def dispute_of(dispute: JsonObject) -> ProviderDispute:
+    """A dispute. A status that is not known yet is under review: the money is away and nothing is decided."""
+    dispute_id, amount = text(dispute, "id"), _money(dispute.get("amount"), dispute.get("currency"))
+    if dispute_id is None:
+        raise OutcomeUnknown("unreadable_answer", "dispute without id")
+    due = _object(dispute, "evidence_details").get("due_by")
+    return ProviderDispute(
+        dispute_id,
+        _DISPUTE_STATE.get(str(dispute.get("status")), DisputeState.UNDER_REVIEW),
+        amount,
+        reason=text(dispute, "reason"),
+        evidence_due_at=datetime.fromtimestamp(due, UTC) if isinstance(due, int) and due > 0 else None,
+    )
 
 
 def text(source: JsonObject, name: str) -> str | None:

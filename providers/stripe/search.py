@@ -77,6 +77,11 @@ class StripeSearch:
                 return refund
         return None
 
+    async def disputes(self, transaction_id: str) -> list[JsonObject]:
+        """Every dispute of this payment."""
+        of_payment = {"charge" if transaction_id.startswith("ch_") else "payment_intent": transaction_id}
+        return [dispute async for dispute in self._pages(self._v1.disputes.list_async, of_payment)]
+
     async def _session_of_intent(self, intent: JsonObject | None) -> JsonObject | None:
         intent_id = text(intent, "id") if intent is not None else None
         if intent_id is None:

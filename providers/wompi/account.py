@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from providers.base import AccountConfig, ProviderMisconfigured
+from providers.http import base_address
 
 SANDBOX_API = "https://sandbox.wompi.co/v1"
 PRODUCTION_API = "https://production.wompi.co/v1"
@@ -64,8 +65,8 @@ def account_of(config: AccountConfig) -> Account:
         events_secrets=events_secrets,
         integrity_secret=keys["integrity_secret"],
         environment=environment,
-        api_base=_address(config.options, "api_base", default_api),
-        checkout_base=_address(config.options, "checkout_base", CHECKOUT),
+        api_base=base_address(config.options, "api_base") or default_api,
+        checkout_base=base_address(config.options, "checkout_base") or CHECKOUT,
         event_max_age_seconds=_seconds(config.options, "event_max_age_seconds", EVENT_MAX_AGE_SECONDS),
         transactions_key=_which_key(config.options),
         personal_auth_field=_field_name(config.options),
@@ -92,13 +93,6 @@ def _environment(*keys: str) -> Environment | None:
     if len(found) > 1:
         raise ProviderMisconfigured("credential_environments", "keys of test and of production together")
     return next(iter(found), None)
-
-
-def _address(options: Mapping[str, object], name: str, default: str) -> str:
-    value = options.get(name, default)
-    if not isinstance(value, str) or not value.startswith(("https://", "http://")):
-        raise ProviderMisconfigured("option_invalid", name)
-    return value.rstrip("/")
 
 
 def _seconds(options: Mapping[str, object], name: str, default: int) -> int:

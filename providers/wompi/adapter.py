@@ -49,6 +49,7 @@ from providers.wompi.requests import (
     DIRECT,
     LINK,
     METHODS,
+    NEQUI,
     PSE,
     link_body,
     link_url,
@@ -62,6 +63,7 @@ CLOSING_GRACE = timedelta(minutes=5)
 """After its end a page is taken as closed only this much later: Wompi lets a refused payer try again for 3 minutes."""
 BANK_URL_WAITS_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0)
 """Between looks for the bank's address; the last one repeats for as long as the call may take."""
+NEQUI_APP = "Nequi"
 MAX_PAGES = 40
 CLOCK_MARGIN = timedelta(days=1)
 
@@ -114,12 +116,12 @@ class WompiProvider:
     async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
         """Compute the Web Checkout's address (`card`), create a link (`link`) or a transaction (`pse`, `nequi`).
 
-        `card` sends nothing; the session id is our reference and the page's end. A transaction exists once: Wompi
-        refuses a second one of our reference (422), and then the first is looked up. A link whose creation went
-        unanswered is made again, and the first, whose address nobody has, lapses. `nequi` has no address: the payer
-        approves in the app. Raises OutcomeUnknown `bank_url_pending` when the bank's address was not ready in time
-        (a repeat finds it), ProviderDeclined when the transaction was refused at once, ProviderRejected
-        `checkout_window_passed`, `method_not_supported`, `field_missing`, `field_invalid`, …
+        `card` sends nothing; the session id is our reference. A transaction exists once: Wompi refuses a second one of
+        our reference (422), and then the first is looked up. A link whose creation went unanswered is made again, and
+        the first, whose address nobody has, lapses. `nequi` has no address but `approve_in`. Raises OutcomeUnknown
+        `bank_url_pending` when the bank's address was not ready in time (a repeat finds it), ProviderDeclined when
+        the transaction was refused at once, ProviderRejected `checkout_window_passed`, `method_not_supported`,
+        `field_missing`, `field_invalid`, …
         """
         method = self.capabilities.method(request.method)
         if method is None or request.mode is not CheckoutMode.HOSTED:
@@ -136,19 +138,18 @@ class WompiProvider:
         if method.name == LINK:
             link = await self._api.create_link(link_body(request))
             return OpenedCheckout(link.id, link_url(link.id, self._account))
-        return OpenedCheckout(f"{request.reference}.{_seconds(request.expires_at)}", url)
+        return OpenedCheckout(str(request.reference), url)
 
     async def look(self, ref: CheckoutRef) -> ProviderPayment:
         """What Wompi says now.
 
-        Of a page that nobody paid at Wompi knows nothing: it is PENDING where we gave its address out (the session
-        id says so), EXPIRED some minutes after its end, and UNKNOWN without a session id.
+        Of a page that nobody paid at Wompi knows nothing: it is PENDING where we gave its address out (our reference
+        as session id), EXPIRED some minutes after its end, and UNKNOWN without a session id.
         """
-        end = _page_end(ref)
-        if ref.session_id is None or end is not None:
-            return await self._look_by_reference(ref, end)
+        if ref.session_id in (None, str(ref.reference)):
+            return await self._look_by_reference(ref)
         if ref.method == LINK:
-            return await self._look_at_link(ref.session_id, ref.created_at)
+            return await self._look_at_link(ref, ref.session_id)
         transaction = await self._api.transaction(ref.session_id)
         if transaction is None or transaction.reference != str(ref.reference):
             return _UNKNOWN
@@ -225,7 +226,9 @@ class WompiProvider:
             transaction = await self._with_bank_url(transaction, end)
         if transaction.status in FAILED:
             raise ProviderDeclined(failure_code(transaction) or "")
-        return OpenedCheckout(transaction.id, transaction.bank_url)
+        return OpenedCheckout(
+            transaction.id, transaction.bank_url, approve_in=NEQUI_APP if request.method == NEQUI else None
+        )
 
     async def _created_or_found(self, request: CheckoutRequest) -> Transaction:
         reference = str(request.reference)
@@ -258,22 +261,26 @@ class WompiProvider:
             transaction = await self._api.transaction(transaction.id) or transaction
         return transaction
 
-    async def _look_by_reference(self, ref: CheckoutRef, end: datetime | None) -> ProviderPayment:
+    async def _look_by_reference(self, ref: CheckoutRef) -> ProviderPayment:
         found = await self._api.transactions(str(ref.reference))
         idle = PaymentStatus.UNKNOWN if ref.session_id is None else PaymentStatus.PENDING
-        if end is not None and self._clock() > end + CLOSING_GRACE:
+        if idle is PaymentStatus.PENDING and self._is_past(ref.expires_at):
             idle = PaymentStatus.EXPIRED
         session_id = ref.session_id
         if ref.method in DIRECT and found:
             session_id = found[0].id
         return payment_of(found, Attempt(session_id, idle, final_failures=ref.method in DIRECT))
 
-    async def _look_at_link(self, link_id: str, created_at: datetime) -> ProviderPayment:
+    async def _look_at_link(self, ref: CheckoutRef, link_id: str) -> ProviderPayment:
+        """A paid transaction that is known by its id says all; else the link and all of its transactions are read."""
         async with self._deadline():
+            named = None if ref.transaction_id is None else await self._api.transaction(ref.transaction_id)
+            if named is not None and named.link_id == link_id and named.status in (APPROVED, VOIDED):
+                return payment_of([named], Attempt(link_id, PaymentStatus.PENDING))
             link = await self._api.link(link_id)
             if link is None:
                 return _UNKNOWN
-            found = await self._of_link(link_id, created_at)
+            found = await self._of_link(link_id, ref.created_at)
         return payment_of(found, Attempt(link_id, self._link_status(link)))
 
     async def _void(self, transaction_id: str) -> ProviderRefund:
@@ -291,9 +298,13 @@ class WompiProvider:
 
     def _link_status(self, link: Link) -> PaymentStatus:
         """What a link without money is. The end is judged first: a link may be made inactive by it."""
-        if link.expires_at is not None and self._clock() > link.expires_at + CLOSING_GRACE:
+        if self._is_past(link.expires_at):
             return PaymentStatus.EXPIRED
         return PaymentStatus.PENDING if link.active else PaymentStatus.CANCELED
+
+    def _is_past(self, end: datetime | None) -> bool:
+        """Whether a page or link of this end takes no more payments."""
+        return end is not None and self._clock() > end + CLOSING_GRACE
 
     async def _of_link(self, link_id: str, created_at: datetime) -> list[Transaction]:
         """The transactions of one link. Wompi searches by reference or by day, and a link's references are its own.
@@ -320,21 +331,6 @@ class WompiProvider:
         ours = transaction.reference == str(request.payment.reference)
         by_link = transaction.link_id is not None and transaction.link_id == request.payment.session_id
         return transaction if ours or by_link else None
-
-
-def _page_end(ref: CheckoutRef) -> datetime | None:
-    """When the Web Checkout of this session ends; None when the session is no page of ours."""
-    reference, _, seconds = (ref.session_id or "").partition(".")
-    if reference != str(ref.reference) or not seconds.isdecimal():
-        return None
-    try:
-        return datetime.fromtimestamp(int(seconds), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
 
 
 def _refundable(transaction: Transaction | None, request: RefundRequest) -> Transaction:

@@ -26,7 +26,7 @@ DIRECT = frozenset({PSE, NEQUI})
 
 METHODS = (
     Method(CARD, "card", CURRENCY),
-    Method(LINK, "link", CURRENCY),
+    Method(LINK, "link", CURRENCY, closes=True),
     Method(
         PSE,
         "bank",

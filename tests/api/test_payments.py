@@ -254,3 +254,14 @@ async def test_a_payment_that_was_accepted_and_not_started_is_started_later(shop
         return (await shop.read(str(payment_id)))["checkout_url"]
 
     assert await eventually(opened)
+
+
+@pytest.mark.parametrize(("method", "days"), [("link", 20), ("card", 1)])
+async def test_a_link_may_be_paid_longer_than_a_session(shop: Shop, method: str, days: int) -> None:
+    asked = datetime.now(UTC) + timedelta(days=20)
+    payment = await shop.pays(method=method, expires_in_seconds=20 * 86400)
+    lives = datetime.fromisoformat(payment["expires_at"]) - datetime.fromisoformat(payment["created_at"])
+    assert lives == timedelta(days=days)
+    assert datetime.fromisoformat(payment["expires_at"]) < asked + timedelta(minutes=1)
+    assert payment["checkout_url"]
+    assert (await shop.api.post(f"/payments/{payment['id']}/cancel")).json()["status"] == "canceled"

@@ -13,8 +13,8 @@ from sqlalchemy import select, text, update
 
 from embedded.parts import free_port
 from providers.registry import required_credentials
-from storage import administration, workspaces
-from storage.models import AuditEntry, IdempotentAnswer, Payment, ProviderAccount, Workspace
+from storage import administration, attempts, workspaces
+from storage.models import Attempt, AuditEntry, IdempotentAnswer, Payment, ProviderAccount, Workspace
 from storage.sealing import Sealer, SealingError
 from storage.session import Database
 from tests.cli.running import Apart, Operator
@@ -233,6 +233,9 @@ class Secrets:
     """One of each secret that the database keeps, sealed under the key that the tests begin with."""
 
     client_secret = "pi_1_secret_abc"
+    bank = "bank-7"
+    process_token = "process-token-1"
+    form = '{"action": "https://pay.example"}'
     answer = '{"key": "dp_live_shown_once"}'
 
     def __init__(self, apart: Apart, sandbox_url: str) -> None:
@@ -273,9 +276,14 @@ class Secrets:
                     currency="ILS",
                     description="x",
                     client_secret=sealer.seal(self.client_secret),
+                    method_fields=sealer.seal(self.bank),
                     expires_at=datetime.now(UTC) + timedelta(hours=1),
                 )
             )
+            await session.flush()
+            way = {"provider": "stripe", "provider_account_id": account.id, "status": "pending"}
+            way |= {"session_secret": sealer.seal(self.process_token), "form": sealer.seal(self.form)}
+            await attempts.record(session, self.payment_id, 1, way | {"method_fields": sealer.seal(self.bank)})
             for key, status in (("done", 201), ("running", 0)):
                 body = sealer.seal(self.answer) if status else b""
                 session.add(IdempotentAnswer(scope="s", key=key, fingerprint=b"f", status_code=status, body=body))
@@ -288,6 +296,10 @@ class Secrets:
                 await session.scalar(select(ProviderAccount.credentials)),
                 await session.scalar(select(Workspace.order_webhook_secret)),
                 await session.scalar(select(Payment.client_secret)),
+                await session.scalar(select(Payment.method_fields)),
+                await session.scalar(select(Attempt.session_secret)),
+                await session.scalar(select(Attempt.form)),
+                await session.scalar(select(Attempt.method_fields)),
                 await session.scalar(select(IdempotentAnswer.body).where(IdempotentAnswer.status_code != 0)),
             ]
         return [open_(one or b"") for one in sealed]
@@ -308,7 +320,8 @@ async def test_after_a_rotation_the_new_key_alone_opens_everything(apart: Apart,
     shown = await operator("account", "rotate-keys", CREDENTIALS_KEYS=f"{new},{CREDENTIALS_KEY}")
     assert shown.stdout == "sealed the secrets of 1 accounts again\n"
     assert await kept.opened(new) == before
-    assert before[1:] == [NOTICE_SECRET, kept.client_secret, kept.answer]
+    kept_by_payment = [kept.client_secret, kept.bank, kept.process_token, kept.form, kept.bank]
+    assert before[1:] == [NOTICE_SECRET, *kept_by_payment, kept.answer]
     with pytest.raises(SealingError):
         await kept.opened(CREDENTIALS_KEY)
     assert "(test)" in (await operator("account", "check", kept.account_id, CREDENTIALS_KEYS=new)).stdout
@@ -368,7 +381,7 @@ async def test_one_account_receives_the_callbacks_without_a_name(apart: Apart, k
     ("keys", "message"),
     [
         (None, "CREDENTIALS_KEYS is empty; generate a key with: payment-cli generate-key"),
-        ("short", "CREDENTIALS_KEYS holds a value that is not 32 url-safe base64 bytes"),
+        ("short", "CREDENTIALS_KEYS holds no 32 url-safe base64 bytes; make a key with: payment-cli generate-key"),
     ],
 )
 async def test_without_a_usable_key_nothing_is_stored(

@@ -93,8 +93,8 @@ async def test_what_postgresql_refuses_is_said_in_its_words(nobody: Operator, st
 async def test_an_error_in_a_statement_does_not_show_its_values(operator: Operator, shop: Shop) -> None:
     operator.hidden |= {"sk_test_hidden", "gAAAA"}  # the latter begins every sealed value
     account = ["account", "create", "--workspace", shop.workspace.slug, "--provider", "stripe"]
-    secrets = ["--credential", "secret_key=sk_test_hidden…\x00", "--credential", "webhook_secret=w"]
-    options = ["--option", "api_base=\x00"]
+    secrets = ["--credential", "secret_key=sk_test_hidden", "--credential", "webhook_secret=w"]
+    options = ["--option", "note=\x00"]
     message = await operator.says(*account, "--name", "other", *secrets, *options)
     assert message.startswith("PostgreSQL refuses: ")
 

@@ -14,11 +14,20 @@ from temporalio import activity
 import settings
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
+from activities.disputes import DisputeActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.surplus import SurplusActivities
 from workflows import calls
 
+IMPLEMENTATIONS = (
+    CheckoutActivities,
+    ConfirmationActivities,
+    DisputeActivities,
+    ReceiptActivities,
+    RefundActivities,
+    SurplusActivities,
+)
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#]+)")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -49,7 +58,7 @@ def test_activities_are_what_workflows_call() -> None:
     """The stubs carry names and types; the implementations must have the same."""
     implemented = {
         activity._Definition.must_from_callable(method).name: method
-        for kind in (CheckoutActivities, ConfirmationActivities, ReceiptActivities, RefundActivities, SurplusActivities)
+        for kind in IMPLEMENTATIONS
         for _, method in inspect.getmembers(kind, inspect.isfunction)
         if activity._Definition.from_callable(method) is not None
     }

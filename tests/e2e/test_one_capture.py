@@ -559,12 +559,13 @@ async def test_a_refund_that_nobody_began_is_begun_by_the_dispatcher(ils: Market
     await ils.shop.until(payment_id, "paid")
     await ils.pays(payment_id, 2, MESHULAM)
     (row,) = await ils.surplus(payment_id, until=("proposed",))
-    dispatcher, later = await ils.dispatcher(), ils.now()
+    dispatcher = await ils.dispatcher()
     async with ils.service.database.transaction() as session:
         found = await session.merge(row)
         found.status = "refunding"
-    assert await dispatcher.start_unstarted_surplus(now=later) == 0  # whoever decided is probably at it
-    assert await dispatcher.start_unstarted_surplus(now=ils.now(minutes=3)) >= 1
+        found.updated_at = ils.now(minutes=-1)
+    assert await dispatcher.start_unstarted_surplus(older_than=ils.now(minutes=-2)) == 0  # somebody is probably at it
+    assert await dispatcher.start_unstarted_surplus(older_than=ils.now()) == 1
     await ils.surplus(payment_id, until=("refunded",))
     (await ils.books(payment_id)).check()
 

@@ -137,9 +137,9 @@ async def test_a_preview_says_what_will_happen_and_does_nothing(shop: Shop) -> N
 
 async def test_a_hundred_at_once_never_exceed_the_payment(shop: Shop) -> None:
     payment = await paid(shop, amount="100.00")
-    answers = await asyncio.gather(*(refund(shop, payment, "3.00") for _ in range(100)))
+    answers = await asyncio.gather(*(refund(shop, payment, "9.00") for _ in range(100)))
     done = [answer for answer in answers if answer.status_code in (201, 202)]
-    assert len(done) == 33
+    assert len(done) == 11
     assert {answer.json()["code"] for answer in answers if answer not in done} == {"refund_exceeds_payment"}
 
     async def finished() -> bool:

@@ -43,6 +43,7 @@ def ref_to(request: CheckoutRequest, opened: OpenedCheckout | None) -> CheckoutR
         session_secret=None if opened is None else opened.session_secret,
         method=request.method,
         amount=request.amount,
+        expires_at=request.expires_at,
     )
 
 
@@ -128,6 +129,24 @@ async def test_a_closed_checkout_takes_no_money_and_closing_again_is_harmless(
         assert closed.status in {PaymentStatus.EXPIRED, PaymentStatus.CANCELED}
     await payer.tries_to_pay(opened)
     assert (await provider.look(ref_to(request, opened))).captured is None
+
+
+@pytest.mark.asyncio
+async def test_a_method_that_closes_by_itself_takes_no_money_once_it_is_closed(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    own = [method.name for method in provider.capabilities.methods if method.closes]
+    if not own:
+        pytest.skip(f"{provider.name} closes all methods alike")
+    for method in own:
+        request = request_for(method=method)
+        opened = await provider.open_checkout(request)
+        assert (await provider.close_checkout(ref_to(request, opened))).status is PaymentStatus.CANCELED
+        await payer.tries_to_pay(opened)
+        paid_request = request_for(method=method)
+        paid_one = await provider.open_checkout(paid_request)
+        await payer.pays(paid_one)
+        assert (await provider.close_checkout(ref_to(paid_request, paid_one))).captured == paid_request.amount
 
 
 @pytest.mark.asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -256,7 +257,6 @@ async def test_the_connection_test_says_that_nobody_was_asked() -> None:
         ("callback_fields", ["amount"]),
         ("callback_statuses", {"pagado": "settled"}),
         ("callback_statuses", ["pagado"]),
-        ("event_identity", "body"),
         ("file_delimiter", ";;"),
         ("file_decimal", "·"),
         ("file_thousands", "."),
@@ -295,6 +295,9 @@ def test_the_registry_knows_what_the_agreement_can_do() -> None:
     assert not (sheet.bank_list)
     assert [(method.name, method.kind, method.currency) for method in sheet.methods] == [("efecty", "cash", "COP")]
     assert not any(method.refundable for method in sheet.methods)
+    own = account(minimum_amount="5000", maximum_amount=900_000, max_days=3, grace_minutes=30).capabilities.methods
+    assert [(method.minimum, method.maximum) for method in own] == [(Decimal(5_000), Decimal(900_000))]
+    assert own[0].max_lifetime == timedelta(days=3, minutes=30)  # the voucher ends before the payment does
     provider = account()
     assert isinstance(provider, ReadsSettlementFiles)
     assert not isinstance(provider, ListsBanks | Acknowledges)

@@ -26,6 +26,7 @@ SECRET = "shared_secret_1"
 AT = 1_790_000_000
 NOW = datetime.fromtimestamp(AT, UTC)
 CODE = CodeRule().code_for(UUID(int=1), 0)
+EVENT_ID = f"0000000077:{CODE}"
 WRONG_DIGIT = CODE[:-1] + str((int(CODE[-1]) + 1) % 10)
 GOOD: dict[str, Any] = {
     "agreement": "110954",
@@ -74,11 +75,11 @@ def test_a_signature_made_by_hand_is_the_same() -> None:
 
 def test_a_payment_is_read_whole() -> None:
     assert received(body_of()) == ProviderEvent(
-        event_id="0000000077",
+        event_id=EVENT_ID,
         type="cash.paid",
         kind=EventKind.CAPTURED,
         session_id=CODE,
-        transaction_id="0000000077",
+        transaction_id=f"110954-{CODE}-0000000077",
         amount=Money.parse("25000.00", "COP"),
         occurred_at=datetime(2026, 9, 21, 13, 12, tzinfo=UTC),
     )
@@ -175,15 +176,15 @@ def test_times_without_a_zone_are_of_colombia(written: object, moment: datetime 
 @pytest.mark.parametrize(
     ("status", "kind", "event_id"),
     [
-        ("paid", EventKind.CAPTURED, "0000000077"),
-        ("Approved", EventKind.CAPTURED, "0000000077"),
-        (..., EventKind.CAPTURED, "0000000077"),
-        ("pagado", EventKind.CAPTURED, "0000000077"),
-        ("pending", EventKind.PROCESSING, "0000000077:pending"),
-        ("expired", EventKind.EXPIRED, "0000000077:expired"),
-        ("cancelled", EventKind.CANCELED, "0000000077:cancelled"),
-        ("reversed", EventKind.DISPUTE, "0000000077:reversed"),
-        ("a word of tomorrow", EventKind.OTHER, "0000000077:a word of tomorrow"),
+        ("paid", EventKind.CAPTURED, EVENT_ID),
+        ("Approved", EventKind.CAPTURED, EVENT_ID),
+        (..., EventKind.CAPTURED, EVENT_ID),
+        ("pagado", EventKind.CAPTURED, EVENT_ID),
+        ("pending", EventKind.PROCESSING, f"{EVENT_ID}:pending"),
+        ("expired", EventKind.EXPIRED, f"{EVENT_ID}:expired"),
+        ("cancelled", EventKind.CANCELED, f"{EVENT_ID}:cancelled"),
+        ("reversed", EventKind.DISPUTE, f"{EVENT_ID}:reversed"),
+        ("a word of tomorrow", EventKind.OTHER, f"{EVENT_ID}:a word of tomorrow"),
     ],
 )
 def test_every_status_has_one_meaning_and_an_event_of_its_own(status: object, kind: EventKind, event_id: str) -> None:
@@ -198,9 +199,15 @@ def test_a_code_that_lapses_needs_no_transaction_and_no_amount() -> None:
         assert (event.event_id, event.transaction_id, event.amount) == (f"{CODE}:expired", None, None)
 
 
-def test_where_tills_count_for_themselves_the_code_is_part_of_the_events_name() -> None:
-    provider = account(event_identity="transaction_and_code")
-    assert received(body_of(), provider=provider).event_id == f"0000000077:{CODE}"
+def test_the_same_number_at_another_till_or_of_another_agreement_is_another_payment() -> None:
+    other_code = CodeRule().code_for(UUID(int=2), 0)
+    events = [
+        received(body_of()),
+        received(body_of(reference=other_code)),
+        received(body_of(agreement="777777"), provider=account(agreement="777777")),
+    ]
+    assert len({event.transaction_id for event in events}) == 3
+    assert len({event.event_id for event in events[:2]}) == 2
 
 
 def test_names_of_headers_and_fields_are_the_agreements() -> None:
@@ -217,7 +224,7 @@ def test_names_of_headers_and_fields_are_the_agreements() -> None:
     signed = sign_webhook(SECRET, body, AT)
     headers = {"x-firma": signed["x-efecty-signature"].upper(), "x-fecha": signed["x-efecty-timestamp"]}
     event = provider.verify_webhook(Callback(headers, body, NOW))
-    assert (event.session_id, event.amount, event.event_id) == (code, Money.parse("30000", "COP"), "77")
+    assert (event.session_id, event.amount, event.event_id) == (code, Money.parse("30000", "COP"), f"77:{code}")
     assert refusal(signed, body, provider).reason is Rejection.BAD_SIGNATURE
 
 
@@ -235,7 +242,7 @@ def test_names_of_headers_and_fields_are_the_agreements() -> None:
 def test_time_is_bounded_on_both_sides(age_seconds: int, reason: Rejection | None) -> None:
     body = body_of()
     if reason is None:
-        assert received(body, at=AT - age_seconds).event_id == "0000000077"
+        assert received(body, at=AT - age_seconds).event_id == EVENT_ID
     else:
         assert refusal(sign_webhook(SECRET, body, AT - age_seconds), body).reason is reason
 
@@ -243,7 +250,7 @@ def test_time_is_bounded_on_both_sides(age_seconds: int, reason: Rejection | Non
 def test_either_secret_is_good_while_one_replaces_the_other() -> None:
     rotating = account(secret=f" new_secret , ,{SECRET},")
     for secret in (SECRET, "new_secret"):
-        assert received(body_of(), secret=secret, provider=rotating).event_id == "0000000077"
+        assert received(body_of(), secret=secret, provider=rotating).event_id == EVENT_ID
     body = body_of()
     assert refusal(sign_webhook("third", body, AT), body, rotating).reason is Rejection.BAD_SIGNATURE
 

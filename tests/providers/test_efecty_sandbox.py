@@ -68,7 +68,9 @@ async def test_a_payment_at_the_counter_is_told_once_and_stands_in_the_file(
     payment = await payer.pays_cash(opened)
     (event,) = await box.events(provider, 1)
     assert (event.kind, event.amount, event.session_id) == (EventKind.CAPTURED, request.amount, opened.session_id)
-    assert event.event_id == event.transaction_id == payment["transaction_id"]
+    number = payment["transaction_id"]
+    assert event.event_id == f"{number}:{opened.session_id}"
+    assert event.transaction_id == f"{payer.agreement}-{opened.session_id}-{number}"
     (row,) = provider.read_settlement_file(await payer.settlement_file())
     assert row.event == event
 

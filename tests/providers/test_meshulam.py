@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -827,6 +828,12 @@ def test_the_registry_knows_meshulam() -> None:
     assert isinstance(build_provider("meshulam", account()), MeshulamProvider)
 
 
+def test_the_sheet_of_an_account_has_the_methods_that_it_has_pages_for() -> None:
+    assert [method.name for method in MeshulamProvider(account()).capabilities.methods] == ["card"]
+    with_bit = MeshulamProvider(account(page_code_bit="pbit", page_code_apple_pay="papple"))
+    assert [method.name for method in with_bit.capabilities.methods] == ["card", "bit", "apple_pay"]
+
+
 def test_options_move_what_is_not_confirmed() -> None:
     assert MeshulamProvider(account({"link_minutes": 60})).capabilities.max_checkout_lifetime == timedelta(hours=1)
     for odd in (0, -1, "10", 1.5, True, 100_000):
@@ -834,6 +841,62 @@ def test_options_move_what_is_not_confirmed() -> None:
             MeshulamProvider(account({"link_minutes": odd}))
     assert MeshulamProvider(account({"sandbox": True}))._origin == "https://sandbox.meshulam.co.il"
     assert MeshulamProvider(account({"api_base": "http://127.0.0.1:9/m/"}))._origin == "http://127.0.0.1:9/m"
+
+
+@pytest.mark.parametrize(
+    ("transactions", "minutes", "status"),
+    [
+        ([], 10, "pending"),  # the page may have been opened in the payment's last moment, and lives ten minutes
+        ([], 24, "pending"),
+        ([], 26, "expired"),
+        ("", 26, "expired"),
+        ([entry(status=11)], 26, "pending"),
+        ([entry(status=999)], 26, "pending"),
+        ([entry()], 26, "paid"),
+    ],
+)
+async def test_a_page_at_which_nothing_was_begun_has_lapsed_some_time_after_its_end(
+    transactions: Any, minutes: float, status: str
+) -> None:
+    data = {"processId": "145111110", "processToken": "ptoken-1", "transactions": transactions}
+    provider = MeshulamProvider(
+        account(),
+        transport=httpx.MockTransport(lambda _: done(data)),
+        clock=lambda: NOW + timedelta(minutes=minutes),
+    )
+    ref = replace(REF, expires_at=NOW + timedelta(minutes=10))
+    assert (await provider.look(ref)).status == PaymentStatus(status)
+    assert (await provider.close_checkout(ref)).status == PaymentStatus(status)
+    assert (await provider.look(REF)).status is not PaymentStatus.EXPIRED  # nobody said when it ends
+    await provider.aclose()
+
+
+async def test_numbers_of_the_test_host_are_told_from_those_of_production() -> None:
+    """Both are plain numbers, and a transaction's id settles one payment in the whole installation."""
+    data = {"processId": "145111110", "processToken": "ptoken-1", "transactions": [entry()]}
+    sent_: list[dict[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent_.append(sent(request))
+        return done(data if method_of(request) == "getPaymentProcessInfo" else {"transactionId": "7"})
+
+    seen = {}
+    for sandbox, mark in ((True, "test-"), (False, "")):
+        provider = MeshulamProvider(account({"sandbox": sandbox}), transport=httpx.MockTransport(answer))
+        event = provider.verify_webhook(
+            Callback({"content-type": "application/json"}, as_json(update()), NOW, CREDENTIALS["callback_token"])
+        )
+        seen[sandbox] = (await provider.look(REF)).transaction_id
+        assert seen[sandbox] == f"{mark}{entry()['transactionId']}"
+        assert event.transaction_id == f"{mark}{UPDATE['data']['transactionId']}"
+        money = Money.parse("129.90", "ILS")
+        request = RefundRequest(uuid4(), seen[sandbox] or "", money, REF, money, Money.zero("ILS"))
+        assert (await provider.refund(request)).provider_refund_id == f"{mark}7"
+        assert sent_[-1]["transactionId"] == str(entry()["transactionId"])
+        await provider.acknowledge(REF, seen[sandbox] or "")
+        assert sent_[-1]["transactionId"] == str(entry()["transactionId"])
+        await provider.aclose()
+    assert len(set(seen.values())) == 2
 
 
 @pytest.mark.parametrize("token", ["short", "has/slash-in-it", "good_token-1,bad", "טוקן-ארוך-מספיק", ","])

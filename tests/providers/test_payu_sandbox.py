@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID, uuid4
@@ -461,6 +462,17 @@ async def test_payu_itself_declines_what_is_outside_its_limits(
     narrow = adapter(limits={"efecty": {"minimum": 30_000}})
     with pytest.raises(ProviderRejected, match="amount_outside_limits"):
         await narrow.open_checkout(by("efecty", request_for, amount="25000"))
+
+
+def test_the_sheet_of_an_account_is_that_of_its_agreement(adapter: Callable[..., PayuProvider]) -> None:
+    sheet = adapter(limits={"efecty": {"minimum": 30_000, "maximum": "8000000"}}, payer_optional=True).capabilities
+    efecty, baloto, card = sheet.method("efecty"), sheet.method("baloto"), sheet.method("card")
+    assert efecty is not None
+    assert baloto is not None
+    assert card is not None
+    assert (efecty.minimum, efecty.maximum) == (Decimal(30_000), Decimal(8_000_000))
+    assert (baloto.minimum, baloto.maximum) == (Decimal(3_000), Decimal(1_000_000))
+    assert (card.payer_fields, bool(efecty.payer_fields)) == ((), True)
 
 
 async def test_options_change_the_form_and_the_voucher(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -26,7 +27,10 @@ def test_an_adapter_answers_the_whole_contract(name: str) -> None:
     credentials = dict.fromkeys(required_credentials(name), "test_value")
     provider = build_provider(name, AccountConfig(account_id=uuid4(), credentials=credentials))
     assert provider.name == name
-    assert provider.capabilities is capabilities_of(name)
+    sheet, own = capabilities_of(name), provider.capabilities
+    narrowed = replace(own, methods=sheet.methods, max_checkout_lifetime=sheet.max_checkout_lifetime)
+    assert narrowed == sheet  # an account has its own methods, limits and lifetimes, and nothing else of its own
+    assert {method.name for method in own.methods} <= {method.name for method in sheet.methods}
     for call in CALLS:
         promised = inspect.signature(getattr(Provider, call)).parameters
         assert list(inspect.signature(getattr(provider, call)).parameters) == list(promised)[1:]

@@ -536,6 +536,7 @@ def test_the_registry_knows_wompi() -> None:
     assert {method.currency for method in sheet.methods} == {"COP"} == set(sheet.currencies or ())
     assert [method.name for method in sheet.methods if method.refundable] == ["card", "link"]
     assert (sheet.partial_refund, sheet.closes_checkout, sheet.bank_list) == (False, False, True)
+    assert [method.name for method in sheet.methods if sheet.closes(method.name)] == ["link"]
 
 
 def test_the_keys_choose_the_environment() -> None:

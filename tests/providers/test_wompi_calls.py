@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -54,9 +55,14 @@ PERSONAL = ("Dana", "dana@example.com", "0541234567", "1020304050")
 
 
 def ref_to(request: CheckoutRequest, opened: OpenedCheckout | None) -> CheckoutRef:
-    session_id = None if opened is None else opened.session_id
     return CheckoutRef(
-        request.reference, session_id, request.mode, request.created_at, method=request.method, amount=request.amount
+        request.reference,
+        None if opened is None else opened.session_id,
+        request.mode,
+        request.created_at,
+        method=request.method,
+        amount=request.amount,
+        expires_at=request.expires_at,
     )
 
 
@@ -102,7 +108,7 @@ async def test_the_page_is_computed_signed_and_says_nothing_personal(
         "tax-in-cents:vat": "399160",
     }
     assert not any(personal in (opened.url or "") for personal in PERSONAL)
-    assert opened.session_id == f"{request.reference}.{int(request.expires_at.timestamp())}"
+    assert opened.session_id == str(request.reference)
     assert opened == await provider.open_checkout(request)
 
 
@@ -382,7 +388,7 @@ async def test_nequi_has_no_address_and_says_that_the_payer_must_act(
 ) -> None:
     request = request_for(**NEQUI)
     opened = await provider.open_checkout(request)
-    assert (opened.url, opened.form, opened.cash) == (None, None, None)
+    assert (opened.url, opened.form, opened.cash, opened.approve_in) == (None, None, None, "Nequi")
     transaction = (await payer.transactions(request.reference))[0]
     assert transaction["payment_method"]["phone_number"] == "3107654321"
     assert (await provider.look(ref_to(request, opened))).status is PaymentStatus.REQUIRES_ACTION
@@ -440,6 +446,26 @@ async def test_a_link_among_many_transactions_is_found(provider: Provider, payer
         other = await provider.open_checkout(request_for())
         await payer.sandbox("wompi/pay", url=other.url)
     assert (await provider.look(ref_to(request, opened))).captured == request.amount
+
+
+async def test_a_link_whose_transaction_an_event_named_is_found_at_once(
+    provider: Provider, payer: Any, request_for: Any
+) -> None:
+    request, other = request_for(method="link"), request_for()
+    opened, another = await provider.open_checkout(request), await provider.open_checkout(other)
+    await payer.is_declined(opened)
+    refused = (await payer.transactions(opened.session_id))[0]["id"]
+    await payer.pays(opened)
+    await payer.pays(another)
+    paid, foreign = (await payer.transactions(opened.session_id))[0], (await payer.transactions(other.reference))[0]
+    by_search = await provider.look(ref_to(request, opened))
+    assert (by_search.transaction_id, by_search.captured) == (paid["id"], request.amount)
+    for named in (refused, foreign["id"], "1-1-1"):  # says nothing about this link's money
+        assert await provider.look(replace(ref_to(request, opened), transaction_id=named)) == by_search
+    payer.operations = payer.operations | {"search": "list_transactions", "link": "read_link"}
+    for operation in ("search", "link"):
+        await payer.faults("error:500", on=operation)
+    assert await provider.look(replace(ref_to(request, opened), transaction_id=paid["id"])) == by_search
 
 
 async def test_a_closed_link_takes_no_money(provider: Provider, payer: Any, request_for: Any) -> None:
@@ -661,7 +687,7 @@ def a_request(**changes: Any) -> CheckoutRequest:
     return CheckoutRequest(**(values | changes))
 
 
-PAGE = CheckoutRef(REFERENCE, f"{REFERENCE}.{int(NOW.timestamp()) + 60}", CheckoutMode.HOSTED, NOW)
+PAGE = CheckoutRef(REFERENCE, str(REFERENCE), CheckoutMode.HOSTED, NOW, expires_at=NOW + timedelta(minutes=1))
 BY_ID = CheckoutRef(REFERENCE, "1-1-1", CheckoutMode.HOSTED, NOW, method="pse")
 BY_LINK = CheckoutRef(REFERENCE, "test_abc", CheckoutMode.HOSTED, NOW, method="link")
 REFUND = RefundRequest(uuid4(), "1-1-1", Money(2500000, "COP"), PAGE, Money(2500000, "COP"), Money(0, "COP"))

@@ -42,6 +42,8 @@ class SandboxPayer:
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "refund"}
     """What the sandbox calls the operations for which faults are planned."""
     can_be_declined: ClassVar[bool] = True
+    one_currency: ClassVar[bool] = False
+    """Whether the provider's books have no room for another currency."""
     opens_by_call: ClassVar[bool] = True
     """False where the address is only computed and nothing is sent when a checkout is opened."""
     own_secrets: ClassVar[tuple[str, ...]] = ()
@@ -71,6 +73,10 @@ class SandboxPayer:
 
     async def pays(self, opened: OpenedCheckout) -> None:
         """Pay at the checkout, with success."""
+        raise NotImplementedError
+
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        """Pay, and let the provider hold another `amount` or `currency` than was asked for."""
         raise NotImplementedError
 
     async def is_declined(self, opened: OpenedCheckout) -> None:

@@ -19,6 +19,7 @@ class Payer(SandboxPayer):
     refused: ClassVar[tuple[str, str]] = ("19999", "COP")
     method_seen: ClassVar[tuple[str | None, str | None]] = (None, None)
     operations: ClassVar[dict[str, str]] = {"webhooks": "webhooks"}
+    one_currency: ClassVar[bool] = True
     can_be_declined: ClassVar[bool] = False
     opens_by_call: ClassVar[bool] = False
     own_secrets: ClassVar[tuple[str, ...]] = ("callback_secret",)
@@ -41,6 +42,9 @@ class Payer(SandboxPayer):
 
     async def pays(self, opened: OpenedCheckout) -> None:
         await self.pays_cash(opened)
+
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        await self.pays_cash(opened, held["amount"])
 
     async def pays_cash(self, opened: OpenedCheckout, amount: str | None = None, **how: Any) -> dict[str, Any]:
         """Pay the code at a counter. The amount is what the payer says: the network was not told it."""

@@ -16,6 +16,7 @@ class Payer(SandboxPayer):
     """The people and powers on the other side of Meshulam's wire, through the sandbox."""
 
     name = "meshulam"
+    one_currency: ClassVar[bool] = True
     can_be_declined: ClassVar[bool] = False  # a declined card leaves no trace at Meshulam; see test_meshulam.py
     method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "4580")
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "createPaymentProcess", "refund": "refundTransaction"}
@@ -43,6 +44,10 @@ class Payer(SandboxPayer):
         assert opened.url is not None
         assert (await self.http.post(opened.url, data={"card": "4580458045804580"})).status_code == 200
         await self.control(opened, "age", days=1)
+
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        await self.control(opened, "amount", sum=held["amount"])
+        await self.pays(opened)
 
     async def is_declined(self, opened: OpenedCheckout) -> None:
         assert opened.url is not None

@@ -46,6 +46,10 @@ class Payer(SandboxPayer):
     async def pays(self, opened: OpenedCheckout) -> None:
         assert await self._submits(opened, self.GOOD) == 200
 
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        await self.sandbox(f"payplus/pages/{opened.session_id}/held", **held)
+        await self.pays(opened)
+
     async def is_declined(self, opened: OpenedCheckout) -> None:
         assert await self._submits(opened, self.DECLINED) == 402
 

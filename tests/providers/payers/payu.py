@@ -70,6 +70,11 @@ class Payer(SandboxPayer):
     async def pays(self, opened: OpenedCheckout) -> None:
         assert (await self.chooses(opened, "pay")).status_code == 200
 
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        await self.pays(opened)
+        names = {"amount": "value", "currency": "currency"}
+        await self.sandbox("payu/amount", reference=str(reference), **{names[name]: held[name] for name in held})
+
     async def is_declined(self, opened: OpenedCheckout) -> None:
         assert (await self.chooses(opened, "insufficient")).status_code == 402
 

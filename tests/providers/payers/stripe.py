@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -39,6 +40,15 @@ class Payer(SandboxPayer):
             assert await self._confirm(opened, card=self.GOOD) == "paid"
         else:
             assert (await self.http.post(opened.url, data={"card": self.GOOD})).status_code == 200
+
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        changed: dict[str, Any] = {}
+        if "amount" in held:
+            changed["amount_total"] = int(Decimal(held["amount"]) * 100)
+        if "currency" in held:
+            changed["currency"] = held["currency"].lower()
+        await self.sandbox(f"sessions/{opened.session_id}/amount", **changed)
+        await self.pays(opened)
 
     async def is_declined(self, opened: OpenedCheckout) -> None:
         if opened.url is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -48,6 +49,14 @@ class Payer(SandboxPayer):
     async def pays(self, opened: OpenedCheckout, card: str = GOOD) -> None:
         assert opened.url is not None
         assert (await self.http.post(opened.url, data={"card": card})).status_code == 200
+
+    async def pays_otherwise(self, opened: OpenedCheckout, reference: UUID, **held: str) -> None:
+        await self.pays(opened)
+        changed: dict[str, Any] = {name: held[name] for name in ("currency",) if name in held}
+        if "amount" in held:
+            changed["amount_in_cents"] = int(Decimal(held["amount"]) * 100)
+        for one in await self.transactions(reference):
+            await self.sandbox(f"wompi/transactions/{one['id']}/amount", **changed)
 
     async def is_declined(self, opened: OpenedCheckout) -> None:
         assert opened.url is not None

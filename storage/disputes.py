@@ -1,0 +1,41 @@
+"""Disputes on record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from storage.models import Dispute
+
+
+async def get(session: AsyncSession, dispute_id: UUID, workspace_id: UUID | None = None) -> Dispute | None:
+    """One dispute; with a workspace, only if it is that workspace's."""
+    query = select(Dispute).where(Dispute.id == dispute_id)
+    return await session.scalar(query if workspace_id is None else query.where(Dispute.workspace_id == workspace_id))
+
+
+async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Dispute]:
+    """All disputes of one payment, oldest first; take the payment's lock before changing one."""
+    query = select(Dispute).where(Dispute.payment_id == payment_id).order_by(Dispute.created_at, Dispute.id)
+    return (await session.scalars(query)).all()
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    status: str | None = None,
+) -> Sequence[Dispute]:
+    """Newest first."""
+    query = select(Dispute).where(Dispute.workspace_id == workspace_id)
+    if status is not None:
+        query = query.where(Dispute.status == status)
+    if before is not None:
+        query = query.where(tuple_(Dispute.created_at, Dispute.id) < before)
+    return (await session.scalars(query.order_by(Dispute.created_at.desc(), Dispute.id.desc()).limit(limit))).all()

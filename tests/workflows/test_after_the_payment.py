@@ -1,0 +1,206 @@
+"""Refunds and disputes over weeks: pending refunds are followed, evidence is reminded of, waits are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest_asyncio
+from temporalio import activity
+from temporalio.client import WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer, Worker
+
+import worker
+from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminder
+from domain.payment import RenderReceipt, ReturnSurplus, SurplusStatus
+from domain.refund import AdvanceRefund, RefundProgress, RefundState, StartRefund
+from engine.payments import PaymentEngine, refund_workflow_id
+from tests.workflows.conftest import unlocked
+from workflows.dispute import DisputeWorkflow
+from workflows.refund import RefundWorkflow
+from workflows.surplus import SurplusWorkflow
+
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Books:
+    """What the provider answers in turn; the last answer stays."""
+
+    refund: list[RefundState | ApplicationError] = field(default_factory=list)
+    surplus: list[SurplusStatus] = field(default_factory=list)
+    disputes: list[DisputeView] = field(default_factory=list)
+    answers_evidence: bool = False
+    asked_at: list[datetime] = field(default_factory=list)
+    reminded_at: list[datetime] = field(default_factory=list)
+    rendered: list[UUID] = field(default_factory=list)
+    credit_note: UUID = field(default_factory=uuid4)
+
+    @activity.defn
+    async def advance_refund(self, command: AdvanceRefund) -> RefundProgress:
+        self.asked_at.append(activity.info().scheduled_time)
+        state = self.refund.pop(0) if len(self.refund) > 1 else self.refund[0]
+        if isinstance(state, ApplicationError):
+            raise state
+        return RefundProgress(command.refund_id, state, self.credit_note if state is RefundState.SUCCEEDED else None)
+
+    @activity.defn
+    async def return_surplus(self, _: ReturnSurplus) -> SurplusStatus:
+        self.asked_at.append(activity.info().scheduled_time)
+        return self.surplus.pop(0) if len(self.surplus) > 1 else self.surplus[0]
+
+    @activity.defn
+    async def render_receipt(self, command: RenderReceipt) -> None:
+        self.rendered.append(command.receipt_id)
+
+    @activity.defn
+    async def reconcile_disputes(self, _: ReconcileDisputes) -> list[DisputeView]:
+        self.asked_at.append(activity.info().scheduled_time)
+        return [self.disputes.pop(0) if len(self.disputes) > 1 else self.disputes[0]]
+
+    @activity.defn
+    async def remind_of_dispute(self, _: Reminder) -> bool:
+        self.reminded_at.append(activity.info().scheduled_time)
+        return not self.answers_evidence
+
+
+@dataclass
+class Desk:
+    """A worker whose provider is a test's books, on a server that skips waits."""
+
+    environment: WorkflowEnvironment
+    engine: PaymentEngine
+    books: Books
+    queue: str
+
+    async def replay(self, handle: WorkflowHandle[Any, Any]) -> None:
+        replayer = Replayer(
+            workflows=worker.WORKFLOWS,
+            data_converter=pydantic_data_converter,
+            workflow_runner=worker.workflow_runner(),
+        )
+        await replayer.replay_workflow(await handle.fetch_history())
+
+
+@asynccontextmanager
+async def desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk]:
+    books, queue = Books(), f"desk-{uuid4().hex[:6]}"
+    async with Worker(
+        environment.client,
+        task_queue=queue,
+        workflows=[RefundWorkflow, SurplusWorkflow, DisputeWorkflow],
+        activities=[
+            books.advance_refund,
+            books.return_surplus,
+            books.render_receipt,
+            books.reconcile_disputes,
+            books.remind_of_dispute,
+        ],
+        workflow_runner=worker.workflow_runner(),
+    ):
+        yield Desk(environment, PaymentEngine(environment.client, queue), books, queue)
+
+
+@pytest_asyncio.fixture
+async def desk(skipping: WorkflowEnvironment) -> AsyncIterator[Desk]:
+    async with desk_on(skipping) as made:
+        yield made
+
+
+async def refunded(desk: Desk) -> tuple[RefundProgress, RefundProgress]:
+    """The first answer to the caller, and how it ended."""
+    command = StartRefund(uuid4(), uuid4())
+    first = await desk.engine.start_refund(command, wait=timedelta(seconds=15))
+    assert first is not None
+    handle = desk.environment.client.get_workflow_handle_for(RefundWorkflow.run, refund_workflow_id(command.refund_id))
+    async with unlocked(desk.environment):
+        outcome = await handle.result()
+    await desk.replay(handle)
+    return first, outcome
+
+
+async def test_a_refund_that_succeeds_at_once_gets_its_credit_note(desk: Desk) -> None:
+    desk.books.refund = [RefundState.SUCCEEDED]
+    first, outcome = await refunded(desk)
+    assert (first.state, outcome.state) == (RefundState.SUCCEEDED, RefundState.SUCCEEDED)
+    assert desk.books.rendered == [desk.books.credit_note]
+
+
+async def test_a_pending_refund_is_followed_at_growing_intervals(desk: Desk) -> None:
+    desk.books.refund = [*(RefundState.PENDING for _ in range(12)), RefundState.SUCCEEDED]
+    first, outcome = await refunded(desk)
+    assert (first.state, outcome.state) == (RefundState.PENDING, RefundState.SUCCEEDED)
+    waits = [later - earlier for earlier, later in zip(desk.books.asked_at, desk.books.asked_at[1:], strict=False)]
+    minutes = [round(wait / timedelta(minutes=1)) for wait in waits]
+    assert minutes == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440, 1440]
+    assert desk.books.asked_at[-1] - desk.books.asked_at[0] > 3 * DAY
+
+
+async def test_silence_is_asked_again_and_a_refusal_is_a_result(desk: Desk) -> None:
+    silence = ApplicationError("silence", "timeout", None, type="OutcomeUnknown")
+    desk.books.refund = [silence, silence, RefundState.FAILED]
+    first, outcome = await refunded(desk)
+    assert first.state in (RefundState.UNKNOWN, RefundState.FAILED)
+    assert outcome.state is RefundState.FAILED
+    assert desk.books.rendered == []
+
+
+async def test_a_refund_that_never_ends_is_left_to_a_person(desk: Desk) -> None:
+    desk.books.refund = [RefundState.PENDING]
+    _, outcome = await refunded(desk)
+    assert outcome.state is RefundState.PENDING
+    assert desk.books.asked_at[-1] - desk.books.asked_at[0] > 90 * DAY
+
+
+async def test_surplus_is_followed_until_it_is_back(desk: Desk) -> None:
+    desk.books.surplus = [SurplusStatus.REFUNDING, SurplusStatus.REFUNDING, SurplusStatus.REFUNDED]
+    surplus_id = uuid4()
+    await desk.engine.return_surplus(surplus_id)
+    handle = desk.environment.client.get_workflow_handle_for(SurplusWorkflow.run, f"surplus-{surplus_id}")
+    async with unlocked(desk.environment):
+        assert await handle.result() is SurplusStatus.REFUNDED
+    assert len(desk.books.asked_at) == 3
+    await desk.replay(handle)
+
+
+async def disputed(desk: Desk, due: datetime | None) -> DisputeView:
+    view = DisputeView(uuid4(), uuid4(), DisputeState.NEEDS_RESPONSE, due)
+    desk.books.disputes = [
+        view,
+        DisputeView(view.dispute_id, view.payment_id, DisputeState.UNDER_REVIEW, due),
+        DisputeView(view.dispute_id, view.payment_id, DisputeState.WON, due),
+    ]
+    handle = await desk.environment.client.start_workflow(
+        DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
+    )
+    outcome = await handle.result()
+    await desk.replay(handle)
+    return outcome
+
+
+async def test_evidence_is_reminded_of_three_days_and_one_day_before_it_is_due(desk: Desk) -> None:
+    due = await desk.environment.get_current_time() + 7 * DAY
+    assert (await disputed(desk, due)).state is DisputeState.WON
+    assert [round((due - at) / DAY, 1) for at in desk.books.reminded_at] == [3.0, 1.0]
+    assert len(desk.books.asked_at) == 3
+
+
+async def test_nobody_is_reminded_of_what_was_answered(desk: Desk) -> None:
+    desk.books.answers_evidence = True
+    due = await desk.environment.get_current_time() + 7 * DAY
+    assert (await disputed(desk, due)).state is DisputeState.WON
+    assert len(desk.books.reminded_at) == 1
+
+
+async def test_a_dispute_without_a_date_is_looked_at_every_day(desk: Desk) -> None:
+    assert (await disputed(desk, None)).state is DisputeState.WON
+    assert desk.books.reminded_at == []
+    waits = [later - earlier for earlier, later in zip(desk.books.asked_at, desk.books.asked_at[1:], strict=False)]
+    assert all(DAY <= wait < DAY + timedelta(minutes=1) for wait in waits)
