@@ -39,7 +39,7 @@ from providers.base import (
     offered,
 )
 from storage import attempts, audit, payments, provider_health, workspaces
-from storage.attempts import Loaded, Way
+from storage.attempts import SETTLED, Loaded, Way
 from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
@@ -276,11 +276,12 @@ class CheckoutActivities:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, payment.id)
             earlier = await attempts.by_reference(session, attempt_reference(payment.id, number))
-            if earlier is not None and earlier.session_id is not None:
+            if earlier is not None and (earlier.session_id is not None or earlier.status in SETTLED):
                 # a try that we had given up on was faster: its address may be with the payer already
                 return PaymentStatus(locked.status), earlier.checkout_url
             await attempts.record(session, payment.id, number, values)
-            if locked.status not in OPEN:  # it was faster: what settled it stays, and the new checkout is closed
+            if locked.status not in OPEN:
+                # paid or closed meanwhile: this way is on record to be closed, the payment's own stays what it is
                 return PaymentStatus(locked.status), None
             locked.provider, locked.provider_account_id = account.provider, account.id
             locked.provider_session_id, locked.checkout_url = opened.session_id, url

@@ -17,7 +17,6 @@ from temporalio.exceptions import ApplicationError
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.settlement import AMOUNT_UNCONFIRMED, TRANSACTION_TAKEN, record_surplus, settle
-from domain.money import Money
 from domain.payment import (
     CAPTURED,
     OPEN,
@@ -185,11 +184,11 @@ class ConfirmationActivities:
                 PaymentStatus.PAID,
                 session_id=way.attempt.session_id,
                 transaction_id=event.transaction_id or event.event_id,
-                captured=Money.from_decimal(event.claimed_amount, event.claimed_currency),
+                captured=money,
                 method=way.attempt.method or payment.method,
             )
             for event in events
-            if event.claimed_amount is not None and event.claimed_currency is not None
+            if (money := inbox.claimed(event)) is not None
         ]
         unsaid = ProviderPayment(PaymentStatus.UNKNOWN, failure_code=AMOUNT_UNCONFIRMED if events else None)
         return claims or [unsaid]

@@ -219,7 +219,10 @@ async def take_settlement_file(
             raise Problem("body_too_large", f"A settlement file has at most {MAX_FILE_BYTES} bytes.")
     async with services.database.transaction() as session:
         account = await _owned(session, caller, account_id)
-    provider = services.pool.of(account)
+    try:
+        provider = services.pool.of(account)
+    except (ProviderMisconfigured, SealingError):
+        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
     if not isinstance(provider, ReadsSettlementFiles):
         raise Problem("method_unavailable", f"{account.provider} has no settlement files.")
     rows = [await _take_row(services, account, row) for row in provider.read_settlement_file(bytes(body))]

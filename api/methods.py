@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 from uuid import UUID
@@ -10,10 +11,11 @@ import structlog
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
+from activities.guard import ProviderGuard
 from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from api.routing import available, bounds, sheet_of
-from providers.base import ListsBanks, ProviderError
+from providers.base import Bank, ListsBanks, OutcomeUnknown, Provider, ProviderError, ProviderMisconfigured
 from storage import provider_health, workspaces
 from storage.models import ProviderAccount, ProviderHealth
 from storage.provider_health import OPENS_AFTER, STAYS_OPEN
@@ -23,6 +25,7 @@ log = structlog.get_logger()
 
 Reader = Annotated[Member, Depends(member("payments:read"))]
 BANKS_LIVE = timedelta(hours=24)
+BANKS_RETRY = timedelta(seconds=30)
 
 
 class MethodOut(BaseModel):
@@ -110,17 +113,12 @@ async def list_banks(caller: Reader, services: ServicesDep, provider_account_id:
         known = await provider_health.banks_of(session, account.id)
     if known is not None and services.now() - known.fetched_at < BANKS_LIVE:
         return _banks(account, known.banks, known.fetched_at, stale=False)
-    provider = services.pool.of(account)
     try:
-        if not isinstance(provider, ListsBanks):
-            raise Problem("method_unavailable", f"{account.provider} has no bank list.")
-        fresh = {bank.code: bank.name for bank in await provider.banks()}
+        fresh = await _ask_for_banks(services, account)
     except ProviderError as error:
         log.warning("bank list not refreshed", account_id=str(account.id), code=error.code)
         if known is None:
-            raise Problem(
-                "provider_unavailable", f"{account.provider} does not answer; try again.", headers={"retry-after": "30"}
-            ) from None
+            raise _without_banks(account, error) from None
         return _banks(account, known.banks, known.fetched_at, stale=True)
     now = services.now()
     async with services.database.transaction() as session:
@@ -128,13 +126,49 @@ async def list_banks(caller: Reader, services: ServicesDep, provider_account_id:
     return _banks(account, fresh, now, stale=False)
 
 
+async def _ask_for_banks(services: Services, account: ProviderAccount) -> dict[str, str]:
+    """Names by code. By way of the breaker: one that is known to be down keeps no payer waiting. Raises ProviderError.
+
+    No bank at all is no list to go on with for a day.
+    """
+    async with services.database.transaction() as session:
+        health = await provider_health.of_account(session, account.id)
+
+    async def ask(provider: Provider) -> Sequence[Bank]:
+        return await provider.banks() if isinstance(provider, ListsBanks) else ()
+
+    banks = await ProviderGuard(services.database, services.pool, services.now).call(account, health, ask)
+    if not banks:
+        raise OutcomeUnknown("no_banks")
+    return {bank.code: bank.name for bank in banks}
+
+
+def _without_banks(account: ProviderAccount, error: ProviderError) -> Problem:
+    """What to do while there is no list, not even an old one."""
+    if isinstance(error, ProviderMisconfigured):
+        return Problem("provider_misconfigured", "Run payment-cli account check and replace the credentials.")
+    seconds = BANKS_RETRY if error.retry_after is None else error.retry_after
+    return Problem(
+        "provider_unavailable",
+        f"{account.provider} gives no banks now ({error.code}), and there are none from before. "
+        "Ask again later, or offer another method.",
+        headers={"retry-after": str(max(1, round(seconds.total_seconds())))},
+    )
+
+
 async def _bank_account(services: Services, caller: Member, account_id: UUID | None) -> ProviderAccount:
     async with services.database.transaction() as session:
         accounts = await workspaces.accounts_of(session, caller.workspace.id)
+    unusable: Problem | None = None
     for account in accounts:
-        if account.enabled and account_id in (None, account.id) and sheet_of(services, account).bank_list:
-            return account
-    raise Problem("no_provider_account", "Connect an account that offers PSE, such as payu or wompi.")
+        if not account.enabled or account_id not in (None, account.id):
+            continue
+        try:
+            if sheet_of(services, account).bank_list:
+                return account
+        except Problem as problem:  # another account may be in order
+            unusable = problem
+    raise unusable or Problem("no_provider_account", "Connect an account that offers PSE, such as payu or wompi.")
 
 
 def _methods(services: Services, account: ProviderAccount, currency: str) -> list[MethodOut]:

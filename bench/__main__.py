@@ -137,6 +137,7 @@ async def run(plan: Plan, folder: Path) -> int:
     payments |= report.of_shares(measured.payments, PAYMENT_SIDES, "bare")
     webhooks = report.of_load(measured.webhooks, WEBHOOK_SIDES, "bare insert", {})
     counted = counted_figures(measured)
+    disturbance = report.disturbance(measured.payments + measured.webhooks)
     folder.mkdir(parents=True, exist_ok=True)
     report.write(
         folder / "results.json",
@@ -147,6 +148,7 @@ async def run(plan: Plan, folder: Path) -> int:
             "revision": facts.revision(),
             "machine": machine,
             "versions": facts.versions(),
+            "disturbance": disturbance.as_json(),
             "method": METHOD,
             "payments": {name: figure.as_json() for name, figure in payments.items()},
             "webhooks": {name: figure.as_json() for name, figure in webhooks.items()},
@@ -155,8 +157,9 @@ async def run(plan: Plan, folder: Path) -> int:
             "rounds": report.of_rounds(measured.payments + measured.webhooks),
         },
     )
-    plot.draw(folder / "results.svg", payments, webhooks, _footer(machine))
+    plot.draw(folder / "results.svg", payments, webhooks, _footer(machine, disturbance))
     report.show(payments, webhooks, counted)
+    print(f"other programs took {disturbance.value:.0%} of the processors; the less, the better the figures")
     print(f"{seconds:.0f} s; written to {folder}/results.json and results.svg", flush=True)
     return 0
 
@@ -196,9 +199,9 @@ METHOD = {
 }
 
 
-def _footer(machine: dict[str, object]) -> str:
-    when = datetime.now(UTC)
-    return f"{when:%Y-%m-%d} · {machine['cores']} cores, {machine['processor']} · everything on one machine"
+def _footer(machine: dict[str, object], disturbance: Figure) -> str:
+    when, processor = datetime.now(UTC), f"{machine['cores']} cores, {machine['processor']}"
+    return f"{when:%Y-%m-%d} · everything on one machine, {processor} · {disturbance.value:.0%} taken by other programs"
 
 
 def main() -> int:

@@ -12,6 +12,8 @@ from embedded.supervisor import Supervisor
 
 CALLERS = "callers"
 """The benchmark's own process, which plays all callers."""
+OTHERS = "others"
+"""Everything else that ran on the machine meanwhile: none of ours, and a disturbance."""
 
 
 class Meter(Protocol):
@@ -31,12 +33,19 @@ class CpuMeter:
     def read(self) -> dict[str, float]:
         """Spent so far, in milliseconds."""
         spent = {name: _tree_ms(pid) for name, pid in self._pids.items()}
-        return spent | {CALLERS: _own_ms(psutil.Process(os.getpid()))}
+        spent[CALLERS] = _own_ms(psutil.Process(os.getpid()))
+        return spent | {OTHERS: _machine_ms() - sum(spent.values())}
 
 
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """Milliseconds between two readings."""
     return {name: after[name] - before[name] for name in after}
+
+
+def _machine_ms() -> float:
+    """All cores, everything but idling."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)) * 1000
 
 
 def _tree_ms(pid: int) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.cpu import Meter, difference
+from bench.cpu import OTHERS, Meter, difference
 
 Job = Callable[[int], Awaitable[float]]
 """Does one whole job for the caller of this number; returns `time.perf_counter()` at its first answer."""
@@ -40,6 +41,11 @@ class Round:
     def per_second(self) -> float:
         """Jobs a second."""
         return self.done / self.seconds
+
+    @property
+    def disturbance(self) -> float:
+        """The part of the machine's processors that other programs took during the window, 0 to 1."""
+        return max(0.0, self.cpu_ms.get(OTHERS, 0.0)) / (self.seconds * 1000 * (os.cpu_count() or 1))
 
 
 async def run_round(side: Side, meter: Meter, *, callers: int, ramp_seconds: float, seconds: float) -> Round:
@@ -110,9 +116,8 @@ def summarise(rounds: Sequence[Round], side: str, callers: int) -> Summary:
     first = [value for one in chosen for value in one.first_ms]
     whole = [value for one in chosen for value in one.whole_ms]
     spent: dict[str, float] = {}
-    for one in chosen:
-        for name, ms in one.cpu_ms.items():
-            spent[name] = spent.get(name, 0.0) + ms
+    for name, ms in ((name, ms) for one in chosen for name, ms in one.cpu_ms.items() if name != OTHERS):
+        spent[name] = spent.get(name, 0.0) + ms
     return Summary(
         per_second=done / sum(one.seconds for one in chosen),
         first_p50=quantile(first, 0.50),

@@ -102,6 +102,12 @@ def of_shares(rounds: Sequence[Round], sides: Sequence[str], to: str) -> dict[st
     return figures
 
 
+def disturbance(rounds: Sequence[Round]) -> Figure:
+    """How much of the machine other programs took, on average over all rounds."""
+    mean = sum(one.disturbance for one in rounds) / max(1, len(rounds))
+    return Figure(round(mean, 3), "share of the processors, taken by other programs")
+
+
 def of_histories(name: str, costs: Sequence[HistoryCost], aims: Mapping[str, float]) -> dict[str, Figure]:
     """Median and largest of each field."""
     figures: dict[str, Figure] = {}
@@ -143,6 +149,7 @@ def of_rounds(rounds: Sequence[Round]) -> list[dict[str, object]]:
             "seconds": one.seconds,
             "jobs": round(one.done, 2),
             "per_second": round(one.per_second, 2),
+            "disturbance": round(one.disturbance, 3),
         }
         for one in rounds
     ]

@@ -27,7 +27,7 @@ from providers.base import EventKind
 from storage import inbox, payments, refunds, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
-from storage.models import Attempt, Payment
+from storage.models import Attempt, Payment, WebhookEvent
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -59,26 +59,28 @@ def settled_already(
 ) -> str | None:
     """The outcome of an event that needs no look any more, or None when the workflow must be told.
 
-    `attempt` is what the event speaks of, and `transaction_id` the transaction that it names: money that comes by
-    another way than the one that settled the payment must be looked at, and so must more money by that one.
+    `attempt` is the one that the event speaks of. Money that comes by another way than the one that settled the
+    payment must be looked at, and so must another transaction by the same way: somebody may have paid twice.
     """
     if kind in AFTER_CAPTURE and status in CAPTURED:
         return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
-        told_of_more = kind in ABOUT_MONEY_ARRIVING and attempt is not None and _may_be_more(attempt, transaction_id)
-        return None if told_of_more else f"already {status.value}"
+        return None if _may_be_more(kind, attempt, transaction_id) else f"already {status.value}"
     if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
         return f"already {status.value}"
     return None
 
 
-def _may_be_more(attempt: Attempt, transaction_id: str | None) -> bool:
-    """Whether an attempt of a captured payment may bring more than is on record of it."""
+def _may_be_more(kind: EventKind, attempt: Attempt | None, transaction_id: str | None) -> bool:
+    """Whether an event about a captured payment may tell of more money than is on record."""
+    if attempt is None:
+        return False
     if attempt.status not in SETTLED:
-        return True
-    return None not in (transaction_id, attempt.transaction_id) and transaction_id != attempt.transaction_id
+        return kind in ABOUT_MONEY_ARRIVING
+    again = None not in (transaction_id, attempt.transaction_id) and transaction_id != attempt.transaction_id
+    return again and kind is EventKind.CAPTURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class InboxDispatcher:
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return
-            trigger = ProviderTrigger(inbox_id=event.id, event_id=event.event_id, kind=event.kind)
+            trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
             await self._try(Handover(payment.id, status, trigger), payment)
         except Exception as error:
             if is_outage(error):
@@ -222,6 +224,14 @@ class InboxDispatcher:
     async def _finish(self, inbox_id: int, outcome: str) -> None:
         async with self._database.transaction() as session:
             await inbox.mark_handled(session, [inbox_id], outcome=outcome)
+
+
+def _name_of(event: WebhookEvent) -> str:
+    """What the engine and the workflow tell repeats by: another name for each time that it is handed over anew.
+
+    One that was handed over and is still without an outcome must be looked at, not dropped as known.
+    """
+    return event.event_id if event.attempts == 0 else f"{event.event_id}#{event.attempts}"
 
 
 async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -> None:

@@ -111,8 +111,20 @@ class PollPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderTrigger:
+    """A verified provider event is in the inbox: look at the provider now. Names the inbox row, carries no data."""
+
+    inbox_id: int
+    event_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
-    """What a payment's workflow carries over when its history is cut (continue-as-new)."""
+    """What a payment's workflow carries over when its history is cut (continue-as-new).
+
+    `triggers` and `cancel_requested` still wait for the provider's answer; `retry_in` is how long it is left alone.
+    """
 
     status: PaymentStatus = PaymentStatus.PENDING
     looks_done: int = 0
@@ -120,6 +132,9 @@ class Watch:
     checkout_url: str | None = None
     others_open: bool = False
     receipt_id: UUID | None = None
+    triggers: tuple[ProviderTrigger, ...] = ()
+    cancel_requested: bool = False
+    retry_in: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +171,6 @@ class Checkout:
     error_code: str | None = None
     error_detail: str | None = None
     error_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderTrigger:
-    """A verified provider event is in the inbox: look at the provider now. Names the inbox row, carries no data."""
-
-    inbox_id: int
-    event_id: str
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)

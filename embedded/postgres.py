@@ -52,6 +52,12 @@ def socket_folder(data: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"durable-payments-{name}"
 
 
+def remove_socket_folder(data: Path) -> None:
+    """After the end: nothing of ours stays in the system's folder of temporary files."""
+    with suppress(OSError):  # never made, or still in use
+        socket_folder(data).rmdir()
+
+
 def database_url(data: Path, name: str = "payments") -> str:
     """Where clients connect: a socket that only its owner reaches, so there is no password."""
     return f"postgresql+asyncpg://postgres@/{name}?host={socket_folder(data)}"

@@ -160,8 +160,11 @@ async def service(state: Path, ports: Ports, extra_env: Mapping[str, str] | None
 async def _held(state: Path) -> AsyncIterator[Supervisor]:
     """The state folder for us alone, and a supervisor on it."""
     with take_lock(state):
-        async with supervised(state) as supervisor:
-            yield supervisor
+        try:
+            async with supervised(state) as supervisor:
+                yield supervisor
+        finally:
+            postgres.remove_socket_folder(state / "postgres")
 
 
 async def _start_engines(supervisor: Supervisor, state: Path, ports: Ports, *, ui_port: int | None) -> Stack:

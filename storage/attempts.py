@@ -19,7 +19,7 @@ OPENING = "opening"
 LIVE = frozenset({OPENING, *OPEN})
 """Statuses of an attempt that may still bring money in the ordinary way."""
 SETTLED = frozenset({"paid", "surplus"})
-"""Statuses of an attempt that has brought its money."""
+"""Statuses of an attempt that has brought money; nothing that was seen before changes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,10 @@ async def set_status(
     status: str,
     error_code: str | None = None,
 ) -> bool:
-    """How an attempt without money stands. Returns whether that is news; one that brought money stays as it is."""
+    """How an attempt without money stands. Returns whether that is news. One that has brought money keeps its status.
+
+    A look may have begun before the money came and be recorded after it.
+    """
     statement = (
         update(Attempt)
         .where(

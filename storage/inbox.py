@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.money import Money
 from storage.models import Attempt, Payment, WebhookEvent, WebhookRejection
 
 
@@ -59,7 +60,7 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment, re
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What an event speaks of: an attempt, and a transaction of it."""
+    """What one event says it is about: our reference of the attempt, and the provider's transaction."""
 
     inbox_id: int
     reference: UUID | None
@@ -75,8 +76,15 @@ async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> list[Name
     return [Named(*row) for row in rows.all()]
 
 
+def claimed(event: WebhookEvent) -> Money | None:
+    """The money that an event speaks of, where it says how much."""
+    if event.claimed_amount is None or event.claimed_currency is None:
+        return None
+    return Money.from_decimal(event.claimed_amount, event.claimed_currency)
+
+
 async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> Sequence[WebhookEvent]:
-    """The verified events that say an attempt was paid, one of each transaction; where nobody can be asked.
+    """The verified events that say money came by an attempt, one of each transaction; where nobody can be asked.
 
     Of several events about one transaction it is the first that says how much, if any does.
     """
@@ -92,16 +100,20 @@ async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: U
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:
-    """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled."""
+    """The workflow engine has accepted the signal. A row that was handled meanwhile stays handled.
+
+    One without an outcome is handed over again after 10 minutes, then after doubling waits up to 6 hours.
+    """
+    again = func.make_interval(0, 0, 0, 0, 0, 10) * func.power(2, func.least(WebhookEvent.attempts, 10))
     await session.execute(
         update(WebhookEvent)
-        .where(WebhookEvent.id == inbox_id, WebhookEvent.status == "received")
+        .where(WebhookEvent.id == inbox_id, WebhookEvent.status.in_(["received", "dispatched"]))
         .values(
             status="dispatched",
             dispatched_at=func.now(),
             attempts=WebhookEvent.attempts + 1,
             last_error=None,
-            next_attempt_at=func.now() + timedelta(minutes=10),
+            next_attempt_at=func.now() + func.least(again, func.make_interval(0, 0, 0, 0, 6)),
         )
     )
 
@@ -131,7 +143,7 @@ async def mark_failed(session: AsyncSession, inbox_id: int, *, error: str) -> No
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An event to hand over, with the payment and the attempt that it speaks of."""
+    """An event to hand over, its payment, and the attempt that it speaks of."""
 
     event: WebhookEvent
     payment: Payment | None

@@ -192,7 +192,10 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Surplu
 
 
 async def to_return(session: AsyncSession, payment_id: UUID) -> list[UUID]:
-    """What of one payment is to go back and has not been taken on by its provider yet."""
+    """What of one payment is to go back and has not been taken on by its provider yet, oldest first.
+
+    Not only what a look has just found: the process that found it may have died before the refund was begun.
+    """
     query = select(SurplusCapture.id).where(SurplusCapture.payment_id == payment_id, _NOT_TAKEN_ON)
     return list(await session.scalars(query.order_by(SurplusCapture.created_at, SurplusCapture.id)))
 

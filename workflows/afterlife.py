@@ -56,7 +56,8 @@ class AfterlifeWorkflow:
         """A verified event is stored: look now."""
         if trigger.event_id not in self._seen:
             self._seen.add(trigger.event_id)
-            self._triggers.append(trigger)
+            if all(waiting.inbox_id != trigger.inbox_id for waiting in self._triggers):
+                self._triggers.append(trigger)
 
     async def _answer(self, triggers: tuple[ProviderTrigger, ...]) -> PaymentOutcome:
         payment_id = self._payment_id

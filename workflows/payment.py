@@ -52,16 +52,16 @@ class PaymentWorkflow:
         self._looks_done = watch.looks_done
         self._seen = dict.fromkeys(watch.seen_event_ids)
         self._checkout = Checkout(watch.status, watch.checkout_url) if command.resumed else None
-        self._triggers: list[ProviderTrigger] = []
+        self._triggers = list(watch.triggers)
         self._fresh_trigger = False
-        self._cancel_requested = False
+        self._cancel_requested = watch.cancel_requested
         self._cancel_tries = 0
         self._receipt_id = watch.receipt_id
         self._rendered = watch.receipt_id is not None
         self._others_open = watch.others_open
         self._waiting_for = "the provider to open the checkout"
         self._shown_status = PaymentStatus.PENDING if command.resumed is None else watch.status
-        self._retry_in: timedelta | None = None
+        self._retry_in = watch.retry_in
         self._opening: set[UUID] = set()
         self._ways_changed = 0
 
@@ -138,7 +138,8 @@ class PaymentWorkflow:
         if trigger.event_id in self._seen:
             return
         self._seen[trigger.event_id] = None
-        self._triggers.append(trigger)
+        if all(waiting.inbox_id != trigger.inbox_id for waiting in self._triggers):
+            self._triggers.append(trigger)
         self._fresh_trigger = True
 
     @workflow.query
@@ -300,12 +301,14 @@ class PaymentWorkflow:
         self._rendered = True
 
     def _cut_history_when_long(self) -> None:
-        """A payment watched for days keeps its history short; nothing that was signalled is lost."""
+        """A payment watched for days keeps its history short; what waits for an answer is carried over."""
         watching = self._status in OPEN or self._others_open
         if not workflow.info().is_continue_as_new_suggested() or not watching:
             return
-        busy = self._triggers or self._fresh_trigger or self._cancel_requested
-        if busy or not workflow.all_handlers_finished():
+        if self._fresh_trigger or not workflow.all_handlers_finished():
+            return
+        waiting = bool(self._triggers) or self._cancel_requested
+        if waiting and not workflow.patched("carry-what-waits"):
             return
         watch = Watch(
             status=self._status,
@@ -314,6 +317,9 @@ class PaymentWorkflow:
             checkout_url=None if self._checkout is None else self._checkout.url,
             others_open=self._others_open,
             receipt_id=self._receipt_id,
+            triggers=tuple(self._triggers),
+            cancel_requested=self._cancel_requested,
+            retry_in=self._retry_in,
         )
         workflow.continue_as_new(replace(self._command, resumed=watch))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -105,6 +106,8 @@ def test_ratios_pair_neighbouring_rounds() -> None:
     rounds = [a_round("bare", 100), a_round("whole", 50), a_round("bare", 40), a_round("whole", 30)]
     ratio = ratio_of(rounds, "whole", "bare", 1)
     assert (ratio.low, ratio.median, ratio.high) == (0.5, 0.625, 0.75)
+    busy = Round("whole", 1, 2.0, 1, (), (), {"others": 2000.0 * (os.cpu_count() or 1)})
+    assert (busy.disturbance, rounds[0].disturbance) == (1.0, 0.0)
     summary = summarise(rounds, "whole", 1)
     assert summary.per_second == 20
     assert summary.cpu_ms_per_job == {"api": 10.0, "temporal": 4.0}

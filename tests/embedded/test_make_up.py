@@ -181,6 +181,7 @@ async def test_it_starts_again_on_its_data_after_kill_9_of_everything_and_ends_w
     os.killpg(third.process.pid, signal.SIGINT)
     assert await third.ends() == 0
     assert not any([await listens(port) for port in house.ports.values()])
+    assert not postgres.socket_folder(house.state / "postgres").exists()
 
 
 @pytest.mark.parametrize(("number", "children"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)], ids=["ctrl-c", "sigterm"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -13,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
 import worker
-from domain.payment import Checkout, Confirmation, PaymentStatus, PollPlan, ProviderTrigger
+from domain.payment import Checkout, Confirmation, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
 from engine.payments import NoSuchWorkflow, PaymentIsFinal, afterlife_id, workflow_id
 from tests.workflows.conftest import Bench, Lab, unlocked
 from workflows.afterlife import AfterlifeWorkflow
@@ -230,6 +231,27 @@ async def test_a_payment_watched_for_days_cuts_its_history(bench: Bench) -> None
     assert len(bench.books.asked) > 800
     last_run = await bench.history(command)
     assert last_run.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
+
+
+async def test_an_event_that_waits_for_an_answer_is_kept_when_the_history_is_cut(bench: Bench) -> None:
+    command = bench.command(
+        expires_at=datetime.now(UTC) + timedelta(days=30),
+        poll=PollPlan(first_seconds=600, growth=1.0, max_seconds=600),
+    )
+    await bench.start(command)
+    bench.books.looks = [fault("OutcomeUnknown") for _ in range(3000)]
+    await bench.engine.signal(command.payment_id, trigger(7))
+    async with unlocked(bench.environment):
+        while not await _was_cut(bench, command):
+            await asyncio.sleep(0.1)
+    bench.books.looks = [paid()]
+    assert (await bench.outcome(command)).status is PaymentStatus.PAID
+    assert bench.books.asked[-1].inbox_ids == (7,)
+
+
+async def _was_cut(bench: Bench, command: StartPayment) -> bool:
+    started = (await bench.history(command)).events[0].workflow_execution_started_event_attributes
+    return bool(started.continued_execution_run_id)
 
 
 @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
