@@ -92,9 +92,17 @@ async def processes(service: Service, clock: Clock) -> AsyncIterator[tuple[Proce
         await process.database.close()
 
 
-async def fails(shop: Shop, process: Process, times: int, fault: str = "error:500") -> None:
+ASKED = {"stripe": "account", "wompi": "read_merchant"}
+"""What the connection test calls; payments of other tests do not, so they leave its faults alone."""
+
+
+async def faults(shop: Shop, times: int, fault: str = "error:500") -> None:
+    await shop.sandbox("POST", "/faults", {"operation": ASKED[shop.account.provider], "fault": fault, "count": times})
+
+
+async def fails(shop: Shop, process: Process, times: int) -> None:
     """So many calls in a row that the provider does not answer."""
-    await shop.sandbox("POST", "/faults", {"operation": "*", "fault": fault, "count": times})
+    await faults(shop, times)
     for _ in range(times):
         with pytest.raises(OutcomeUnknown):
             await process.call(shop.account)
@@ -138,7 +146,7 @@ async def test_ten_failures_in_a_row_open_it_for_every_process(
 async def test_an_answer_of_any_kind_begins_the_count_anew(shop: Shop, processes: tuple[Process, Process]) -> None:
     process = processes[0]
     await fails(shop, process, OPENS_AFTER - 1)
-    await shop.sandbox("POST", "/faults", {"operation": "*", "fault": "rate_limit:1", "count": 1})
+    await faults(shop, 1, "rate_limit:1")
     with pytest.raises(ProviderBusy):
         await process.call(shop.account)
     await fails(shop, process, OPENS_AFTER - 1)
@@ -176,7 +184,7 @@ async def test_declines_never_open_it(shop: Shop, processes: tuple[Process, Proc
 
 async def test_failures_at_once_are_all_counted(shop: Shop, processes: tuple[Process, Process]) -> None:
     """The first of them inserts the row, whichever it is."""
-    await shop.sandbox("POST", "/faults", {"operation": "*", "fault": "error:500", "count": 40})
+    await faults(shop, 40)
     answers = await asyncio.gather(
         *(process.call(shop.account, knows=None) for process in processes for _ in range(20)), return_exceptions=True
     )
@@ -274,7 +282,7 @@ async def test_an_address_that_is_only_computed_says_nothing_about_the_provider(
     shop = await service.shop("wompi")
     process = processes[0]
     request = too_little(shop, "25000.00", "COP")
-    await shop.sandbox("POST", "/faults", {"operation": "*", "fault": "error:500", "count": OPENS_AFTER})
+    await faults(shop, OPENS_AFTER)
     for _ in range(OPENS_AFTER):
         with pytest.raises(OutcomeUnknown):
             await process.call(shop.account)
