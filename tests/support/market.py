@@ -243,15 +243,15 @@ class Market:
 
 
 @asynccontextmanager
-async def market(service: Service, currency: str, **changes: Any) -> AsyncIterator[Market]:
+async def market(service: Service, currency: str, *, callbacks: bool = True, **changes: Any) -> AsyncIterator[Market]:
     """A shop with all accounts of its currency; the commission's and receipts' books are its own."""
-    shop = await service.shop(HOME[currency], **({"order_webhook_url": None} | changes))
+    shop = await service.shop(HOME[currency], callbacks=callbacks, **({"order_webhook_url": None} | changes))
     assert shop.workspace.currency == currency
     tills = {HOME[currency]: shop.till}
     for kind in KINDS[currency]:
         if kind.provider not in tills:
             payer = payer_class(kind.provider)(service.sandbox_url)
-            tills[kind.provider] = await service.connect(shop.workspace, payer)
+            tills[kind.provider] = await service.connect(shop.workspace, payer, callbacks=callbacks)
     pool = wiring.provider_pool(service.settings, service.sealer)
     try:
         yield Market(shop, tills, pool)

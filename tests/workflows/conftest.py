@@ -134,7 +134,7 @@ async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[
 class Books:
     """A provider's books kept by the test: what each call answers, and what was asked.
 
-    While `holding` a call of that name waits for `let_go`; it is then in `held`.
+    `hold` names a call and which one of its kind waits for `let_go`; it is then in `held`.
     """
 
     opens: list[Checkout | ApplicationError] = field(default_factory=list)
@@ -150,14 +150,13 @@ class Books:
     refunds: list[SurplusStatus | ApplicationError] = field(default_factory=list)
     refunds_asked: list[ReturnSurplus] = field(default_factory=list)
     records: list[Confirmation] = field(default_factory=list)
-    holding: set[str] = field(default_factory=set)
-    held: set[str] = field(default_factory=set)
+    hold: dict[str, int] = field(default_factory=dict)
+    held: asyncio.Event = field(default_factory=asyncio.Event)
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def _hold(self, name: str) -> None:
-        if name in self.holding:
-            self.holding.remove(name)
-            self.held.add(name)
+    async def _may_wait(self, name: str, number: int) -> None:
+        if self.hold.get(name) == number:
+            self.held.set()
             await self.let_go.wait()
 
     @activity.defn
@@ -178,14 +177,14 @@ class Books:
             raise answer
         if answer.status is PaymentStatus.PAID:
             self.settled = replace(answer, others_open=False, surplus_ids=())
-        await self._hold("confirm")
+        await self._may_wait("confirm", len(self.asked))
         return answer
 
     @activity.defn
     async def open_way(self, command: OpenWay) -> Checkout:
         self.ways_asked.append(command)
         answer = self.ways.pop(0) if self.ways else Checkout(PaymentStatus.PENDING, "http://pay.example/way")
-        await self._hold("open_way")
+        await self._may_wait("open_way", len(self.ways_asked))
         if isinstance(answer, ApplicationError):
             raise answer
         return answer
