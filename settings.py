@@ -115,11 +115,22 @@ def _items(secret: SecretStr) -> list[str]:
 
 
 def async_url(url: str) -> str:
-    """The same address for SQLAlchemy's asynchronous driver."""
+    """The same address for SQLAlchemy's asynchronous driver.
+
+    Hosts of PostgreSQL hand out addresses in libpq's words; the driver has another name for `sslmode`, and settles
+    channel binding and time-outs by itself.
+    """
     for prefix in ("postgresql://", "postgres://"):
         if url.startswith(prefix):
-            return "postgresql+asyncpg://" + url.removeprefix(prefix)
-    return url
+            url = "postgresql+asyncpg://" + url.removeprefix(prefix)
+    address, mark, query = url.partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    kept = [f"{_DRIVERS_NAME.get(name, name)}={value}" for name, _, value in pairs if name not in _NEEDLESS]
+    return address + (mark + "&".join(kept) if kept else "")
+
+
+_DRIVERS_NAME = {"sslmode": "ssl"}
+_NEEDLESS = frozenset({"channel_binding", "gssencmode", "application_name", "connect_timeout"})
 
 
 DEVELOPMENT_FILE = Path(".local/dev.env")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
+import structlog
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from sqlalchemy.exc import ArgumentError
@@ -21,7 +24,10 @@ from settings import Settings
 from storage.sealing import Sealer, SealingError
 from storage.session import Database
 
+log = structlog.get_logger()
+
 REDIS_TIMEOUT_SECONDS = 0.25
+_DRIVER_KNOWS = frozenset(inspect.signature(asyncpg.connect).parameters) | {"prepared_statement_cache_size"}
 UNREADABLE_DATABASE_URL = "DATABASE_URL cannot be read; write it as postgresql://user:password@host/name."
 
 
@@ -37,9 +43,15 @@ def require_usable(settings: Settings) -> None:
     except OSError as error:
         raise SystemExit(f"TEMPORAL_TLS_…_PATH: {error.filename} cannot be read ({error.strerror}).") from None
     try:
-        database(settings)  # connects to nothing yet
+        unknown = set(database(settings).engine.url.query) - _DRIVER_KNOWS  # connects to nothing yet
     except (ArgumentError, ImportError, ValueError):
         raise SystemExit(UNREADABLE_DATABASE_URL) from None
+    if unknown:
+        raise SystemExit(f"DATABASE_URL: the driver has no parameter {', '.join(sorted(unknown))}; leave it out.")
+    if (settings.temporal_tls_cert_path is None) != (settings.temporal_tls_key_path is None):
+        raise SystemExit("TEMPORAL_TLS_CERT_PATH and TEMPORAL_TLS_KEY_PATH belong together; set both or neither.")
+    if settings.environment == "production" and not settings.public_base_url.startswith("https://"):
+        log.warning("PUBLIC_BASE_URL is not an https address: payers and providers may not reach it")
     if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://")):
         raise SystemExit("REDIS_URL cannot be read; write it as redis://host:6379/0.")
 

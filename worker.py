@@ -106,7 +106,8 @@ async def background(
 ) -> AsyncIterator[None]:
     """The dispatcher and the relay, while the block runs."""
     dispatcher = InboxDispatcher(database, engine, wiring.poll_plan(settings))
-    async with httpx.AsyncClient(follow_redirects=False) as http:
+    limits = httpx.Limits(max_connections=outbox.MAX_CONNECTIONS, max_keepalive_connections=100)
+    async with httpx.AsyncClient(follow_redirects=False, limits=limits) as http:
         relay = OutboxRelay(
             database, sealer, http, wiring.retry_plan(settings), timeout_seconds=settings.outbox_timeout_seconds
         )

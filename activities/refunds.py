@@ -51,6 +51,8 @@ log = structlog.get_logger()
 
 YOUNG = timedelta(minutes=2)
 """'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
+BEING_ASKED = timedelta(seconds=20)
+"""When another process that asks the provider at this moment will have its answer."""
 _STATE = {
     RefundStatus.SUCCEEDED: RefundState.SUCCEEDED,
     RefundStatus.PENDING: RefundState.PENDING,
@@ -136,25 +138,44 @@ class RefundActivities:
             reason=refund.reason,
         )
         known_as = refund.provider_refund_id
+        keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
 
         async def ask(provider: Provider) -> ProviderRefund:
-            if known_as is not None or refund.status == RefundState.UNKNOWN:
+            if known_as is not None or refund.asked_at is not None:
                 found = await provider.look_refund(request, known_as)
                 if found is not None:
                     return found
                 if known_as is not None:
                     return ProviderRefund(known_as, RefundStatus.PENDING)
-                if refund.asked_at is not None and self._now() - refund.asked_at < YOUNG:
+                young = refund.asked_at is not None and self._now() - refund.asked_at < YOUNG
+                if young and keys_live is None:
                     raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)
-            await self._note_request(refund.id)
-            return await provider.refund(request)
+            await self._claim(refund)
+            try:
+                return await provider.refund(request)
+            except ProviderBusy:
+                await self._withdraw(refund)
+                raise
 
         return await self._guard.call(way.account, way.health, ask)
 
-    async def _note_request(self, refund_id: UUID) -> None:
+    async def _claim(self, refund: Refund) -> None:
+        """Note that the provider is asked now, for whoever comes after us: from here on it is looked up first.
+
+        Two may have come so far at the same time, and a provider without idempotency keys would refund twice. Raises
+        ProviderBusy to the slower one.
+        """
         async with self._database.transaction() as session:
-            refund = await refunds.lock(session, refund_id)
-            refund.asked_at = self._now()
+            row = await refunds.lock(session, refund.id)
+            if row.asked_at != refund.asked_at:
+                raise ProviderBusy("refund_is_being_asked", retry_after=BEING_ASKED)
+            row.asked_at = self._now()
+
+    async def _withdraw(self, refund: Refund) -> None:
+        """The provider refused before it acted: there is nothing to look up."""
+        async with self._database.transaction() as session:
+            row = await refunds.lock(session, refund.id)
+            row.asked_at = refund.asked_at
 
     async def _unanswered(self, refund: Refund, error: ProviderError) -> None:
         """Silence: the refund is visibly unknown until the provider has told what it did."""

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from alembic import context
+from settings import async_url
 from storage.models import Base
 
 LOCK_TIMEOUT = "5s"
@@ -37,7 +38,7 @@ def database_url() -> str:
     if not url:
         message = "Set DATABASE_URL, for example postgresql+asyncpg://user:password@host/database"
         raise SystemExit(message)
-    return str(url).replace("postgresql://", "postgresql+asyncpg://", 1)
+    return async_url(str(url))
 
 
 if context.is_offline_mode():

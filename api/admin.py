@@ -204,6 +204,11 @@ async def change_workspace(
         )
         await _check_order(session, row.id, body.provider_order)
         changed = {name: values[name] for name in changes}
+        after = {"url": row.order_webhook_url, "secret": row.order_webhook_secret} | {
+            name.removeprefix("order_webhook_"): value for name, value in changed.items()
+        }
+        if after["url"] is not None and after["secret"] is None:
+            raise Problem("validation_failed", "order_webhook_secret: needed as long as there is an order_webhook_url.")
         await administration.update_workspace(session, row, changed, actor=caller.actor)
     return _workspace_out(row)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
 from fastapi import Header
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Services
@@ -44,7 +45,7 @@ async def answer_once(
     async with services.database.transaction() as session:
         if key is None:
             return await work(session)
-        fingerprint = hashlib.sha256(request.model_dump_json().encode()).digest()
+        fingerprint = _fingerprint(request)
         known = await idempotency.claim(session, scope=scope, key=key, fingerprint=fingerprint)
         if known is None:
             out = await work(session)
@@ -54,3 +55,13 @@ async def answer_once(
     if known.fingerprint != fingerprint:
         raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
     return answer.model_validate_json(services.sealer.open(known.body))
+
+
+def _fingerprint(request: BaseModel) -> bytes:
+    """The same for the same request. Secrets count, which the model itself would write as asterisks."""
+    shown = json.dumps(request.model_dump(), sort_keys=True, default=_revealed)
+    return hashlib.sha256(shown.encode()).digest()
+
+
+def _revealed(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -16,6 +16,7 @@ from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from api.routing import available, bounds, sheet_of
 from providers.base import Bank, ListsBanks, OutcomeUnknown, Provider, ProviderError, ProviderMisconfigured
+from providers.registry import PROVIDERS, capabilities_of
 from storage import provider_health, workspaces
 from storage.models import ProviderAccount, ProviderHealth
 from storage.provider_health import OPENS_AFTER, STAYS_OPEN
@@ -168,7 +169,8 @@ async def _bank_account(services: Services, caller: Member, account_id: UUID | N
                 return account
         except Problem as problem:  # another account may be in order
             unusable = problem
-    raise unusable or Problem("no_provider_account", "Connect an account that offers PSE, such as payu or wompi.")
+    able = " or ".join(name for name in sorted(PROVIDERS) if capabilities_of(name).bank_list)
+    raise unusable or Problem("no_provider_account", f"Connect an account at {able} first.")
 
 
 def _methods(services: Services, account: ProviderAccount, currency: str) -> list[MethodOut]:

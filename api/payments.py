@@ -36,7 +36,7 @@ from domain.payment import Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
 from providers.base import CheckoutMode, Payer
 from storage import audit, inbox, outbox, payments, receipts
-from storage.models import Payment
+from storage.models import Payment, Workspace
 
 router = APIRouter(tags=["payments"])
 
@@ -252,7 +252,8 @@ async def create_payment(
 ) -> PaymentOut:
     """Start the payment's workflow and answer with the address where the payer pays.
 
-    202 without an address means that the provider is slow: the payment goes on, read it again.
+    202 without an address means that the provider is slow: the payment goes on, read it again. `status_reason` says
+    why, once that is known.
     """
     payment, created = await _accept(services, caller, body, idempotency_key)
     if not created and payment.status != PaymentStatus.CREATED:
@@ -261,9 +262,10 @@ async def create_payment(
     checkout = await _start(services, payment)
     if checkout is None:
         response.status_code = 202
-        return _out(services, payment)
+        async with services.database.transaction() as session:  # it may say by now why there is no address yet
+            return _out(services, await existing_payment(session, caller, payment.id))
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
-        raise opening_failed(payment, checkout)
+        raise opening_failed(payment, checkout, payment.provider_account_id)
     if payment.checkout_mode == CheckoutMode.DIRECT or not created or _has_more(services, payment, checkout):
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment.id)
@@ -318,7 +320,11 @@ async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment_id)
         if payment.status == PaymentStatus.CREATED:
-            raise Problem("temporarily_unavailable", "The payment is being started; try again in a moment.") from None
+            raise Problem(
+                "temporarily_unavailable",
+                "The payment is being started; try again in a moment.",
+                headers={"retry-after": "2"},
+            ) from None
         raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
     except EngineUnavailable:
         raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
@@ -364,22 +370,20 @@ async def read_timeline(payment_id: UUID, caller: Reader, services: ServicesDep)
 async def _accept(
     services: Services, caller: Member, body: NewPayment, idempotency_key: str | None
 ) -> tuple[Payment, bool]:
-    """Put the payment on record, or find the one that the key names. Raises Problem on a reused key."""
+    """Put the payment on record, or find the one that the key names. Raises Problem on a reused key.
+
+    A repeat finds its payment also when the workspace or its accounts would no longer take a new one.
+    """
     workspace = caller.workspace
-    if not workspace.payments_enabled:
-        raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
-    if body.currency != workspace.currency:
-        raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
     payment_id = uuid7() if idempotency_key is None else payment_id_for(workspace.id, idempotency_key)
     async with services.database.transaction() as session:
-        fitting = await route(
-            session,
-            services,
-            workspace,
-            body.wanted,
-            provider=body.provider,
-            account_id=body.provider_account_id,
-        )
+        try:
+            fitting = await _fitting(session, services, workspace, body)
+        except Problem:
+            known = None if idempotency_key is None else await payments.get(session, workspace.id, payment_id)
+            if known is None:
+                raise
+            return _repeated(known, body), False
         values = _values(services, caller, body, fitting, payment_id, idempotency_key)
         created = await payments.insert_new(session, values)
         if created:
@@ -393,14 +397,29 @@ async def _accept(
             )
             values["extra"] = values.pop("metadata")
             return Payment(**values, status="created", disputed=False), True
-        existing = await existing_payment(session, caller, payment_id)
-    if existing.fingerprint != values["fingerprint"]:
+        return _repeated(await existing_payment(session, caller, payment_id), body), False
+
+
+async def _fitting(session: AsyncSession, services: Services, workspace: Workspace, body: NewPayment) -> list[Fit]:
+    """The accounts to try. Raises Problem when a new payment cannot be taken as it is."""
+    if not workspace.payments_enabled:
+        raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
+    if body.currency != workspace.currency:
+        raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
+    return await route(
+        session, services, workspace, body.wanted, provider=body.provider, account_id=body.provider_account_id
+    )
+
+
+def _repeated(known: Payment, body: NewPayment) -> Payment:
+    """The payment that the key has made. Raises Problem when that was another request."""
+    if known.fingerprint != body.fingerprint():
         raise Problem(
             "idempotency_key_reused",
             "This Idempotency-Key was used with another body; use a new key for a new payment.",
-            payment_id=str(existing.id),
+            payment_id=str(known.id),
         )
-    return existing, False
+    return known
 
 
 def _values(
@@ -462,16 +481,17 @@ def _has_more(services: Services, payment: Payment, checkout: Checkout) -> bool:
     return checkout.url is None or ours or bool(payment.fallback_accounts)
 
 
-def opening_failed(payment: Payment, checkout: Checkout) -> Problem:
-    """What the caller is told when the provider refused to open a checkout."""
+def opening_failed(payment: Payment, checkout: Checkout, account_id: UUID) -> Problem:
+    """What the caller is told when the account's provider refused to open a checkout."""
     code, detail = checkout.error_code or "provider_unavailable", checkout.error_detail or ""
     problem = {"ProviderMisconfigured": "provider_misconfigured", "ProviderDeclined": "provider_declined"}.get(
         checkout.error_type or "", "provider_rejected"
     )
-    advice = "Run payment-cli account check." if problem == "provider_misconfigured" else ""
+    more = f" ({detail.rstrip('.')})" if detail not in ("", code) else ""
+    advice = f" Run payment-cli account check {account_id}." if problem == "provider_misconfigured" else ""
     return Problem(
         problem,
-        " ".join(part for part in (f"The provider answered {code}.", detail if detail != code else "", advice) if part),
+        f"The provider answered {code}{more}.{advice}",
         payment_id=str(payment.id),
         provider_code=code,
     )

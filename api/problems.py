@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from storage.session import is_outage
+from storage.session import is_outage, is_unstorable
 
 log = structlog.get_logger()
 
@@ -89,7 +90,7 @@ async def _problem(_request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  (registered for this type only)
-    faults = [{"field": _field(fault["loc"]), "message": _message(fault)} for fault in error.errors()]
+    faults = [{"field": _field(fault["loc"]), "message": words_of(fault)} for fault in error.errors()]
     if any(fault["type"] == "json_invalid" for fault in error.errors()):
         return answer("malformed_body", "The body is not valid JSON.")
     summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:3])
@@ -108,12 +109,15 @@ _WORDS = {
 _PATTERNS = {
     r"^[A-Z]{3}$": "an ISO 4217 code of three capital letters, such as ILS",
     r"^[A-Z]{2}$": "an ISO 3166 code of two capital letters, such as IL",
+    r"^[A-Z]{1,8}$": "capital letters, such as CC",
     r"^(he|en)$": "he or en",
+    r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$": "3 to 63 small letters, digits and hyphens, no hyphen at either end",
+    r"^\d{1,12}(\.\d{1,4})?$": "a decimal amount in major units, such as 1.00",
 }
 """What a caller is told in place of the library's words."""
 
 
-def _message(fault: dict[str, Any]) -> str:
+def words_of(fault: Mapping[str, Any]) -> str:
     """What is wrong, without the value: what was sent may be personal."""
     pattern = _PATTERNS.get(str(fault.get("ctx", {}).get("pattern")))
     return _WORDS.get(fault["type"]) or pattern or re.sub(r"^Value error, ", "", str(fault["msg"]))
@@ -136,5 +140,7 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     if is_outage(error):
         log.warning("database is away", path=request.url.path, error=type(error).__name__)
         return answer("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
+    if is_unstorable(error):
+        return answer("validation_failed", "A value holds a character that cannot be stored, such as NUL.")
     log.error("unexpected error", path=request.url.path, error=type(error).__name__, exc_info=error)
     return answer("internal_error", "The error was logged; nothing was changed that is not on record.")

@@ -59,7 +59,8 @@ async def route(
     """
     if provider is not None and provider not in PROVIDERS:
         raise Problem("unknown_provider", f"Use one of: {', '.join(sorted(PROVIDERS))}.")
-    enabled = [account for account in await workspaces.accounts_of(session, workspace.id) if account.enabled]
+    accounts = await workspaces.accounts_of(session, workspace.id)
+    enabled = [account for account in accounts if account.enabled]
     named = [
         account
         for account in enabled
@@ -73,10 +74,8 @@ async def route(
     else:
         chosen = enabled[:1]
     if not chosen:
-        raise Problem(
-            "no_provider_account",
-            "Connect one first: payment-cli account create, or POST /api/v1/provider-accounts.",
-        )
+        asleep = [one for one in accounts if not one.enabled]
+        raise _no_account([one for one in asleep if provider in (None, one.provider) and account_id in (None, one.id)])
     fitting, refusals = [], []
     for account in chosen:
         try:
@@ -86,6 +85,13 @@ async def route(
     if not fitting:
         raise refusals[0]
     return fitting
+
+
+def _no_account(disabled: Sequence[ProviderAccount]) -> Problem:
+    detail = "Connect one first: payment-cli account create, or POST /api/v1/provider-accounts."
+    if disabled:
+        detail = f"The {disabled[0].provider} account is disabled: payment-cli account enable {disabled[0].id}."
+    return Problem("no_provider_account", detail)
 
 
 def sheet_of(services: Services, account: ProviderAccount) -> Capabilities:

@@ -86,7 +86,7 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
     except EngineUnavailable:
         raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
     if opened is not None and opened.status not in OPEN:
-        raise _is_final() if opened.error_code is None else opening_failed(payment, opened)
+        raise _is_final() if opened.error_code is None else opening_failed(payment, opened, attempt.provider_account_id)
     if opened is None or opened.error_code is not None:
         response.status_code = 202
     async with services.database.transaction() as session:

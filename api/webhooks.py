@@ -249,7 +249,7 @@ def _inbox_values(
         "transaction_id": None if event.transaction_id is None else event.transaction_id[:255],
         "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
         "claimed_currency": None if event.amount is None else event.amount.currency,
-        "body": body,
+        "body": body if event.proof is None else body.replace(event.proof.encode(), b"[session secret]"),
         "next_attempt_at": now + DISPATCHER_WAITS,
         "occurred_at": event.occurred_at,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from uuid import UUID
@@ -14,13 +14,12 @@ from temporalio.client import Client
 
 from bench import sql_log
 from bench.actions import billable_actions
+from bench.cpu import OTHERS, difference
 from bench.lab import Lab
 from engine.payments import workflow_id
 
 IDLE_SECONDS = 2.5
 """Long enough to see each of the service's regular looks for due work a few times."""
-AFTERWARDS_SECONDS = 2.5
-"""Long enough for the notifications of the last payment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,8 @@ class Counted:
 
     histories: tuple[HistoryCost, ...]
     transactions: tuple[sql_log.Transaction, ...]
+    idle_ms: Mapping[str, float]
+    """CPU milliseconds that each process spends in a second while there is no payment at all."""
 
     @property
     def payments(self) -> int:
@@ -70,15 +71,22 @@ async def count_payments(lab: Lab, number: int) -> Counted:
     async with sql_log.every_statement(lab.database):
         await asyncio.sleep(0.5)
         begin = log.stat().st_size
+        await lab.quiet()  # what this asks is part of what is left out
+        before = lab.meter.read()
         await asyncio.sleep(IDLE_SECONDS)
+        idle_ms = difference(before, lab.meter.read())
         idle = sql_log.read_log(log, begin)
         begin = log.stat().st_size
         for _ in range(number):
             await lab.whole.job(0)
-        await asyncio.sleep(AFTERWARDS_SECONDS)
+        await lab.quiet()  # notifications and late events belong to the payments, whenever they are worked off
         seen = sql_log.read_log(log, begin)
     histories = [await cost_of(lab.client, workflow_id(payment_id)) for payment_id in lab.whole.paid[first:]]
-    return Counted(tuple(histories), tuple(sql_log.without(seen, idle)))
+    return Counted(
+        tuple(histories),
+        tuple(sql_log.without(seen, idle)),
+        {name: ms / IDLE_SECONDS for name, ms in idle_ms.items() if name != OTHERS},
+    )
 
 
 async def cost_of(client: Client, the_id: str) -> HistoryCost:

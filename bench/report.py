@@ -86,20 +86,31 @@ def _of_ratio(name: str, ratio: Ratio, aim: float | None) -> dict[str, Figure]:
     }
 
 
-def of_shares(rounds: Sequence[Round], sides: Sequence[str], to: str) -> dict[str, Figure]:
-    """Where the processor's time goes: the engine's part against the yardstick's, and the sandbox's part of all."""
-    figures: dict[str, Figure] = {}
+def of_shares(
+    rounds: Sequence[Round], sides: Sequence[str], to: str, idle_ms: Mapping[str, float]
+) -> dict[str, Figure]:
+    """Where the processor's time goes: the engine's part against the yardstick's, and the sandbox's part of all.
+
+    `idle_ms` is what each process spends in a second when nothing is asked of it; the engine's part is without it.
+    """
+    figures = {f"idle.cpu.{part}": Figure(round(ms, 1), "CPU ms a second") for part, ms in idle_ms.items()}
     for callers in sorted({one.callers for one in rounds}):
-        spent = {side: summarise(rounds, side, callers).cpu_ms_per_job for side in sides}
-        for side in sides:
-            engine, total = spent[side].get("temporal", 0.0), sum(spent[side].values())
-            if side != to and engine > 0:
-                share = spent[to].get("temporal", 0.0) / engine
-                figures[f"callers_{callers}.{side}_to_{to}.engine_cpu"] = Figure(round(share, 3), "ratio")
-            if spent[side].get("sandbox", 0.0) >= 0.5:
-                sandbox = spent[side]["sandbox"] / total
-                figures[f"callers_{callers}.{side}.sandbox_share"] = Figure(round(sandbox, 3), "share of CPU time")
+        found = {side: summarise(rounds, side, callers) for side in sides}
+        engine = {side: _engine_ms(summary, idle_ms) for side, summary in found.items()}
+        for side, summary in found.items():
+            name = f"callers_{callers}.{side}"
+            if side != to and engine[side] > 0:
+                figures[f"{name}_to_{to}.engine_cpu"] = Figure(round(engine[to] / engine[side], 3), "ratio")
+            sandbox = summary.cpu_ms_per_job.get("sandbox", 0.0)
+            if sandbox >= 0.5:
+                share = sandbox / sum(summary.cpu_ms_per_job.values())
+                figures[f"{name}.sandbox_share"] = Figure(round(share, 3), "share of CPU time")
     return figures
+
+
+def _engine_ms(summary: Summary, idle_ms: Mapping[str, float]) -> float:
+    spent = summary.cpu_ms_per_job.get("temporal", 0.0)
+    return spent - idle_ms.get("temporal", 0.0) / summary.per_second if summary.per_second else 0.0
 
 
 def disturbance(rounds: Sequence[Round]) -> Figure:

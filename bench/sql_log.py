@@ -20,7 +20,7 @@ from storage.session import Database
 PREFIX = "@%p@ "
 _LINE = re.compile(r"@(\d+)@ LOG:  (?:statement|execute [^:]*): (.*)", re.DOTALL)
 _VERB = re.compile(
-    r"\s*(INSERT INTO|UPDATE|DELETE FROM|SELECT)\b(?:.*?\bFROM\b)?\s*\(?\s*(\w+)?", re.DOTALL | re.IGNORECASE
+    r"\s*(INSERT INTO|UPDATE|DELETE FROM|SELECT\b.*?\bFROM\b|SELECT)\s*\(?\s*(\w+)?", re.DOTALL | re.IGNORECASE
 )
 _SWITCHES = {"log_line_prefix": f"'{PREFIX}'", "log_parameter_max_length": "0", "log_statement": "'all'"}
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import wiring
 from api.accounts import check_form, with_callback_token
 from api.admin import NewWorkspace, WorkspaceSettings, workspace_values
-from api.problems import Problem
+from api.problems import Problem, words_of
 from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, with_database, workspace_named
 from providers.base import ProviderError
 from providers.registry import PROVIDERS, required_credentials
@@ -378,7 +378,7 @@ def _checked(model: type[WorkspaceSettings], values: dict[str, str]) -> Any:
         fault = error.errors()[0]
         field = str(fault["loc"][0]).replace("_", "-")
         label = "SLUG" if field == "slug" else f"--{field}"
-        raise click.UsageError(f"{label}: {str(fault['msg']).removeprefix('Value error, ')}") from None
+        raise click.UsageError(f"{label}: {words_of(fault)}") from None
 
 
 def _columns(settings: Settings, wanted: WorkspaceSettings, *, has_secret: bool = False) -> dict[str, Any]:

@@ -182,6 +182,8 @@ def _text(value: object) -> str:
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(part)}".rstrip() for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(part) for part in value)
     return str(value)
 
 

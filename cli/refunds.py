@@ -13,6 +13,7 @@ import wiring
 from api.problems import Problem
 from api.refunds import NewRefund, accept, effects
 from cli.context import ACTOR, ID, ShortText, as_json, facts, fail, with_database
+from domain.money import Money
 from domain.refund import StartRefund
 from engine.client import connect
 from engine.payments import EngineUnavailable, PaymentEngine
@@ -82,6 +83,6 @@ def _facts(row: Refund, *, started: bool) -> dict[str, Any]:
         "amount": row.money,
         "currency": row.currency,
         "failure": row.failure_code or "none",
-        "commission_clawed_back": row.commission,
+        "commission_clawed_back": None if row.commission is None else Money.from_decimal(row.commission, row.currency),
         "next": "nothing" if started else "Temporal is away: the worker starts it within a minute of its return",
     }

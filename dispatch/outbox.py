@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,6 +24,10 @@ log = structlog.get_logger()
 
 PER_WORKSPACE = 8
 """Deliveries under way to one merchant at a time."""
+REST_BYTES, REST_SECONDS = 65_536, 1.0
+"""How much of an answer's body is read, and for how long, before the connection is dropped instead."""
+MAX_CONNECTIONS = 1_000
+"""At a time in one worker: merchants that are slow must not use up the connections of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +129,28 @@ class OutboxRelay:
             "user-agent": "durable-payments",
         }
         try:
-            answer = await self._http.post(
-                workspace.order_webhook_url, content=body, headers=headers, timeout=self._timeout_seconds
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            async with asyncio.timeout(self._timeout_seconds):
+                status = await self._status_of(workspace.order_webhook_url, body, headers)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             return type(error).__name__
-        return None if answer.is_success else f"answered {answer.status_code}"
+        return None if httpx.codes.is_success(status) else f"answered {status}"
+
+    async def _status_of(self, url: str, body: str, headers: dict[str, str]) -> int:
+        """The answer's status. A little of what follows it is read, so that the connection can be used again.
+
+        The answer is the merchant's: it may be as long and as slow as it likes, and nothing in it concerns us.
+        """
+        size = 0
+        async with self._http.stream(
+            "POST", url, content=body, headers=headers, timeout=self._timeout_seconds
+        ) as answer:
+            with suppress(httpx.HTTPError, TimeoutError):
+                async with asyncio.timeout(REST_SECONDS):
+                    async for part in answer.aiter_raw():
+                        size += len(part)
+                        if size > REST_BYTES:
+                            break
+            return answer.status_code
 
 
 async def run_forever(relay: OutboxRelay, *, interval_seconds: float) -> None:

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 TOO_BUSY = frozenset({"40001", "40P01", "53300", "55P03", "57014"})
 """Serialization failure, deadlock, too many connections, lock not available, statement timed out."""
+NO_SUCH_CHARACTER = frozenset({"22021", "22P05"})
+"""Character not in repertoire, untranslatable character."""
 STATEMENT_TIMEOUT_SECONDS = 15
 LOCK_TIMEOUT_SECONDS = 10
 
@@ -57,3 +59,8 @@ def is_outage(error: BaseException) -> bool:
             return True
         return getattr(error.orig, "sqlstate", None) in TOO_BUSY
     return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeout)
+
+
+def is_unstorable(error: BaseException) -> bool:
+    """Whether PostgreSQL refused a character: NUL, which no text column holds."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in NO_SUCH_CHARACTER

@@ -179,6 +179,8 @@ class PaymentWorkflow:
         except calls.CallFailed as error:
             if calls.will_never_work(error):
                 return _not_opened(PaymentStatus.FAILED, error)
+            if not workflow.patched("ask-on-for-a-way"):
+                return _not_opened(PaymentStatus.UNKNOWN, error)
         patience = min(OPENING_PATIENCE, self._command.expires_at - workflow.now())
         patiently = calls.provider_call(summary, patience=patience)
         patiently["cancellation_type"] = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
@@ -240,7 +242,7 @@ class PaymentWorkflow:
             self._advance(confirmation)
             self._others_open = confirmation.others_open
             if self._ways_changed != ways_before and self._status not in OPEN:
-                self._others_open = self._fresh_trigger = True  # this look may not have seen the newest way
+                self._look_once_more()  # this look may not have seen the newest way
             await return_surplus(confirmation.surplus_ids)
         if close_as is PaymentStatus.CANCELED:
             self._cancel_tries += 1
@@ -266,7 +268,11 @@ class PaymentWorkflow:
         if workflow.now() >= self._command.expires_at and self._status in OPEN - {PaymentStatus.UNKNOWN}:
             await self._record(PaymentStatus.UNKNOWN, f"closing: {calls.error_code(error)[0]}")
             if self._status not in OPEN:  # a look had got through that never came back: take up what it found
-                self._others_open = self._fresh_trigger = True
+                self._look_once_more()
+
+    def _look_once_more(self) -> None:
+        if workflow.patched("look-once-more"):
+            self._others_open = self._fresh_trigger = True
 
     async def _record(self, status: PaymentStatus, reason: str) -> None:
         recorded = await workflow.execute_activity(

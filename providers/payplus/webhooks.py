@@ -27,7 +27,6 @@ from providers.webhook_signatures import (
 )
 
 HASH_HEADER = "hash"
-USER_AGENT = "PayPlus"
 MAX_HEADER_LENGTH = 256
 
 _TYPES = frozenset({CHARGE, APPROVAL, REFUND, "check", "token"})
@@ -91,8 +90,8 @@ def explain_signature(headers: Mapping[str, str], body: bytes, secret: str) -> S
 
 
 def sign_webhook(secret: str, body: bytes) -> dict[str, str]:
-    """The headers that PayPlus would send with this body."""
-    return {HASH_HEADER: hash_of(body, secret), "user-agent": USER_AGENT}
+    """The header by which PayPlus authenticates this body."""
+    return {HASH_HEADER: hash_of(body, secret)}
 
 
 class _PayPlusWebhookTools:

@@ -141,6 +141,27 @@ async def test_workspaces_that_cannot_be(platform: httpx.AsyncClient, change: di
     assert says in answer.json()["detail"]
 
 
+async def test_notifications_cannot_lose_the_secret_that_signs_them(platform: httpx.AsyncClient) -> None:
+    body = new_workspace(order_webhook_url="https://shop.example/hooks", order_webhook_secret=NOTICE_SECRET)
+    path = f"/workspaces/{(await platform.post('/workspaces', json=body)).json()['id']}"
+    refused = await platform.patch(path, json={"order_webhook_secret": None})
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    both = await platform.patch(path, json={"order_webhook_secret": None, "order_webhook_url": None})
+    assert both.status_code == 200
+
+
+async def test_a_repeat_with_other_secrets_is_another_request(shop: Shop) -> None:
+    """Told 'created', a caller would believe that the new secret is stored."""
+    body = {"provider": "stripe", "name": "second", "credentials": SECRETS}
+    headers = {"Idempotency-Key": "connect"}
+    made = await shop.api.post("/provider-accounts", json=body, headers=headers)
+    again = await shop.api.post("/provider-accounts", json=body, headers=headers)
+    assert (made.status_code, again.json()) == (201, made.json())
+    other = body | {"credentials": SECRETS | {"webhook_secret": "whsec_another"}}
+    refused = await shop.api.post("/provider-accounts", json=other, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (409, "idempotency_key_reused")
+
+
 async def test_a_workspace_is_changed_in_parts(service: Service, platform: httpx.AsyncClient, shop: Shop) -> None:
     body = new_workspace(order_webhook_url="https://shop.example/hooks", order_webhook_secret=NOTICE_SECRET)
     made = (await platform.post("/workspaces", json=body)).json()

@@ -12,13 +12,15 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
+import wiring
+from api.app import create_app
 from api.payments import NewPayment, _values
 from api.routing import Fit
 from providers.registry import capabilities_of
 from storage import payments
 from storage.models import Payment
 from storage.models import ProviderAccount as Account
-from tests.support.service import Service, Shop, eventually
+from tests.support.service import Service, Shop, eventually, served, settings_for
 
 PROBLEM = "application/problem+json"
 
@@ -130,7 +132,21 @@ async def test_no_provider_account_says_how_to_connect_one(shop: Shop) -> None:
     assert "payment-cli account create" in problem(answer, 422, "no_provider_account")["detail"]
     async with shop.service.database.transaction() as session:
         await session.execute(update(Account).where(Account.id == shop.account.id).values(enabled=False))
-    problem(await shop.api.post("/payments", json=shop.order()), 422, "no_provider_account")
+    refused = problem(await shop.api.post("/payments", json=shop.order()), 422, "no_provider_account")
+    assert f"payment-cli account enable {shop.account.id}" in refused["detail"]
+
+
+async def test_a_provider_that_is_slow_to_answer_is_told_as_far_as_it_is_known(service: Service, shop: Shop) -> None:
+    for _ in range(2):  # the quick try, and the first patient one
+        await shop.sandbox("POST", "/faults", {"operation": "*", "fault": "error:500"})
+    hasty = settings_for(service.stack, checkout_wait_seconds=0.5)
+    bearer = {"authorization": f"Bearer {shop.api_key}"}
+    async with served(create_app(lambda: wiring.open_services(hasty))) as url:
+        answer = await service.http.post(f"{url}/api/v1/payments", json=shop.order(), headers=bearer)
+    body = answer.json()
+    assert (answer.status_code, body["checkout_url"]) == (202, None)
+    assert (body["status"], body["status_reason"]) == ("unknown", "opening: http_500")
+    assert (await shop.until(body["id"], "pending"))["checkout_url"]
 
 
 async def test_an_unknown_provider(shop: Shop) -> None:
@@ -145,7 +161,7 @@ async def test_refused_credentials_name_the_account_check(shop: Shop) -> None:
     assert patch.status_code == 200
     answer = await shop.api.post("/payments", json=shop.order())
     body = problem(answer, 502, "provider_misconfigured")
-    assert "account check" in body["detail"]
+    assert f"Run payment-cli account check {shop.account.id}." in body["detail"]
     assert "sk_test" not in answer.text
     assert (await shop.read(body["payment_id"]))["status"] == "failed"
 
@@ -170,6 +186,23 @@ async def test_a_repeat_finds_the_first_payment_and_another_body_is_refused(shop
     assert await payments_of(shop) == 1
     too_long = await shop.api.post("/payments", json=order, headers={"Idempotency-Key": "k" * 256})
     problem(too_long, 422, "validation_failed")
+
+
+@pytest.mark.parametrize("change", ["account disabled", "payments disabled"])
+async def test_a_repeat_finds_its_payment_when_new_ones_are_no_longer_taken(shop: Shop, change: str) -> None:
+    """Told 'no account', a caller would ask for another payment while the first one's page is open."""
+    order, headers = shop.order(), {"Idempotency-Key": "order-1-try"}
+    first = (await shop.api.post("/payments", json=order, headers=headers)).json()
+    if change == "account disabled":
+        changed = await shop.api.patch(f"/provider-accounts/{shop.account.id}", json={"enabled": False})
+    else:
+        changed = await shop.api.patch(f"/workspaces/{shop.workspace.id}", json={"payments_enabled": False})
+    assert changed.status_code == 200
+    again = await shop.api.post("/payments", json=order, headers=headers)
+    assert (again.status_code, again.json().get("id")) == (200, first["id"])
+    other = await shop.api.post("/payments", json=order | {"amount": "130.00"}, headers=headers)
+    problem(other, 409, "idempotency_key_reused")
+    assert (await shop.api.post("/payments", json=order)).status_code in (403, 422)
 
 
 async def test_twenty_at_once_under_one_key_are_one_payment(shop: Shop) -> None:
@@ -213,6 +246,21 @@ async def test_pages_hold_every_payment_once_newest_first(shop: Shop) -> None:
 )
 async def test_a_bad_page_is_refused(shop: Shop, params: dict[str, Any]) -> None:
     problem(await shop.api.get("/payments", params=params), 422, "validation_failed")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/payments?order_id=%00", None),
+        ("GET", "/referrers/a%00b/report", None),
+        ("PATCH", "/workspaces/{workspace}", {"address": "a\u0000b"}),
+    ],
+)
+async def test_a_character_that_cannot_be_stored_is_the_callers_mistake(
+    shop: Shop, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    answer = await shop.api.request(method, path.format(workspace=shop.workspace.id), json=body)
+    problem(answer, 422, "validation_failed")
 
 
 async def test_addresses_that_do_not_exist(shop: Shop) -> None:

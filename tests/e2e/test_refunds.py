@@ -196,7 +196,7 @@ async def test_a_refusal_is_final_and_gives_the_reserve_back(shop: Shop) -> None
         row = await session.get(Payment, payment["id"])
     assert row is not None
     assert row.refund_reserved == 0
-    assert (await told(shop, payment["id"]))[-1] == "refund.failed"
+    assert "refund.failed" in await told(shop, payment["id"])  # the dispute is told of at the same time
 
 
 async def test_a_refund_made_at_the_provider_is_put_on_record(shop: Shop) -> None:

@@ -232,9 +232,9 @@ class WompiHand(Hand):
             fields = self.read(body)
         except ValueError:  # cut off
             return body, {}
-        transaction = fields["data"]["transaction"]
         fields["timestamp"] = at
-        values = "".join(str(transaction[name]) for name in ("id", "status", "amount_in_cents"))
+        named = [path.removeprefix("transaction.") for path in fields["signature"]["properties"]]
+        values = "".join(str(fields["data"]["transaction"][name]) for name in named)
         checksum = hashlib.sha256(f"{values}{at}{secret}".encode()).hexdigest().upper()
         fields["signature"]["checksum"] = checksum
         return self.write(fields), {"x-event-checksum": checksum}
@@ -242,7 +242,7 @@ class WompiHand(Hand):
     def refused(self, elsewhere: Till, reference: str) -> Iterator[Refusal]:
         unsigned = self.read(self.letter.body)
         del unsigned["signature"]["checksum"]
-        fewer = self.read(self._genuine()[0])
+        fewer = self.read(self.letter.body)
         fewer["signature"]["properties"] = ["transaction.id"]
         expected = super().refused(elsewhere, reference)
         reasons = {"truncated": "malformed_body", "currency": "malformed_body"}
@@ -250,7 +250,7 @@ class WompiHand(Hand):
             if one.what not in ("unsigned", "reordered", "reference"):
                 yield one._replace(reason=reasons.get(one.what, one.reason))
         yield Refusal("unsigned", self.post(self.write(unsigned)), "bad_signature")
-        yield Refusal("fewer properties", self.post(self.write(fewer)), "bad_signature")
+        yield Refusal("fewer properties, signed", self.signed(self.write(fewer)), "bad_signature")
 
 
 class PayuHand(Hand):
@@ -292,6 +292,8 @@ class PayuHand(Hand):
         yield Refusal("unsigned", self.post(self.write(unsigned)), "bad_signature")
         live = self.read(self.letter.body) | {"test": "0"}
         yield Refusal("not a test", self.signed(self.write(live)), "malformed_body")
+        foreign = self.read(self.letter.body) | {"merchant_id": elsewhere.credentials["merchant_id"]}
+        yield Refusal("another merchant", self.signed(self.write(foreign)), "malformed_body")
 
 
 class MeshulamHand(Hand):
@@ -326,6 +328,7 @@ class MeshulamHand(Hand):
         yield Refusal("right process, wrong token", self.tampered(processToken="0" * 32), "wrong_token")
         yield Refusal("right token, wrong process", self.tampered(processId="99"), "wrong_token")
         yield Refusal("reference", self.tampered(reference=reference), "wrong_token")
+        yield Refusal("another business", self.tampered(userId="business2"), "wrong_token")
         yield Refusal("no process token", self.tampered(processToken=""), "malformed_body")
         yield Refusal("truncated", self.truncated(), "malformed_body")
 

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
+from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 import wiring
@@ -471,7 +472,7 @@ async def test_an_opening_waits_for_an_open_circuit_and_goes_on_by_itself(
 
         handle = skipping.client.get_workflow_handle(workflow_id(payment.id))
         async with asyncio.timeout(20):
-            while not await days.status(payment.id) == "unknown" or await tried(handle) < 2:
+            while await days.status(payment.id) != "unknown" or await tried(handle) < 2:
                 await asyncio.sleep(0.02)
         before = await skipping.get_current_time()
         days.clock.ahead = timedelta(minutes=5)

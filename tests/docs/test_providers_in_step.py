@@ -1,0 +1,139 @@
+"""What the documents say of providers is what the code has."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embedded.places import PLACES
+from providers.base import Capabilities, Method
+from providers.registry import PROVIDERS, WEBHOOK_TOOLS, required_credentials
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs/adding-a-provider.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CORE = ("activities", "api", "cli", "dispatch", "domain", "engine", "receipts", "storage", "workflows")
+OF_ROUTING = {"methods", "minimum_amount", "maximum_amount"}
+"""Options that every account may have: `api/routing.py` reads them."""
+NAME = re.compile(rf"\b({'|'.join(PROVIDERS)})\b", re.IGNORECASE)
+
+
+def rows(text: str, *heads: str) -> Iterator[list[str]]:
+    """The cells of every table whose first column has one of these heads."""
+    wanted = False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            wanted = False
+        elif cells[0] in heads:
+            wanted = True
+        elif wanted and not cells[0].startswith("---"):
+            yield cells
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([a-z0-9_]+)`", cell)
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_provider_is_where_the_guide_says(name: str) -> None:
+    for path in (
+        f"providers/{name}/__init__.py",
+        f"sandbox/{name}.py",
+        f"tests/providers/payers/{name}.py",
+        f"docs/connect-{name}.md",
+    ):
+        assert (ROOT / path).exists(), path
+    assert list(ROOT.glob(f"tests/providers/test_{name}*.py"))
+    assert f"(docs/connect-{name}.md)" in (ROOT / "README.md").read_text()
+    assert f"providers.{name}" in PROJECT["tool"]["setuptools"]["packages"]
+    (contract,) = [
+        one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["name"].endswith("no single provider")
+    ]
+    assert f"providers.{name}" in contract["forbidden_modules"]
+
+
+def test_every_list_of_providers_has_all_of_them() -> None:
+    assert set(PROVIDERS) == set(WEBHOOK_TOOLS) == set(PLACES)
+    assert set(PROVIDERS) == {path.name for path in (ROOT / "providers").iterdir() if (path / "__init__.py").exists()}
+
+
+@pytest.mark.parametrize("path", sorted(path for folder in CORE for path in (ROOT / folder).rglob("*.py")), ids=str)
+def test_nothing_but_examples_names_a_provider(path: Path) -> None:
+    """The core reads capability sheets. Docstrings and what the API's description shows may name one."""
+    tree = ast.parse(path.read_text())
+    shown = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg in ("examples", "json_schema_extra")
+        for inner in ast.walk(node.value)
+    } | {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and isinstance(node.body[0], ast.Expr)
+    }
+    named = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in shown
+    ]
+    assert not [text for text in named if NAME.search(text)]
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_connect_page_names_exactly_the_credentials_that_are_required(name: str) -> None:
+    page = (ROOT / f"docs/connect-{name}.md").read_text()
+    found = re.search(r"-d '(\{.*?\})'\n```", page, re.DOTALL)
+    assert found, "no request to paste"
+    request = json.loads(found.group(1).replace("'\"$TOKEN\"'", "token"))
+    assert request["provider"] == name
+    assert set(request["credentials"]) == set(required_credentials(name))
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_connect_page_knows_only_credentials_and_options_that_the_adapter_reads(name: str) -> None:
+    page = (ROOT / f"docs/connect-{name}.md").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "providers" / name).glob("*.py"))
+    told = {word for cells in rows(page, "option", "credential") for word in quoted(cells[0])}
+    unread = {word for word in told - OF_ROUTING if f'"{word}"' not in source}
+    assert not {word for word in unread if not word.startswith("page_code_")}  # one for each method's name
+
+
+def test_the_guide_lists_the_conformance_suite() -> None:
+    suite = (ROOT / "tests/providers/test_conformance.py").read_text()
+    told = [word for cells in rows(GUIDE, "test") for word in quoted(cells[0])]
+    assert told == re.findall(r"^async def (test_\w+)", suite, re.MULTILINE)
+
+
+@pytest.mark.parametrize("sheet", [Capabilities, Method])
+def test_the_guide_says_what_each_field_of_the_sheet_drives(sheet: type) -> None:
+    told = {word for cells in rows(GUIDE, "field") for word in quoted(cells[0])}
+    fields = {field.name for field in dataclasses.fields(sheet)}
+    assert fields <= told
+    assert told <= {field.name for one in (Capabilities, Method) for field in dataclasses.fields(one)}
+
+
+def test_what_the_guide_calls_unread_is_read_by_nothing() -> None:
+    unread = [word for cells in rows(GUIDE, "field") for word in quoted(cells[0]) if "read by nothing" in cells[1]]
+    core = "".join(path.read_text() for folder in CORE for path in (ROOT / folder).rglob("*.py"))
+    assert unread
+    assert not [field for field in unread if re.search(rf"(capabilities|sheet)\.{field}\b", core)]
+
+
+def test_the_guide_names_every_part_that_an_adapter_may_have() -> None:
+    tree = ast.parse((ROOT / "providers/base.py").read_text())
+    optional = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and "runtime_checkable" in {ast.unparse(one) for one in node.decorator_list}
+    }
+    told = {word for cells in rows(GUIDE, "in `providers/base.py`") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert told == optional
