@@ -17,7 +17,7 @@ def book(
     session: AsyncSession,
     *,
     workspace_id: UUID,
-    payment_id: UUID,
+    payment_id: UUID | None,
     movement_id: UUID,
     kind: str,
     entries: Iterable[Entry],
