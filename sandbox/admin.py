@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sandbox.courier import Courier
 from sandbox.faults import Fault, FaultPlan, UnknownFault
 from sandbox.state import Json, new_id
+from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import GOOD, StripeTwin, public
 
 
@@ -37,6 +38,12 @@ class Card(BaseModel):
     approved: bool | None = None
 
 
+class Outcomes(BaseModel):
+    """In order: `succeed`, or a decline such as insufficient_funds, stolen_card, authentication_required."""
+
+    outcomes: list[str]
+
+
 class Settlement(BaseModel):
     """What becomes of a payment that settles later."""
 
@@ -49,9 +56,10 @@ class Resend(BaseModel):
     times: int = 1
 
 
-def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
+def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: FaultPlan) -> APIRouter:
     """The controls."""
     routes = APIRouter(prefix="/sandbox")
+    _control_methods(routes, twin, vault)
     notices: list[Json] = []
 
     @routes.post("/faults")
@@ -85,6 +93,8 @@ def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
     @routes.post("/sessions/{session_id}/pay")
     async def pay(session_id: str, body: Card) -> Json:
         session = _found(twin, "checkout.session", session_id)
+        if session["mode"] == "setup":
+            return {"outcome": vault.enter(session, body.card, approved=body.approved)}
         return {"outcome": twin.pay_session(session, body.card, approved=body.approved)}
 
     @routes.post("/sessions/{session_id}/pay-later")
@@ -162,6 +172,29 @@ def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
         return notices
 
     return routes
+
+
+def _control_methods(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> None:
+    """What happens to saved methods apart from the merchant."""
+
+    @routes.post("/payment_intents/{intent_id}/authenticate")
+    async def authenticate(intent_id: str, body: Card) -> Json:
+        """The payer answers the bank about the charge of a saved method."""
+        intent = _found(twin, "payment_intent", intent_id)
+        return {"outcome": vault.authenticate(intent, approved=body.approved is not False)}
+
+    @routes.post("/payment_methods/{method_id}/outcomes")
+    async def plan_outcomes(method_id: str, body: Outcomes) -> Json:
+        """What the next charges of a saved method do; afterwards it behaves as its card number says."""
+        method = _found(twin, "payment_method", method_id)
+        method["_outcomes"] = list(body.outcomes)
+        twin.store.put("payment_method", twin.store.owner_of(method_id), method)
+        return {"planned": len(body.outcomes)}
+
+    @routes.post("/payment_methods/{method_id}/renew")
+    async def renew_card(method_id: str, body: Json) -> Json:
+        """The bank sends a new card: the body replaces `last4`, `exp_month`, `exp_year`."""
+        return public(vault.renew(_found(twin, "payment_method", method_id), body))
 
 
 def _found(twin: StripeTwin, kind: str, thing_id: str) -> Json:
