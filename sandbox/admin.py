@@ -59,7 +59,7 @@ class Resend(BaseModel):
 def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: FaultPlan) -> APIRouter:
     """The controls."""
     routes = APIRouter(prefix="/sandbox")
-    _control_methods(routes, twin, vault)
+    _control_banks(routes, twin, vault)
     notices: list[Json] = []
 
     @routes.post("/faults")
@@ -121,15 +121,6 @@ def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: Fault
     async def confirm(intent_id: str, body: Card) -> Json:
         return {"outcome": twin.confirm(_found(twin, "payment_intent", intent_id), body.card, approved=body.approved)}
 
-    @routes.post("/charges/{charge_id}/dispute")
-    async def dispute(charge_id: str, body: Json | None = None) -> Json:
-        """A dispute; the body replaces what a usual one holds, such as `amount`, `status` or `evidence_details`."""
-        return twin.dispute(_found(twin, "charge", charge_id), body or {})
-
-    @routes.post("/disputes/{dispute_id}/{status}")
-    async def decide_dispute(dispute_id: str, status: str) -> Json:
-        return twin.decide_dispute(_found(twin, "dispute", dispute_id), status)
-
     @routes.post("/events/{event_id}/resend")
     async def resend(event_id: str, body: Resend) -> Json:
         courier.resend(event_id, body.times)
@@ -174,8 +165,8 @@ def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: Fault
     return routes
 
 
-def _control_methods(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> None:
-    """What happens to saved methods apart from the merchant."""
+def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> None:
+    """What payers' banks do apart from the merchant: to charges of saved methods, to cards, to captured money."""
 
     @routes.post("/payment_intents/{intent_id}/authenticate")
     async def authenticate(intent_id: str, body: Card) -> Json:
@@ -195,6 +186,15 @@ def _control_methods(routes: APIRouter, twin: StripeTwin, vault: StripeVault) ->
     async def renew_card(method_id: str, body: Json) -> Json:
         """The bank sends a new card: the body replaces `last4`, `exp_month`, `exp_year`."""
         return public(vault.renew(_found(twin, "payment_method", method_id), body))
+
+    @routes.post("/charges/{charge_id}/dispute")
+    async def dispute(charge_id: str, body: Json | None = None) -> Json:
+        """A dispute; the body replaces what a usual one holds, such as `amount`, `status` or `evidence_details`."""
+        return twin.dispute(_found(twin, "charge", charge_id), body or {})
+
+    @routes.post("/disputes/{dispute_id}/{status}")
+    async def decide_dispute(dispute_id: str, status: str) -> Json:
+        return twin.decide_dispute(_found(twin, "dispute", dispute_id), status)
 
 
 def _found(twin: StripeTwin, kind: str, thing_id: str) -> Json:
