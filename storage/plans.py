@@ -30,13 +30,17 @@ async def active(session: AsyncSession, workspace_id: UUID, code: str) -> Plan |
     return await session.scalar(select(Plan).where(Plan.workspace_id == workspace_id, Plan.code == code, Plan.active))
 
 
-async def create(session: AsyncSession, workspace_id: UUID, values: dict[str, Any], *, at: datetime, actor: str) -> Plan:
+async def create(
+    session: AsyncSession, workspace_id: UUID, values: dict[str, Any], *, at: datetime, actor: str
+) -> Plan:
     """Make a plan, or the next version of its code: the one before is archived and stays with who has it.
 
     Raises IntegrityError when two make the same version at once.
     """
     before = await session.scalar(
-        select(Plan).where(Plan.workspace_id == workspace_id, Plan.code == values["code"], Plan.active).with_for_update()
+        select(Plan)
+        .where(Plan.workspace_id == workspace_id, Plan.code == values["code"], Plan.active)
+        .with_for_update()
     )
     if before is not None:
         before.active, before.archived_at = False, at

@@ -1,7 +1,7 @@
 """subscriptions
 
-Revision ID: 0006
-Revises: 0005
+Revision ID: 0007
+Revises: 0006
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 CHECKS = (
@@ -134,6 +134,9 @@ def _subscriptions() -> None:
         sa.ForeignKeyConstraint(
             ["provider_account_id"], ["provider_accounts.id"], name=op.f("fk_subscriptions_provider_account_id")
         ),
+        sa.ForeignKeyConstraint(
+            ["payment_method_id"], ["payment_methods.id"], name=op.f("fk_subscriptions_payment_method_id")
+        ),
         sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_subscriptions_workspace_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_subscriptions")),
         sa.UniqueConstraint(
@@ -239,6 +242,13 @@ def _changes_to_others() -> None:
         unique=False,
         postgresql_where=sa.text("invoice_id IS NOT NULL"),
     )
+    op.create_index(
+        "ix_payments_subscription",
+        "payments",
+        ["subscription_id"],
+        unique=False,
+        postgresql_where=sa.text("subscription_id IS NOT NULL"),
+    )
     op.create_foreign_key(op.f("fk_payments_subscription_id"), "payments", "subscriptions", ["subscription_id"], ["id"])
     op.create_foreign_key(op.f("fk_payments_invoice_id"), "payments", "invoices", ["invoice_id"], ["id"])
     op.add_column(
@@ -269,6 +279,7 @@ def downgrade() -> None:
     op.drop_column("workspaces", "dunning_retry_days")
     op.drop_constraint(op.f("fk_payments_invoice_id"), "payments", type_="foreignkey")
     op.drop_constraint(op.f("fk_payments_subscription_id"), "payments", type_="foreignkey")
+    op.drop_index("ix_payments_subscription", table_name="payments")
     op.drop_index("ix_payments_invoice", table_name="payments", postgresql_where=sa.text("invoice_id IS NOT NULL"))
     op.drop_column("payments", "invoice_id")
     op.drop_column("payments", "subscription_id")
