@@ -26,6 +26,7 @@ from activities.disputes import DisputeActivities
 from activities.guard import ProviderGuard
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
@@ -40,11 +41,12 @@ from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
+from workflows.subscription import SubscriptionWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow)
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow, SubscriptionWorkflow)
 
 
 def utc_now() -> datetime:
@@ -77,6 +79,7 @@ def build_worker(
     disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
     documents = ReceiptActivities(database)
+    billed = SubscriptionActivities(database, utc_now)
     return Worker(
         client,
         task_queue=task_queue,
@@ -92,6 +95,8 @@ def build_worker(
             confirmation.confirm,
             confirmation.record_status,
             documents.render_receipt,
+            billed.advance_subscription,
+            billed.change_subscription,
         ],
         workflow_runner=workflow_runner(),
         max_concurrent_activities=50,

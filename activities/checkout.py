@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from domain.money import Money
@@ -81,11 +82,14 @@ class CheckoutActivities:
         """
         async with self._database.transaction() as session:
             found = await attempts.load(session, command.payment_id)
+            wanted = found is not None and await billing.is_still_wanted(session, found.payment)
         if found is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         payment = found.payment
         if payment.provider_session_id is not None:
             return Checkout(PaymentStatus(payment.status), payment.checkout_url)
+        if not wanted:  # its subscription has ended since the charge was put on record
+            raise ApplicationError("nobody wants it any more", "subscription_ended", None, type="ProviderRejected")
         route = [payment.provider_account_id, *payment.fallback_accounts]
         failed = sum(way.attempt is not None and way.attempt.status == PaymentStatus.FAILED for way in found.ways)
         with as_application_error():

@@ -118,7 +118,7 @@ class ConfirmationActivities:
             confirmation, seen = await self._close_the_rest(loaded, confirmation, seen, silent)
         await self._acknowledge(loaded.payment, seen)
         log.info("payment confirmed", payment_id=str(loaded.payment.id), status=confirmation.status.value)
-        return confirmation
+        return replace(confirmation, subscription_id=loaded.payment.subscription_id)
 
     @activity.defn
     async def record_status(self, command: RecordStatus) -> Confirmation:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -42,7 +43,7 @@ def add_notice(
     )
 
 
-def add_subscription_notice(
+async def add_subscription_notice(
     session: AsyncSession,
     workspace: Workspace,
     subscription: Subscription,
@@ -54,21 +55,23 @@ def add_subscription_notice(
 ) -> None:
     """Queue one notification of a subscription. The caller holds the subscription's row lock.
 
-    The id follows from `key`, which names the intent (an invoice's attempt, the end of a trial): the database refuses
-    a second message about the same.
+    The id follows from `key`, which names the intent (an invoice's attempt, the end of a trial): a second message
+    about the same is not queued.
     """
     if workspace.order_webhook_url is None:
         return
-    subscription.notice_seq = (subscription.notice_seq or 0) + 1
-    session.add(
-        OrderNotice(
+    subscription.notice_seq += 1
+    await session.execute(
+        insert(OrderNotice)
+        .values(
             id=uuid5(subscription.id, f"notice:{notice_type}:{key}"),
             workspace_id=workspace.id,
             subscription_id=subscription.id,
             seq=subscription.notice_seq,
             type=notice_type,
             payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
-        ),
+        )
+        .on_conflict_do_nothing(index_elements=["id"])
     )
 
 

@@ -8,18 +8,21 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.billing_calendar import boundary
 from domain.dunning import DunningPolicy, FinalAction
 from domain.ledger import credit_applied_entries, credit_granted_entries
 from domain.money import Money
 from domain.payment import OPEN
 from domain.subscription import InvoiceStatus, SubscriptionChanged, SubscriptionStatus
 from storage import ledger
-from storage.models import CustomerCredit, Invoice, Payment, Subscription, SubscriptionChangeRecord, Workspace
+from storage.models import CustomerCredit, Invoice, Payment, Plan, Subscription, SubscriptionChangeRecord, Workspace
+from storage.plans import interval_of
 
 
 def policy_of(workspace: Workspace) -> DunningPolicy:
@@ -29,6 +32,32 @@ def policy_of(workspace: Workspace) -> DunningPolicy:
         workspace.dunning_grace_days,
         FinalAction(workspace.dunning_final_action),
     )
+
+
+def first_values(
+    *, plan: Plan, zone: ZoneInfo, at: datetime, trial_end: datetime | None, status: SubscriptionStatus, quantity: int
+) -> dict[str, Any]:
+    """The columns of a new subscription that its plan and its beginning decide.
+
+    A trial is period 0, and the first paid period begins at its end; without one it begins now.
+    """
+    anchor = trial_end or at
+    end = trial_end or boundary(at, zone, interval_of(plan), 1)
+    return {
+        "plan_id": plan.id,
+        "quantity": quantity,
+        "status": status.value,
+        "timezone": zone.key,
+        "anchor": anchor,
+        "anchor_period": 1,
+        "period": 1 if trial_end is None else 0,
+        "current_period_start": at,
+        "current_period_end": end,
+        "trial_end": trial_end,
+        "wake_wanted_at": at,
+        "created_at": at,
+        "updated_at": at,
+    }
 
 
 async def get(session: AsyncSession, subscription_id: UUID, workspace_id: UUID | None = None) -> Subscription | None:
@@ -133,7 +162,9 @@ async def open_invoice(session: AsyncSession, subscription_id: UUID) -> Invoice 
     query = select(Invoice).where(
         Invoice.subscription_id == subscription_id, Invoice.status == InvoiceStatus.OPEN.value
     )
-    return await session.scalar(query.order_by(Invoice.period, Invoice.sequence).limit(1))
+    rows = (await session.scalars(query.order_by(Invoice.period, Invoice.sequence))).all()
+    # one that this transaction has just closed is still open in the table: nothing is flushed before the commit
+    return next((row for row in rows if row.status == InvoiceStatus.OPEN), None)
 
 
 async def invoice(session: AsyncSession, invoice_id: UUID) -> Invoice | None:

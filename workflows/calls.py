@@ -26,6 +26,12 @@ from domain.payment import (
     SurplusStatus,
 )
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress
+from domain.subscription import (
+    AdvanceSubscription,
+    SubscriptionChange,
+    SubscriptionChanged,
+    SubscriptionStep,
+)
 
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
@@ -176,4 +182,16 @@ async def record_status(command: RecordStatus) -> Confirmation:
 @activity.defn
 async def render_receipt(command: RenderReceipt) -> None:
     """Render and keep the PDF of an issued document."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def advance_subscription(command: AdvanceSubscription) -> SubscriptionStep:
+    """Do all that is due for a subscription and say what comes next."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def change_subscription(command: SubscriptionChange) -> SubscriptionChanged:
+    """Carry out a wish of the merchant, once."""
     raise NotImplementedError

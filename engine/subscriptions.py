@@ -1,0 +1,108 @@
+"""Starting subscriptions' workflows, waking them, and handing them the merchant's wishes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from domain.subscription import (
+    StartSubscription,
+    SubscriptionChange,
+    SubscriptionChanged,
+    SubscriptionView,
+    subscription_workflow_id,
+)
+from engine.payments import AWAY, away
+from workflows import search_attributes
+from workflows.subscription import SubscriptionWorkflow
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEngine:
+    """What the API and the dispatcher do with subscriptions' workflows.
+
+    A workflow that has ended is begun again by whoever has something for it: it reads the database and ends, or goes
+    on where money came late.
+    """
+
+    client: Client
+    task_queue: str
+
+    async def start(self, command: StartSubscription, *, wait: timedelta) -> SubscriptionView | None:
+        """Start it, or find it, and wait until its first charge has an answer or a link; None past `wait`.
+
+        Raises EngineUnavailable.
+        """
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self.client.execute_update_with_start_workflow(
+                    SubscriptionWorkflow.begun, start_workflow_operation=self._started(command)
+                )
+        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None
+        except AWAY as error:
+            raise away(error) from error
+
+    async def change(
+        self, command: StartSubscription, wish: SubscriptionChange, *, wait: timedelta
+    ) -> SubscriptionChanged | None:
+        """Have a wish carried out; None when it takes longer than `wait`, then it still is. Raises EngineUnavailable.
+
+        A repeat of the same wish has the same update id and gets the same answer.
+        """
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self.client.execute_update_with_start_workflow(
+                    SubscriptionWorkflow.change,
+                    wish,
+                    id=f"change-{wish.change_id}",
+                    start_workflow_operation=self._started(command),
+                )
+        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None
+        except AWAY as error:
+            raise away(error) from error
+
+    async def wake(self, command: StartSubscription) -> None:
+        """Signal-with-start: it looks at what has changed. Raises EngineUnavailable."""
+        try:
+            await self.client.start_workflow(
+                SubscriptionWorkflow.run,
+                command,
+                id=subscription_workflow_id(command.subscription_id),
+                task_queue=self.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                search_attributes=search_attributes.of_subscription(command),
+                static_summary=_summary(command),
+                start_signal="wake",
+                rpc_timeout=timedelta(seconds=5),
+            )
+        except AWAY as error:
+            raise away(error) from error
+
+    def _started(
+        self, command: StartSubscription
+    ) -> WithStartWorkflowOperation[SubscriptionWorkflow, SubscriptionView]:
+        return WithStartWorkflowOperation(
+            SubscriptionWorkflow.run,
+            command,
+            id=subscription_workflow_id(command.subscription_id),
+            task_queue=self.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            search_attributes=search_attributes.of_subscription(command),
+            static_summary=_summary(command),
+        )
+
+
+def _summary(command: StartSubscription) -> str:
+    return f"subscription of customer {command.customer_id}"
