@@ -66,7 +66,7 @@ class ProviderGuard:
         if health is None or health.opened_at is None:
             return
         now = self._now()
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             if await provider_health.claim_probe(session, account.id, now=now):
                 log.info("circuit probes", account_id=str(account.id), provider=account.provider)
                 return
@@ -80,11 +80,11 @@ class ProviderGuard:
             is_news = now - health.last_success_at > SUCCESS_IS_NEWS_AFTER
         if is_news:
             milliseconds = round((time.monotonic() - began) * 1000)
-            async with self._database.transaction() as session:
+            async with self._database.statement() as session:
                 await provider_health.record_success(session, account.id, now=now, latency_ms=milliseconds)
 
     async def _failed(self, account: ProviderAccount, code: str) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             failures = await provider_health.record_failure(session, account.id, now=self._now(), code=code)
         if failures == OPENS_AFTER:
             log.warning("circuit opened", account_id=str(account.id), provider=account.provider, code=code)
