@@ -41,6 +41,8 @@ class Part:
     user: str | None = None
     cwd: Path | None = None
     ready_seconds: float = 30.0
+    start_tries: int = 1
+    """How often its first start may end at once before that is an error."""
 
     async def spawn(self, log: Path) -> asyncio.subprocess.Process:
         """Start it in a session of its own, so that Ctrl-C reaches the supervisor only; it dies with the supervisor.

@@ -44,6 +44,8 @@ TUNING = {
 """Durability stays as it is: fsync and synchronous_commit are on."""
 RECOVERY_SECONDS = 300.0
 """After a crash it replays what was not yet in its tables; that may take its time and must not be cut short."""
+START_TRIES = 6
+"""After kill -9 the last child of the old server may need seconds to end; until then a new one refuses to start."""
 
 
 def socket_folder(data: Path) -> Path:
@@ -77,6 +79,7 @@ def part(data: Path) -> Part:
         user=user,
         cwd=Path("/"),
         ready_seconds=RECOVERY_SECONDS,
+        start_tries=START_TRIES,
     )
 
 

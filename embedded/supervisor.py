@@ -67,10 +67,15 @@ class Supervisor:
             self._record.clear()
 
     async def _start(self, part: Part) -> None:
-        process = await self._spawn(part)
-        if not await self._becomes_ready(part, process):
-            raise StartFailed(f"{part.name} did not start. {self._last_words(part)}")
-        self._watchers.append(asyncio.create_task(self._watch(part)))
+        for number in range(part.start_tries):
+            process = await self._spawn(part)
+            if await self._becomes_ready(part, process):
+                self._watchers.append(asyncio.create_task(self._watch(part)))
+                return
+            if process.returncode is None or number == part.start_tries - 1:
+                break
+            await asyncio.sleep(_restart_wait(number + 1))
+        raise StartFailed(f"{part.name} did not start. {self._last_words(part)}")
 
     async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
         process = await part.spawn(self._logs / f"{part.name}.log")
@@ -85,7 +90,7 @@ class Supervisor:
         code: int | None = await self._running[part.name][1].wait()
         while True:
             ends = 1 if time.monotonic() - begun > STABLE_SECONDS else ends + 1
-            wait = min(FIRST_RESTART_SECONDS * 2 ** min(ends - 1, 16), MAX_RESTART_SECONDS)
+            wait = _restart_wait(ends)
             self._say(self._obituary(part, code, ends, wait))
             await asyncio.sleep(wait)
             begun = time.monotonic()
@@ -135,6 +140,11 @@ class Supervisor:
         path = self._logs / f"{part.name}.log"
         lines = path.read_text(errors="replace").strip().splitlines()[-12:] if path.exists() else []
         return "\n".join([f"Its last words ({path}):", *lines])
+
+
+def _restart_wait(ends: int) -> float:
+    """How long a part is left down after it ended so many times in a row."""
+    return min(FIRST_RESTART_SECONDS * (1 << min(ends - 1, 16)), MAX_RESTART_SECONDS)
 
 
 def _describe(code: int) -> str:

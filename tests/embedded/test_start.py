@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from embedded import postgres
 from embedded.parts import MAX_PORT, StartFailed, free_ports, require_free
 from embedded.postgres import clear_stale_locks, socket_folder
 from embedded.stack import PORT_SETTINGS, Ports, Stack, environment
+from embedded.supervisor import supervised
+from tests.support.service import eventually
 
 
 @contextmanager
@@ -143,3 +147,31 @@ def test_a_shell_reads_the_settings_as_they_are(tmp_path: Path) -> None:
     shown = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True, env={})
     assert shown.stdout.splitlines() == list(made.values())
     assert environment(tmp_path, Ports()) == made  # secrets are made once
+
+
+async def test_a_child_of_a_killed_server_that_is_slow_to_end_is_waited_for(tmp_path: Path) -> None:
+    let_everybody_pass(tmp_path)
+    data = tmp_path / "postgres"
+    said: list[str] = []
+    async with supervised(tmp_path, said.append) as running:
+        await running.start(postgres.part(data))
+        server = psutil.Process(running.pid("postgres"))
+        slow = server.children()[0]
+        slow.suspend()
+        server.kill()
+        await asyncio.to_thread(psutil.wait_procs, [server], 5)
+    try:
+        async with supervised(tmp_path, said.append) as running:
+            log = tmp_path / "logs" / "postgres.log"
+            log.unlink()
+            starting = asyncio.create_task(running.start(postgres.part(data)))
+            await eventually(lambda: refused(log))
+            slow.resume()
+            await starting
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            slow.kill()
+
+
+async def refused(log: Path) -> bool:
+    return log.exists() and "is still in use" in log.read_text()
