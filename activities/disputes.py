@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import uuid5
@@ -24,13 +25,13 @@ from domain.dispute import (
     ReconcileDisputes,
     Reminder,
 )
-from domain.ledger import dispute_lost_entries, dispute_opened_entries, dispute_won_entries
+from domain.ledger import LedgerEntry, dispute_lost_entries, dispute_opened_entries, dispute_won_entries
 from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.refund import share
 from providers.base import KnowsDisputes, Provider, ProviderDispute
 from storage import attempts, audit, commissions, disputes, inbox, ledger, outbox, payments
-from storage.models import Dispute, Payment, Workspace
+from storage.models import Commission, Dispute, Payment, Workspace
 from storage.session import Database
 
 log = structlog.get_logger()
@@ -110,12 +111,7 @@ class DisputeActivities:
             return
         row.status, row.updated_at = seen.state.value, self._now()
         await session.flush()
-        if seen.state in HOLDS_MONEY or seen.state is DisputeState.LOST:
-            self._hold(session, payment, row)
-        if seen.state is DisputeState.LOST:
-            await self._lose(session, payment, row)
-        elif seen.state in FINAL_DISPUTE:
-            self._release(session, payment, row)
+        await self._move_money(session, payment, row, previous)
         audit.record(
             session,
             workspace.id,
@@ -127,7 +123,21 @@ class DisputeActivities:
         self._tell(session, payment, workspace, row, f"dispute.{seen.state.value}")
         log.info("dispute", dispute_id=str(row.id), payment_id=str(payment.id), status=row.status)
 
-    def _hold(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+    async def _move_money(
+        self, session: AsyncSession, payment: Payment, row: Dispute, previous: DisputeState | None
+    ) -> None:
+        """Hold, lose or give back what the new status says. A bank may still turn a decision round."""
+        state = DisputeState(row.status)
+        if previous is DisputeState.LOST:
+            await self._win_back(session, payment, row)
+        if state in HOLDS_MONEY or state is DisputeState.LOST:
+            await self._hold(session, payment, row)
+        if state is DisputeState.LOST:
+            await self._lose(session, payment, row)
+        elif state in FINAL_DISPUTE:
+            await self._release(session, payment, row)
+
+    async def _hold(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
         """Take from the payment what the bank took, at most what is left of it: it is never given back twice."""
         if row.held:
             return
@@ -135,57 +145,70 @@ class DisputeActivities:
         wanted = row.amount if row.currency == payment.currency else payment.amount
         row.held = max(min(wanted, left), Decimal(0))
         payment.dispute_held = payment.dispute_held + row.held
-        self._book(session, payment, row, "opened")
+        await self._book(
+            session, payment, row, "opened", dispute_opened_entries(_held(payment, row), **_sides(row, payment))
+        )
 
-    def _release(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
-        if row.held:
-            payment.dispute_held = payment.dispute_held - row.held
-            self._book(session, payment, row, "won")
+    async def _release(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+        await self._book(session, payment, row, "won", dispute_won_entries(_held(payment, row), **_sides(row, payment)))
+        payment.dispute_held = payment.dispute_held - row.held
+        row.held = Decimal(0)
 
     async def _lose(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
         """The money is gone for good, and the referrer gives back a share of it in proportion."""
-        if not row.held:
-            return
-        held = Money.from_decimal(row.held, payment.currency)
-        gone = Money.from_decimal(payment.refunded + payment.dispute_lost, payment.currency)
         commission = await commissions.lock_of_payment(session, payment.id)
-        back = None
-        if commission is not None:
-            whole = Money.from_decimal(commission.amount, payment.currency)
-            back = share(whole, part=held, of=payment.money, before=gone)
+        back = self._share_of(commission, payment, row)
+        payment.dispute_lost = payment.dispute_lost + row.held
+        if commission is not None and back is not None:
             commission.clawed_back = commission.clawed_back + back.to_decimal()
             if commission.clawed_back == commission.amount and commission.status == CommissionStatus.ACCRUED:
                 commission.status = CommissionStatus.CLAWED_BACK.value
-        payment.dispute_lost = payment.dispute_lost + row.held
-        ledger.book(
-            session,
-            workspace_id=payment.workspace_id,
-            payment_id=payment.id,
-            movement_id=uuid5(row.id, "lost"),
-            kind="dispute_lost",
-            entries=dispute_lost_entries(
-                held,
-                dispute_id=str(row.id),
-                commission=back,
-                referrer=None if commission is None else commission.referrer_id,
-            ),
+        await self._book(session, payment, row, "lost", self._loss(payment, row, commission, back))
+
+    async def _win_back(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+        """A lost dispute was not lost after all: the loss and the claw-back are undone; the bank holds the money."""
+        commission = await commissions.lock_of_payment(session, payment.id)
+        payment.dispute_lost = payment.dispute_lost - row.held
+        back = self._share_of(commission, payment, row)
+        if commission is not None and back is not None:
+            commission.clawed_back = commission.clawed_back - back.to_decimal()
+            if commission.status == CommissionStatus.CLAWED_BACK and back.minor:
+                commission.status = CommissionStatus.ACCRUED.value
+        undone = [replace(entry, amount=-entry.amount) for entry in self._loss(payment, row, commission, back)]
+        await self._book(session, payment, row, "loss_undone", undone)
+
+    def _share_of(self, commission: Commission | None, payment: Payment, row: Dispute) -> Money | None:
+        """What of the commission belongs to this dispute, which is not among the lost ones at this moment."""
+        if commission is None or not row.held:
+            return None
+        gone = Money.from_decimal(payment.refunded + payment.dispute_lost, payment.currency)
+        whole = Money.from_decimal(commission.amount, payment.currency)
+        return share(whole, part=_held(payment, row), of=payment.money, before=gone)
+
+    def _loss(
+        self, payment: Payment, row: Dispute, commission: Commission | None, back: Money | None
+    ) -> list[LedgerEntry]:
+        return dispute_lost_entries(
+            _held(payment, row),
+            dispute_id=str(row.id),
+            commission=back,
+            referrer=None if commission is None else commission.referrer_id,
         )
 
-    def _book(self, session: AsyncSession, payment: Payment, row: Dispute, what: str) -> None:
+    async def _book(
+        self, session: AsyncSession, payment: Payment, row: Dispute, what: str, entries: list[LedgerEntry]
+    ) -> None:
+        """Book one turn of a dispute; it may take the same turn again, so turns are counted (under the lock)."""
         if not row.held:
             return
-        made = dispute_opened_entries if what == "opened" else dispute_won_entries
+        turn = await ledger.count_movements(session, payment.id, kind=f"dispute_{what}")
         ledger.book(
             session,
             workspace_id=payment.workspace_id,
             payment_id=payment.id,
-            movement_id=uuid5(row.id, what),
+            movement_id=uuid5(row.id, what if turn == 0 else f"{what}-{turn}"),
             kind=f"dispute_{what}",
-            entries=made(
-                Money.from_decimal(row.held, payment.currency),
-                provider_account=str(payment.provider_account_id),
-                dispute_id=str(row.id),
-            ),
+            entries=entries,
         )
 
     def _tell(
@@ -207,6 +230,14 @@ class DisputeActivities:
                 "evidence_due_at": None if row.evidence_due_at is None else row.evidence_due_at.isoformat(),
             },
         )
+
+
+def _held(payment: Payment, row: Dispute) -> Money:
+    return Money.from_decimal(row.held, payment.currency)
+
+
+def _sides(row: Dispute, payment: Payment) -> dict[str, str]:
+    return {"provider_account": str(payment.provider_account_id), "dispute_id": str(row.id)}
 
 
 def _asking(transaction: str) -> Callable[[Provider], Awaitable[list[ProviderDispute]]]:
