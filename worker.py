@@ -24,8 +24,10 @@ from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
 from activities.guard import ProviderGuard
+from activities.method_news import MethodNews
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.setups import SetupActivities
 from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
@@ -41,12 +43,23 @@ from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
+from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 from workflows.subscription import SubscriptionWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow, SubscriptionWorkflow)
+WORKFLOWS = (
+    PaymentWorkflow,
+    AfterlifeWorkflow,
+    SurplusWorkflow,
+    RefundWorkflow,
+    DisputeWorkflow,
+    SetupWorkflow,
+    RefreshMethodsWorkflow,
+    DetachMethodWorkflow,
+    SubscriptionWorkflow,
+)
 
 
 def utc_now() -> datetime:
@@ -74,7 +87,9 @@ def build_worker(
     """A worker with every workflow and activity. `now` is the activities' clock, UTC."""
     guard = ProviderGuard(database, pool, now)
     checkout = CheckoutActivities(database, guard, sealer, now, public_base_url=public_base_url)
-    confirmation = ConfirmationActivities(database, guard, sealer, now)
+    news = MethodNews(database, client)
+    confirmation = ConfirmationActivities(database, guard, sealer, now, news=news)
+    setups = SetupActivities(database, guard, sealer, now, public_base_url=public_base_url, news=news)
     refunds = RefundActivities(database, guard, sealer, now)
     disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
@@ -94,6 +109,11 @@ def build_worker(
             refunds.reconcile_refunds,
             confirmation.confirm,
             confirmation.record_status,
+            setups.open_setup,
+            setups.look_at_setup,
+            setups.fail_setup,
+            setups.refresh_methods,
+            setups.detach_method,
             documents.render_receipt,
             billed.advance_subscription,
             billed.change_subscription,

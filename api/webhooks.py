@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
+from dispatch.methods import ABOUT_METHODS, MethodHandover, named
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
@@ -99,7 +100,7 @@ class TakenIn:
     new: bool
     payment_id: UUID | None
     outcome: str | None
-    handover: Handover | None
+    handover: Handover | MethodHandover | None
 
 
 async def take_in(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> TakenIn:
@@ -133,7 +134,7 @@ async def _read(request: Request, services: Services, account: ProviderAccount) 
 async def _account(services: Services, provider: str, account_id: str | None) -> ProviderAccount:
     account = None
     if provider in PROVIDERS:
-        async with services.database.transaction() as session:
+        async with services.database.statement() as session:
             if account_id is None:
                 account = await workspaces.default_webhook_account(session, provider)
             elif (parsed := _uuid(account_id)) is not None:
@@ -154,7 +155,7 @@ def _uuid(text: str) -> UUID | None:
 async def _refuse(services: Services, provider: str, account: str, reason: str) -> None:
     """Count a refusal. Names are those of accounts that exist, or `unknown`: nobody can fill the table with others."""
     log.warning("callback refused", provider=provider, account=account, reason=reason)
-    async with services.database.transaction() as session:
+    async with services.database.statement() as session:
         await inbox.count_rejection(
             session, account=account, provider=provider, reason=reason, day=services.now().date()
         )
@@ -162,6 +163,8 @@ async def _refuse(services: Services, provider: str, account: str, reason: str) 
 
 async def _store(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> TakenIn:
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
+    if event.kind in ABOUT_METHODS:
+        return await _store_about_methods(services, account, event, body)
     async with services.database.transaction() as session:
         payment, attempt, foreign = await attempts.payment_of_event(
             session,
@@ -204,9 +207,27 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
     return TakenIn(row.new, payment.id, outcome, Handover(payment.id, PaymentStatus(payment.status), trigger))
 
 
+async def _store_about_methods(
+    services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes
+) -> TakenIn:
+    """The same for an event about a set-up or saved methods."""
+    async with services.database.transaction() as session:
+        reference = await named(session, account, event)
+        values = _inbox_values(account, event, body, None, None, services.now()) | {"reference": reference}
+        outcome = None if reference is not None else f"no {event.kind.value} of ours"
+        if outcome is not None:
+            values |= {"status": "ignored", "outcome": outcome, "handled_at": services.now()}
+        row = await inbox.store(session, values)
+    log.info("callback stored", event_id=event.event_id, type=event.type, repeat=not row.new)
+    if reference is None or not row.new:
+        return TakenIn(row.new, None, outcome, None)
+    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
+    return TakenIn(row.new, None, None, MethodHandover(reference, trigger))
+
+
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:
     """Whether the callback shows the session secret that the provider gave us when it opened this checkout."""
-    async with services.database.transaction() as session:
+    async with services.database.statement() as session:
         _, attempt, _ = await attempts.payment_of_event(
             session,
             account,
@@ -249,19 +270,30 @@ def _inbox_values(
         "transaction_id": None if event.transaction_id is None else event.transaction_id[:255],
         "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
         "claimed_currency": None if event.amount is None else event.amount.currency,
-        "body": body if event.proof is None else body.replace(event.proof.encode(), b"[session secret]"),
+        "body": _without_secrets(body, event),
         "next_attempt_at": now + DISPATCHER_WAITS,
         "occurred_at": event.occurred_at,
     }
 
 
-async def _signal(services: Services, handover: Handover) -> None:
+def _without_secrets(body: bytes, event: ProviderEvent) -> bytes:
+    """The body as it is kept: what proves a callback, or charges a card, is not left lying about."""
+    if event.proof is not None:
+        body = body.replace(event.proof.encode(), b"[session secret]")
+    return body if event.method_token is None else body.replace(event.method_token.encode(), b"[token]")
+
+
+async def _signal(services: Services, handover: Handover | MethodHandover) -> None:
     """Best effort: what fails here the dispatcher does later, because the row stays as it is."""
+    inbox_id = handover.trigger.inbox_id
     try:
-        await services.dispatcher.hand_over(handover)
+        if isinstance(handover, MethodHandover):
+            await services.dispatcher.hand_over_methods(handover)
+        else:
+            await services.dispatcher.hand_over(handover)
     except (NoSuchWorkflow, EngineUnavailable) as error:
-        log.warning("signal postponed", payment_id=str(handover.payment_id), error=type(error).__name__)
+        log.warning("signal postponed", inbox_id=inbox_id, error=type(error).__name__)
     except Exception as error:
         if not is_outage(error):
             raise
-        log.warning("signal not recorded", payment_id=str(handover.payment_id), error=type(error).__name__)
+        log.warning("signal not recorded", inbox_id=inbox_id, error=type(error).__name__)

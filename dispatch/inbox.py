@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from dispatch.late import LateStarts
+from dispatch.methods import ABOUT_METHODS, MethodDispatcher, MethodHandover, start_setup_command
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -23,9 +24,10 @@ from domain.payment import (
 from domain.refund import StartRefund
 from domain.subscription import StartSubscription
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
+from engine.setups import SetupEngine
 from engine.subscriptions import SubscriptionEngine
 from providers.base import EventKind
-from storage import inbox, payments, refunds, subscriptions, surplus
+from storage import inbox, payments, refunds, setups, subscriptions, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, Subscription, WebhookEvent
@@ -111,6 +113,15 @@ class InboxDispatcher:
         self._late_subscriptions = LateStarts("subscription_id")
         self._subscriptions = SubscriptionEngine(engine.client, engine.task_queue)
         self._late_surplus = LateStarts("surplus_id")
+        self._late_setups = LateStarts("setup_id")
+
+    @property
+    def _setups(self) -> SetupEngine:
+        return SetupEngine(self._engine.client, self._engine.task_queue)
+
+    async def hand_over_methods(self, event: MethodHandover) -> None:
+        """The same for an event about a set-up or saved methods. Raises EngineUnavailable."""
+        await MethodDispatcher(self._database, self._setups, self._poll).hand_over(event)
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
@@ -126,7 +137,7 @@ class InboxDispatcher:
                 if event.payment_status in OPEN:
                     raise
                 await self._engine.signal_afterlife(event.payment_id, event.trigger)
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await inbox.mark_dispatched(session, event.trigger.inbox_id)
 
     async def dispatch_due(self) -> int:
@@ -177,10 +188,25 @@ class InboxDispatcher:
             {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
         )
 
+    async def start_unstarted_setups(self, *, older_than: datetime) -> int:
+        """The same for set-ups of payment methods. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await setups.unstarted(session, older_than=older_than, limit=BATCH)
+        return await self._late_setups.start(
+            {
+                row.id: partial(self._setups.start, start_setup_command(row, self._poll), wait=START_WAIT)
+                for row in waiting
+            }
+        )
+
     async def _take_up(self, due: Due) -> None:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
         event, payment = due.event, due.payment
+        trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
         try:
+            if event.kind in ABOUT_METHODS and event.reference is not None:
+                await self._try_methods(MethodHandover(event.reference, trigger))
+                return
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return
@@ -189,13 +215,18 @@ class InboxDispatcher:
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return
-            trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
             await self._try(Handover(payment.id, status, trigger), payment)
         except Exception as error:
             if is_outage(error):
                 raise
             log.exception("event could not be dispatched", inbox_id=event.id)
             await self._postpone(event.id, type(error).__name__)
+
+    async def _try_methods(self, event: MethodHandover) -> None:
+        try:
+            await self.hand_over_methods(event)
+        except EngineUnavailable as error:
+            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
 
     async def _try(self, event: Handover, payment: Payment) -> None:
         try:
@@ -213,17 +244,17 @@ class InboxDispatcher:
                 await self._postpone(event.trigger.inbox_id, "workflow was not started yet")
             else:
                 await self._engine.signal_afterlife(event.payment_id, event.trigger)
-                async with self._database.transaction() as session:
+                async with self._database.statement() as session:
                     await inbox.mark_dispatched(session, event.trigger.inbox_id)
         except EngineUnavailable as error:
             await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
 
     async def _postpone(self, inbox_id: int, error: str) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await inbox.mark_failed(session, inbox_id, error=error)
 
     async def _finish(self, inbox_id: int, outcome: str) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await inbox.mark_handled(session, [inbox_id], outcome=outcome)
 
 
@@ -249,6 +280,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
         lambda: dispatcher.wake_left_asleep(older_than=datetime.now(UTC) - subscriptions.ASLEEP_AFTER),
+        lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
     await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))

@@ -112,3 +112,15 @@ class RefreshMethods:
 
     reference: UUID
     inbox_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DetachMethod:
+    """A method was detached with us and is to be detached at its provider."""
+
+    payment_method_id: UUID
+
+
+def setup_workflow_id(setup_id: UUID) -> str:
+    """The id of a set-up's workflow."""
+    return f"setup-{setup_id}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from temporalio.client import (
     Client,
@@ -13,6 +15,7 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
 
 from domain.subscription import (
     StartSubscription,
@@ -106,3 +109,21 @@ class SubscriptionEngine:
 
 def _summary(command: StartSubscription) -> str:
     return f"subscription of customer {command.customer_id}"
+
+
+async def tell_method_changed(client: Client, subscription_ids: Sequence[UUID]) -> int:
+    """Wake running subscriptions. Returns how many there were; one that has ended is none.
+
+    The signal is only a hint that hurries a retry: a subscription reads the customer's default method whenever it
+    charges. Raises RPCError when Temporal is away.
+    """
+    told = 0
+    for subscription_id in subscription_ids:
+        handle = client.get_workflow_handle_for(SubscriptionWorkflow.run, subscription_workflow_id(subscription_id))
+        try:
+            await handle.signal(SubscriptionWorkflow.wake)
+            told += 1
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+    return told

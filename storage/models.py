@@ -313,6 +313,8 @@ class ProviderCustomer(Base):
     provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
     customer_id: Mapped[str] = mapped_column(String(128))
     provider_customer_id: Mapped[str] = mapped_column(String(255))
+    deleted: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The provider no longer has this one; the next that is made takes its place."""
     created_at: Mapped[datetime] = _now()
 
 

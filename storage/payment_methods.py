@@ -124,10 +124,9 @@ def change(session: AsyncSession, method: PaymentMethod, values: dict[str, Any],
 
 
 async def set_default(session: AsyncSession, method: PaymentMethod, *, at: datetime, actor: str) -> bool:
-    """Make an active method its customer's default. Returns whether it was not before. Raises ValueError."""
+    """Make an active method, which is locked, its customer's default. Returns whether it was not. Raises ValueError."""
     if method.status != MethodStatus.ACTIVE:
         raise ValueError(f"the method is {method.status}")
-    await _lock_customer(session, method.workspace_id, method.customer_id)
     if method.is_default:
         return False
     await session.execute(
@@ -145,6 +144,19 @@ async def set_default(session: AsyncSession, method: PaymentMethod, *, at: datet
     return True
 
 
+def charged_to(method: PaymentMethod, *, off_session: bool) -> dict[str, Any]:
+    """The columns of a payment that charges this method; whoever makes such a payment takes them from here."""
+    return {
+        "payment_method_id": method.id,
+        "off_session": off_session,
+        "checkout_mode": "saved",
+        "provider": method.provider,
+        "provider_account_id": method.provider_account_id,
+        "method": method.kind,
+        "fallback_accounts": [],
+    }
+
+
 async def get(session: AsyncSession, workspace_id: UUID, method_id: UUID) -> PaymentMethod | None:
     """One method of one workspace."""
     query = select(PaymentMethod).where(PaymentMethod.id == method_id, PaymentMethod.workspace_id == workspace_id)
@@ -152,7 +164,11 @@ async def get(session: AsyncSession, workspace_id: UUID, method_id: UUID) -> Pay
 
 
 async def lock(session: AsyncSession, method_id: UUID) -> PaymentMethod | None:
-    """A method under its row lock, as it is now."""
+    """A method as it is now, under the locks of its customer and its row, always taken in this order."""
+    known = await session.get(PaymentMethod, method_id)
+    if known is None:
+        return None
+    await _lock_customer(session, known.workspace_id, known.customer_id)
     query = select(PaymentMethod).where(PaymentMethod.id == method_id)
     return await session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
@@ -219,27 +235,39 @@ async def page(
 
 
 async def provider_customer(session: AsyncSession, account_id: UUID, customer_id: str) -> str | None:
-    """The provider's id of a customer of ours."""
-    query = select(ProviderCustomer.provider_customer_id).where(
-        ProviderCustomer.provider_account_id == account_id, ProviderCustomer.customer_id == customer_id
-    )
-    return await session.scalar(query)
+    """The provider's id of a customer of ours; None where it has none any more."""
+    mapping = await session.get(ProviderCustomer, customer_reference(account_id, customer_id))
+    return None if mapping is None or mapping.deleted else mapping.provider_customer_id
+
+
+async def reference_for_customer(session: AsyncSession, account_id: UUID, customer_id: str) -> UUID:
+    """Our reference for a customer that is to be made: another one for the successor of one that was deleted.
+
+    Under the first one's reference a provider with idempotency keys would give the deleted customer again.
+    """
+    reference = customer_reference(account_id, customer_id)
+    mapping = await session.get(ProviderCustomer, reference)
+    return reference if mapping is None else uuid5(reference, mapping.provider_customer_id)
 
 
 async def keep_customer(
     session: AsyncSession, account: ProviderAccount, customer_id: str, provider_customer_id: str
 ) -> str:
     """Put a provider's customer on record. Returns the one on record, which may be another's that was faster."""
+    statement = insert(ProviderCustomer).values(
+        id=customer_reference(account.id, customer_id),
+        workspace_id=account.workspace_id,
+        provider_account_id=account.id,
+        customer_id=customer_id,
+        provider_customer_id=provider_customer_id,
+        deleted=False,
+    )
     await session.execute(
-        insert(ProviderCustomer)
-        .values(
-            id=customer_reference(account.id, customer_id),
-            workspace_id=account.workspace_id,
-            provider_account_id=account.id,
-            customer_id=customer_id,
-            provider_customer_id=provider_customer_id,
+        statement.on_conflict_do_update(
+            index_elements=["provider_account_id", "customer_id"],
+            set_={"provider_customer_id": provider_customer_id, "deleted": False},
+            where=ProviderCustomer.deleted.is_(True),
         )
-        .on_conflict_do_nothing(index_elements=["provider_account_id", "customer_id"])
     )
     known = await provider_customer(session, account.id, customer_id)
     assert known is not None  # noqa: S101  (this statement's or another's)
@@ -250,7 +278,7 @@ async def forget_customer(session: AsyncSession, reference: UUID) -> None:
     """The provider no longer knows the customer: the next method makes a new one."""
     mapping = await session.get(ProviderCustomer, reference)
     if mapping is not None:
-        await session.delete(mapping)
+        mapping.deleted = True
 
 
 async def named_by_event(

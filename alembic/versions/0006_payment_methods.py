@@ -91,6 +91,7 @@ def _customers() -> None:
         sa.Column("provider_account_id", sa.Uuid(), nullable=False),
         sa.Column("customer_id", sa.String(length=128), nullable=False),
         sa.Column("provider_customer_id", sa.String(length=255), nullable=False),
+        sa.Column("deleted", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["provider_account_id"], ["provider_accounts.id"], name=op.f("fk_provider_customers_provider_account_id")

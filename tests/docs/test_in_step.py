@@ -20,6 +20,7 @@ from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.setups import SetupActivities
 from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
 from api.app import PREFIX, create_app
@@ -35,6 +36,7 @@ IMPLEMENTATIONS = (
     ReceiptActivities,
     RefundActivities,
     SubscriptionActivities,
+    SetupActivities,
     SurplusActivities,
 )
 ROOT = Path(__file__).parents[2]
