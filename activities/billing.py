@@ -325,10 +325,15 @@ async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
     first, changed = held.status is SubscriptionStatus.INCOMPLETE, invoice.kind == "change"
     if await subscriptions.open_invoice(held.session, held.row.id) is None:
         set_status(held, SubscriptionStatus.ACTIVE, reason="recovered" if failed_before else "paid")
-    if payment is not None and held.row.payment_method_id is None:
-        held.row.payment_method_id = payment.payment_method_id  # what a page has saved is charged from now on
     what = "activated" if first else "recovered" if failed_before else "change_paid" if changed else "renewed"
     await tell(held, what, key=str(invoice.id), invoice=invoice, **details)
+
+
+async def method_saved(session: AsyncSession, subscription_id: UUID, method_id: UUID) -> None:
+    """What a page has saved while it was paid at is charged from now on. Called in settlement's transaction."""
+    row = await session.get(Subscription, subscription_id)
+    if row is not None and row.payment_method_id is None:
+        row.payment_method_id = method_id
 
 
 async def _back_from_the_end(held: Held, invoice: Invoice, payment: Payment | None) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.method_news import MethodNews
@@ -282,6 +283,8 @@ class ConfirmationActivities:
                 actor="provider",
             )
             news = news or kept.news
+            if payment.subscription_id is not None:
+                await billing.method_saved(session, payment.subscription_id, kept.method.id)
         return news
 
     async def _apply(

@@ -235,7 +235,7 @@ async def _payment_method(held: Held, wish: SubscriptionChange) -> Effects:
     if wish.payment_method_id is not None:
         method = await payment_methods.get(held.session, row.workspace_id, wish.payment_method_id)
         if method is None or method.customer_id != row.customer_id or method.status != MethodStatus.ACTIVE:
-            raise Refused("payment_method_unusable", "The customer has no such active payment method.")
+            raise Refused("payment_method_not_active", "The customer has no such active payment method.")
     row.payment_method_id, row.updated_at = wish.payment_method_id, held.at
     overdue = await subscriptions.open_invoice(held.session, row.id)
     billing.note(held, "payment_method_changed", reason=wish.reason, payment_method_id=str(wish.payment_method_id))

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import exists, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -60,20 +59,19 @@ async def add_subscription_notice(
     The id follows from `key`, which names the intent (an invoice's attempt, the end of a trial): a second message
     about the same is not queued.
     """
-    if workspace.order_webhook_url is None:
+    notice_id = uuid5(subscription.id, f"notice:{notice_type}:{key}")
+    if workspace.order_webhook_url is None or await session.get(OrderNotice, notice_id) is not None:
         return
     subscription.notice_seq += 1
-    await session.execute(
-        insert(OrderNotice)
-        .values(
-            id=uuid5(subscription.id, f"notice:{notice_type}:{key}"),
+    session.add(
+        OrderNotice(
+            id=notice_id,
             workspace_id=workspace.id,
             subscription_id=subscription.id,
             seq=subscription.notice_seq,
             type=notice_type,
             payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
-        )
-        .on_conflict_do_nothing(index_elements=["id"])
+        ),
     )
 
 

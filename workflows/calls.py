@@ -189,8 +189,10 @@ async def render_receipt(command: RenderReceipt) -> None:
 @activity.defn
 async def advance_subscription(command: AdvanceSubscription) -> SubscriptionStep:
     """Do all that is due for a subscription and say what comes next."""
+    raise NotImplementedError
 
 
+@activity.defn
 async def open_setup(command: StartSetup) -> OpenedSetup:
     """Open, or find again, the provider's page where the customer enters a method to be saved."""
     raise NotImplementedError
@@ -199,8 +201,10 @@ async def open_setup(command: StartSetup) -> OpenedSetup:
 @activity.defn
 async def change_subscription(command: SubscriptionChange) -> SubscriptionChanged:
     """Carry out a wish of the merchant, once."""
+    raise NotImplementedError
 
 
+@activity.defn
 async def look_at_setup(command: LookAtSetup) -> SetupProgress:
     """Ask the provider how a set-up stands; store the method once there is one."""
     raise NotImplementedError
