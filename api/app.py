@@ -23,6 +23,7 @@ from api import (
     problems,
     receipts,
     refunds,
+    settlement_files,
     surplus,
     ways,
     webhooks,
@@ -33,7 +34,20 @@ from api.limits import BodyLimits
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
-V1 = (methods, ways, payments, refunds, disputes, webhooks, receipts, commissions, surplus, accounts, admin)
+V1 = (
+    methods,
+    ways,
+    payments,
+    refunds,
+    disputes,
+    webhooks,
+    receipts,
+    commissions,
+    surplus,
+    accounts,
+    settlement_files,
+    admin,
+)
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 
