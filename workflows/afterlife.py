@@ -17,7 +17,11 @@ from workflows.surplus import return_surplus
 
 PATIENCE = timedelta(days=3)
 LOOK_AGAIN = timedelta(hours=1)
-REFUND_LOOKS = tuple(timedelta(minutes=5 * 2**step) for step in range(10))
+REFUND_LOOKS = (
+    timedelta(seconds=5),
+    timedelta(minutes=1),
+    *(timedelta(minutes=5 * 2**step) for step in range(10)),
+)
 """Waits for refunds of ours that are under way; they have workflows of their own that go on after that."""
 
 
