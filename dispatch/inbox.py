@@ -64,7 +64,7 @@ def settled_already(
     `attempt` is the one that the event speaks of. Money that comes by another way than the one that settled the
     payment must be looked at, and so must another transaction by the same way: somebody may have paid twice.
     """
-    if kind in AFTER_CAPTURE and status in CAPTURED:
+    if kind in AFTER_CAPTURE:  # also where the capture is not settled yet: whoever answers it settles first
         return None
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
