@@ -24,6 +24,7 @@ from api import (
     problems,
     receipts,
     refunds,
+    settlement_files,
     surplus,
     ways,
     webhooks,
@@ -46,6 +47,7 @@ V1 = (
     commissions,
     surplus,
     accounts,
+    settlement_files,
     admin,
 )
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
