@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -67,14 +67,15 @@ def build_worker(
     pool: ProviderPool,
     *,
     public_base_url: str,
+    now: Callable[[], datetime] = utc_now,
 ) -> Worker:
-    """A worker with every workflow and activity."""
-    guard = ProviderGuard(database, pool, utc_now)
-    checkout = CheckoutActivities(database, guard, sealer, utc_now, public_base_url=public_base_url)
-    confirmation = ConfirmationActivities(database, guard, sealer, utc_now)
-    refunds = RefundActivities(database, guard, sealer, utc_now)
-    disputes = DisputeActivities(database, guard, utc_now)
-    surplus = SurplusActivities(database, guard, sealer, utc_now)
+    """A worker with every workflow and activity. `now` is the activities' clock, UTC."""
+    guard = ProviderGuard(database, pool, now)
+    checkout = CheckoutActivities(database, guard, sealer, now, public_base_url=public_base_url)
+    confirmation = ConfirmationActivities(database, guard, sealer, now)
+    refunds = RefundActivities(database, guard, sealer, now)
+    disputes = DisputeActivities(database, guard, now)
+    surplus = SurplusActivities(database, guard, sealer, now)
     documents = ReceiptActivities(database)
     return Worker(
         client,

@@ -11,14 +11,21 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from domain.money import Money
-from domain.payment import OPEN, Checkout, OpenWay, PaymentStatus, StartPayment, attempt_reference
+from domain.payment import (
+    CLOSED_WITHOUT_MONEY,
+    OPEN,
+    Checkout,
+    OpenWay,
+    PaymentStatus,
+    StartPayment,
+    attempt_reference,
+)
 from domain.vat import split_gross
 from providers.base import (
     CheckoutMode,
@@ -26,9 +33,10 @@ from providers.base import (
     CheckoutRequest,
     NothingMoved,
     OpenedCheckout,
-    OutcomeUnknown,
     Payer,
+    ProviderBusy,
     ProviderError,
+    offered,
 )
 from storage import attempts, audit, payments, provider_health, workspaces
 from storage.attempts import SETTLED, Loaded, Way
@@ -40,7 +48,6 @@ log = structlog.get_logger()
 
 CODES_TRIED = 5
 """How many cash codes of our own are tried before a collision is an error; two in a row are next to impossible."""
-NOT_PAYABLE = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.FAILED)
 
 
 class CheckoutActivities:
@@ -76,110 +83,142 @@ class CheckoutActivities:
             found = await attempts.load(session, command.payment_id)
         if found is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
-        payment, ways = found.payment, found.ways
+        payment = found.payment
         if payment.provider_session_id is not None:
             return Checkout(PaymentStatus(payment.status), payment.checkout_url)
-        failed = [way for way in ways if way.attempt is not None and way.attempt.status == "failed"]
         route = [payment.provider_account_id, *payment.fallback_accounts]
+        failed = sum(way.attempt is not None and way.attempt.status == PaymentStatus.FAILED for way in found.ways)
         with as_application_error():
-            for number, account_id in enumerate(route[len(failed) :], start=len(failed) + 1):
-                account, health = await self._account(ways, account_id)
-                last = number == len(route)
-                opened = await self._try(found, account, health, number=number, last=last)
+            for number in range(min(failed + 1, len(route)), len(route)):
+                opened = await self._try(found, route[number - 1], number)
                 if opened is not None:
                     return opened
-        raise ApplicationError("every account was tried", "no_account_left", None, type="ProviderRejected")
+            return await self._try_last(found, route[-1], len(route))
 
     @activity.defn
     async def open_way(self, command: OpenWay) -> Checkout:
         """Open a further way to pay the payment; its attempt is on record already. Safe to repeat.
 
+        A payment that is no longer open gets none: then the answer's status is the payment's and there is no address.
         Raises ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             found = await attempts.load(session, command.payment_id)
-        way = next(
-            (
-                way
-                for way in (found.ways if found else [])
-                if way.attempt is not None and way.attempt.reference == command.reference
-            ),
-            None,
-        )
-        if found is None or way is None or way.attempt is None:
-            raise ApplicationError("no such attempt", "payment_not_found", None, type="PaymentNotFound")
-        attempt = way.attempt
-        if attempt.session_id is not None:
-            return Checkout(PaymentStatus(attempt.status), attempt.checkout_url)
+            ways = [way for way in (found.ways if found else []) if _has_reference(way, command.reference)]
+            if found is None or not ways or ways[0].attempt is None:
+                raise ApplicationError("no such attempt", "payment_not_found", None, type="PaymentNotFound")
+            payment, way, number = found.payment, ways[0], ways[0].attempt.number
+            if ways[0].attempt.session_id is not None:
+                return Checkout(PaymentStatus(payment.status), ways[0].attempt.checkout_url)
+            if payment.status not in OPEN:
+                return Checkout(PaymentStatus(payment.status))
+            attempt, unsure = await attempts.begin(session, payment.id, number, {})
         with as_application_error():
-            return await self._open(found, way.account, way.health, number=attempt.number, attempt=attempt)
+            try:
+                return await self._open(found, way.account, way.health, number=number, attempt=attempt)
+            except ProviderError as error:
+                certain = isinstance(error, NothingMoved) and not unsure
+                await self._not_opened(attempt, error, certain=certain, final=not isinstance(error, ProviderBusy))
+                raise
 
-    async def _try(
-        self, loaded: Loaded, account: ProviderAccount, health: ProviderHealth | None, *, number: int, last: bool
-    ) -> Checkout | None:
-        """Open at one account; None when that failed for certain and another account is left."""
+    async def _try(self, loaded: Loaded, account_id: UUID, number: int) -> Checkout | None:
+        """Open at one account; None when it is certain that nothing there can be paid, so another one may be tried.
+
+        The attempt is on record before the provider is asked: whoever goes on after a crash sees that a try began, and
+        does not take a later refusal as proof that it moved nothing.
+        """
         payment = loaded.payment
+        account, health = await self._account(loaded, account_id)
+        attempt, unsure = await self._begin(payment, account, number)
         try:
-            return await self._open(loaded, account, health, number=number)
+            return await self._open(loaded, account, health, number=number, attempt=attempt)
         except ProviderError as error:
-            if last or not await self._cannot_be_paid(payment, account, number, error):
+            certain = isinstance(error, NothingMoved) and not unsure
+            if not certain and not await self._is_closed(payment, account, health, attempt):
+                await self._not_opened(attempt, error, certain=False, final=True)
                 raise
             async with self._database.transaction() as session:
-                await self._give_up(session, payment, account, number, error)
+                await attempts.not_opened(session, attempt.id, status=PaymentStatus.FAILED.value, error_code=error.code)
+                audit.record(
+                    session,
+                    payment.workspace_id,
+                    actor="workflow",
+                    action="payment.failed_over",
+                    subject=("payment", payment.id),
+                    details={"provider": account.provider, "account_id": str(account.id), "code": error.code},
+                )
             log.warning("checkout fails over", payment_id=str(payment.id), provider=account.provider, code=error.code)
         return None
 
-    async def _cannot_be_paid(
-        self, payment: Payment, account: ProviderAccount, number: int, error: ProviderError
-    ) -> bool:
-        """Whether it is certain that no checkout of this attempt can be paid: only then another account may open one.
+    async def _try_last(self, loaded: Loaded, account_id: UUID, number: int) -> Checkout:
+        """Open at the only account, or at the last one of the route."""
+        payment = loaded.payment
+        account, health = await self._account(loaded, account_id)
+        attempt: Attempt | None = None
+        unsure = False
+        if number > 1:
+            attempt, unsure = await self._begin(payment, account, number)
+        try:
+            return await self._open(loaded, account, health, number=number, attempt=attempt)
+        except ProviderError as error:
+            certain = isinstance(error, NothingMoved) and not unsure
+            if attempt is None and certain and not isinstance(error, ProviderBusy):
+                attempt, unsure = await self._begin(payment, account, number)
+            if attempt is not None:
+                certain = certain and not unsure
+                await self._not_opened(attempt, error, certain=certain, final=not isinstance(error, ProviderBusy))
+            raise
 
-        After silence only the provider's own word counts, that the session is closed.
-        """
-        if isinstance(error, NothingMoved):
-            return True
-        provider = self._guard.provider(account)
-        if not isinstance(error, OutcomeUnknown) or not provider.capabilities.closes(payment.method):
-            return False
+    async def _begin(self, payment: Payment, account: ProviderAccount, number: int) -> tuple[Attempt, bool]:
+        values = {
+            "provider": account.provider,
+            "provider_account_id": account.id,
+            "checkout_mode": payment.checkout_mode,
+            "method": self._method_at(account, payment),
+            "method_fields": payment.method_fields,
+        }
+        async with self._database.transaction() as session:
+            return await attempts.begin(session, payment.id, number, values)
+
+    def _method_at(self, account: ProviderAccount, payment: Payment) -> str | None:
+        """The payment's method, or the account's own default: the caller named none, if the account has not got it."""
+        if payment.checkout_mode == CheckoutMode.DIRECT:
+            return payment.method
+        try:
+            sheet = self._guard.provider(account).capabilities
+        except ProviderError:  # what is wrong shows when it is asked
+            return payment.method
+        names = [method.name for method in offered(sheet, payment.currency, account.options)]
+        return payment.method if payment.method in names or not names else names[0]
+
+    async def _is_closed(
+        self, payment: Payment, account: ProviderAccount, health: ProviderHealth | None, attempt: Attempt
+    ) -> bool:
+        """Whether the provider itself says that what a silent try may have opened cannot be paid."""
         ref = CheckoutRef(
-            reference=attempt_reference(payment.id, number),
+            reference=attempt.reference,
             session_id=None,
-            mode=CheckoutMode(payment.checkout_mode),
-            created_at=payment.created_at,
-            method=payment.method,
+            mode=CheckoutMode(attempt.checkout_mode),
+            created_at=payment.created_at if attempt.number == 1 else attempt.created_at,
+            method=attempt.method,
             amount=payment.money,
             expires_at=payment.expires_at,
         )
         try:
-            closed = await self._guard.call(account, None, lambda adapter: adapter.close_checkout(ref))
+            if not self._guard.provider(account).capabilities.closes(attempt.method):
+                return False
+            closed = await self._guard.call(account, health, lambda adapter: adapter.close_checkout(ref))
         except ProviderError:
             return False
-        return closed.captured is None and closed.status in NOT_PAYABLE
+        return closed.captured is None and closed.status in CLOSED_WITHOUT_MONEY
 
-    async def _give_up(
-        self, session: AsyncSession, payment: Payment, account: ProviderAccount, number: int, error: ProviderError
-    ) -> None:
-        await attempts.record(
-            session,
-            payment.id,
-            number,
-            {
-                "provider": account.provider,
-                "provider_account_id": account.id,
-                "checkout_mode": payment.checkout_mode,
-                "method": payment.method,
-                "status": "failed",
-                "error_code": error.code,
-            },
-        )
-        audit.record(
-            session,
-            payment.workspace_id,
-            actor="workflow",
-            action="payment.failed_over",
-            subject=("payment", payment.id),
-            details={"provider": account.provider, "account_id": str(account.id), "code": error.code},
-        )
+    async def _not_opened(self, attempt: Attempt, error: ProviderError, *, certain: bool, final: bool) -> None:
+        """Keep how a try ended: `certain` that nothing was opened, `final` where another try is pointless."""
+        status = PaymentStatus.UNKNOWN.value
+        if certain:
+            status = PaymentStatus.FAILED.value if final else attempts.OPENING
+        async with self._database.transaction() as session:
+            await attempts.not_opened(session, attempt.id, status=status, error_code=error.code)
 
     async def _open(
         self,
@@ -226,6 +265,7 @@ class CheckoutActivities:
             "provider_account_id": account.id,
             "checkout_mode": payment.checkout_mode if attempt is None else attempt.checkout_mode,
             "method": payment.method if attempt is None else attempt.method,
+            "error_code": None,
             "session_id": opened.session_id,
             "session_secret": self._seal(opened.session_secret),
             "checkout_url": url,
@@ -240,9 +280,9 @@ class CheckoutActivities:
                 # a try that we had given up on was faster: its address may be with the payer already
                 return PaymentStatus(locked.status), earlier.checkout_url
             await attempts.record(session, payment.id, number, values)
-            if PaymentStatus(locked.status) not in OPEN:
+            if locked.status not in OPEN:
                 # paid or closed meanwhile: this way is on record to be closed, the payment's own stays what it is
-                return PaymentStatus(locked.status), url
+                return PaymentStatus(locked.status), None
             locked.provider, locked.provider_account_id = account.provider, account.id
             locked.provider_session_id, locked.checkout_url = opened.session_id, url
             locked.instructions = instructions
@@ -256,8 +296,8 @@ class CheckoutActivities:
     def _seal(self, text: str | None) -> bytes | None:
         return None if text is None else self._sealer.seal(text)
 
-    async def _account(self, ways: list[Way], account_id: UUID) -> tuple[ProviderAccount, ProviderHealth | None]:
-        for way in ways:
+    async def _account(self, loaded: Loaded, account_id: UUID) -> tuple[ProviderAccount, ProviderHealth | None]:
+        for way in loaded.ways:
             if way.account.id == account_id:
                 return way.account, way.health
         async with self._database.transaction() as session:
@@ -285,7 +325,7 @@ class CheckoutActivities:
             description=payment.description,
             mode=CheckoutMode(payment.checkout_mode if attempt is None else attempt.checkout_mode),
             expires_at=payment.expires_at,
-            created_at=payment.created_at if attempt is None else attempt.created_at,
+            created_at=payment.created_at if attempt is None or number == 1 else attempt.created_at,
             success_url=payment.success_url,
             cancel_url=payment.cancel_url,
             callback_url=f"{self._base}/api/v1/webhooks/{account.provider}/{account.id}",
@@ -296,6 +336,10 @@ class CheckoutActivities:
             method_fields={} if sealed is None else self._sealer.open_mapping(sealed),
             salt=salt,
         )
+
+
+def _has_reference(way: Way, reference: UUID) -> bool:
+    return way.attempt is not None and way.attempt.reference == reference
 
 
 def _iso(value: object) -> str:

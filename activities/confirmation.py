@@ -16,10 +16,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
-from activities.settlement import AMOUNT_UNCONFIRMED, record_surplus, settle
+from activities.settlement import AMOUNT_UNCONFIRMED, TRANSACTION_TAKEN, record_surplus, settle
 from domain.payment import (
     CAPTURED,
-    CLOSED_WITHOUT_MONEY,
     OPEN,
     Confirm,
     Confirmation,
@@ -37,7 +36,6 @@ from storage.session import Database
 
 log = structlog.get_logger()
 
-TRANSACTION_TAKEN = "transaction_settled_another_payment"
 WATCHED_AFTER_EXPIRY = timedelta(hours=24)
 """How long ways that cannot be closed are watched beyond their expiry: networks report late."""
 _GONE = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.UNKNOWN)
@@ -54,16 +52,23 @@ _WEIGHT = (
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look at one way found. `named` are the events that asked for it."""
+    """What a look at one way found. `closing`: the provider was asked to close it first, where it can."""
 
     way: Way
     observed: ProviderPayment
-    named: tuple[Named, ...] = ()
+    closing: bool = False
+    named: str | None = None
+    claimed: bool = False
 
     @property
     def money(self) -> bool:
         """Whether money arrived by this way."""
         return self.observed.captured is not None
+
+    @property
+    def only_looked_at(self) -> bool:
+        """Whether the way may still bring money, and nobody has tried to close it."""
+        return not self.closing and not self.money and self.observed.status in OPEN
 
     @property
     def unconfirmed(self) -> bool:
@@ -72,15 +77,11 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What a look at all ways found. `silent` are those whose providers did not say how they stand.
+class Silent:
+    """A way whose provider could not be asked."""
 
-    `answered` are the inbox rows that this look answers: not those about a silent way.
-    """
-
-    seen: list[Seen]
-    silent: list[Way]
-    answered: tuple[int, ...]
+    way: Way
+    error: ProviderError
 
 
 class ConfirmationActivities:
@@ -96,26 +97,26 @@ class ConfirmationActivities:
     async def confirm(self, command: Confirm) -> Confirmation:
         """Ask about every way to pay the payment; settle it if money arrived, else record its status.
 
-        Once it is captured its other ways are closed, and money that they still bring is recorded as surplus. Safe to
-        repeat: settlement is decided by constraints. The events named in the command are marked handled in the same
-        transaction. Raises ApplicationError typed as in providers/base.py.
+        Once nobody shall pay any more the other ways are closed, and money that they still bring is recorded as
+        surplus. A provider that does not answer holds up nobody's money: without any the look fails, with some its
+        way is watched on. Safe to repeat: settlement is decided by constraints. The events named in the command are
+        marked handled in the same transaction. Raises ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             loaded = await attempts.load(session, command.payment_id)
             named = await inbox.named_by(session, command.inbox_ids)
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
+        closing = command.close_as is not None or loaded.payment.status not in OPEN
         with as_application_error():
-            looked = await self._look_around(loaded, command, named)
-        try:
-            confirmation = await self._record(command, looked)
-        except IntegrityError:
-            confirmation = await self._flag_taken_transaction(command, looked)
-        if confirmation.status in CAPTURED and len(loaded.ways) > 1:
-            confirmation = await self._close_others(command.payment_id, confirmation, looked.silent)
-        elif confirmation.status in CLOSED_WITHOUT_MONEY and self._may_still_be_paid(loaded.payment, looked.seen):
-            confirmation = replace(confirmation, others_open=True)
-        await self._acknowledge(loaded.payment, looked.seen)
+            chosen = _ways_to_look_at(loaded, named)
+            seen, silent = await self._look_at(loaded.payment, chosen, named, closing=closing)
+            if silent and not any(one.money for one in seen):
+                raise silent[0].error
+        confirmation = await self._recorded(replace(command, inbox_ids=_answered(command, named, silent)), seen)
+        if confirmation.status not in OPEN:
+            confirmation, seen = await self._close_the_rest(loaded, confirmation, seen, silent)
+        await self._acknowledge(loaded.payment, seen)
         log.info("payment confirmed", payment_id=str(loaded.payment.id), status=confirmation.status.value)
         return confirmation
 
@@ -138,63 +139,35 @@ class ConfirmationActivities:
         except NoResultFound:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound") from None
 
-    def _may_still_be_paid(self, payment: Payment, seen: list[Seen]) -> bool:
-        """Whether a provider that cannot close its checkouts may still report money for this closed payment."""
-        if self._now() > payment.expires_at + WATCHED_AFTER_EXPIRY:
-            return False
-        return any(one.observed.status in OPEN and not self._closes(one.way) for one in seen)
+    async def _look_at(
+        self, payment: Payment, ways: Sequence[Way], named: Sequence[Named], *, closing: bool
+    ) -> tuple[list[Seen], list[Silent]]:
+        """Ask about some ways, all at once: one that is slow does not keep the others waiting."""
+        looks = await asyncio.gather(*(self._look_at_one(payment, way, named, closing=closing) for way in ways))
+        seen = [one for look in looks if not isinstance(look, Silent) for one in look]
+        return seen, [look for look in looks if isinstance(look, Silent)]
 
-    def _closes(self, way: Way) -> bool:
-        method = None if way.attempt is None else way.attempt.method
-        return self._guard.provider(way.account).capabilities.closes(method)
+    async def _look_at_one(
+        self, payment: Payment, way: Way, named: Sequence[Named], *, closing: bool
+    ) -> list[Seen] | Silent:
+        try:
+            provider = self._guard.provider(way.account)
+            if not provider.capabilities.status_call:
+                claims = await self._claimed(payment, way)
+                return [Seen(way, claim, closing, claimed=True) for claim in claims]
+            ref = self._ref(payment, way.attempt)
+            told = [one.transaction_id for one in named if one.reference == ref.reference and one.transaction_id]
+            ref = replace(ref, transaction_id=told[-1] if told else ref.transaction_id)
+            settled = way.attempt is not None and way.attempt.status in SETTLED
+            close = closing and not settled and provider.capabilities.closes(ref.method)
 
-    async def _look_around(self, loaded: Loaded, command: Confirm, named: Sequence[Named]) -> Looked:
-        """Ask about all ways at once: one provider's silence must not hold up money that came by another.
+            async def ask(adapter: Provider) -> ProviderPayment:
+                return await (adapter.close_checkout(ref) if close else adapter.look(ref))
 
-        Raises the first way's error only when no way has brought money.
-        """
-        ways = _ways_to_look_at(loaded, named)
-        answers = await asyncio.gather(
-            *(self._observe(loaded.payment, way, command, named) for way in ways), return_exceptions=True
-        )
-        seen: list[Seen] = []
-        silent: list[Way] = []
-        fault: BaseException | None = None
-        for way, answer in zip(ways, answers, strict=True):
-            if isinstance(answer, BaseException):
-                fault = fault or answer
-                silent.append(way)
-                log.warning("way not seen", payment_id=str(loaded.payment.id), error=type(answer).__name__)
-            else:
-                about = tuple(one for one in named if _is_about(one, way))
-                seen += [Seen(way, observed, about) for observed in answer]
-        if fault is not None and not any(one.money for one in seen):
-            raise fault
-        unanswered = {one.inbox_id for one in named if any(_is_about(one, way) for way in silent)}
-        return Looked(seen, silent, tuple(number for number in command.inbox_ids if number not in unanswered))
-
-    async def _observe(
-        self, payment: Payment, way: Way, command: Confirm, named: Sequence[Named] = ()
-    ) -> list[ProviderPayment]:
-        """How one way stands: one answer, or one for each sum that was paid where only callbacks tell.
-
-        The transaction that an event has just named is the one to look at, where the provider can be asked for one.
-        """
-        provider = self._guard.provider(way.account)
-        if not provider.capabilities.status_call:
-            return await self._claimed(payment, way)
-        ref = self._ref(payment, way.attempt)
-        for one in named:
-            if one.transaction_id is not None and _is_about(one, way):
-                ref = replace(ref, transaction_id=one.transaction_id)
-        # a way that was still being opened when the payment was closed is closed as soon as it is seen
-        closing = command.close_as is not None or payment.status in CLOSED_WITHOUT_MONEY
-        close = closing and provider.capabilities.closes(ref.method)
-
-        async def ask(adapter: Provider) -> ProviderPayment:
-            return await (adapter.close_checkout(ref) if close else adapter.look(ref))
-
-        return [await self._guard.call(way.account, way.health, ask)]
+            observed = await self._guard.call(way.account, way.health, ask)
+            return [Seen(way, observed, closing, named=ref.transaction_id)]
+        except ProviderError as error:
+            return Silent(way, error)
 
     async def _claimed(self, payment: Payment, way: Way) -> list[ProviderPayment]:
         """What verified callbacks say, for a provider that cannot be asked: they are the only source there is.
@@ -202,47 +175,89 @@ class ConfirmationActivities:
         One that does not vouch for an amount settles nothing. Another one has to say how much it was: a row of a
         settlement file, which a person may write.
         """
-        attempt = way.attempt
-        if attempt is None:
+        if way.attempt is None:
             return [ProviderPayment(PaymentStatus.UNKNOWN)]
         async with self._database.transaction() as session:
-            events = await inbox.captures_claimed(session, payment.id, attempt.reference)
-        paid = [
+            events = await inbox.captures_claimed(session, payment.id, way.attempt.reference)
+        claims = [
             ProviderPayment(
                 PaymentStatus.PAID,
-                session_id=attempt.session_id,
+                session_id=way.attempt.session_id,
                 transaction_id=event.transaction_id or event.event_id,
                 captured=money,
-                method=attempt.method or payment.method,
+                method=way.attempt.method or payment.method,
             )
             for event in events
             if (money := inbox.claimed(event)) is not None
         ]
-        unconfirmed = AMOUNT_UNCONFIRMED if events else None
-        return paid or [ProviderPayment(PaymentStatus.UNKNOWN, failure_code=unconfirmed)]
+        unsaid = ProviderPayment(PaymentStatus.UNKNOWN, failure_code=AMOUNT_UNCONFIRMED if events else None)
+        return claims or [unsaid]
 
-    async def _record(self, command: Confirm, looked: Looked) -> Confirmation:
+    async def _recorded(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
+        try:
+            return await self._record(command, seen)
+        except IntegrityError:
+            return await self._flag_taken_transaction(command, seen)
+
+    async def _close_the_rest(
+        self, loaded: Loaded, confirmation: Confirmation, seen: list[Seen], silent: Sequence[Silent]
+    ) -> tuple[Confirmation, list[Seen]]:
+        """Nobody shall pay any more: close what has only been looked at. What cannot be closed is watched on."""
+        still_open = [one.way for one in seen if one.only_looked_at]
+        if still_open:
+            closed, unanswered = await self._look_at(loaded.payment, still_open, (), closing=True)
+            if closed:
+                confirmation = await self._recorded(Confirm(loaded.payment.id), closed)
+            seen = [one for one in seen if not one.only_looked_at] + closed
+            silent = [*silent, *unanswered]
+        watched = [one.way for one in seen if self._may_bring_money(confirmation.status, one)]
+        watched += [one.way for one in silent]
+        if self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY:
+            await self._lapse(watched)
+            watched = []
+        return replace(confirmation, others_open=bool(watched)), seen
+
+    def _may_bring_money(self, status: PaymentStatus, one: Seen) -> bool:
+        """Whether a way of a payment that nobody shall pay any more may do so all the same."""
+        if one.money or one.observed.status not in OPEN:
+            return False
+        if status in CAPTURED or one.observed.status is not PaymentStatus.UNKNOWN:
+            return True
+        return not self._closes(one.way)  # not found where it could have been closed: there is nothing to pay
+
+    async def _lapse(self, ways: Sequence[Way]) -> None:
+        async with self._database.transaction() as session:
+            for way in ways:
+                if way.attempt is not None:
+                    await attempts.set_status(session, way.attempt.id, status=PaymentStatus.EXPIRED.value)
+
+    def _closes(self, way: Way) -> bool:
+        method = None if way.attempt is None else way.attempt.method
+        return self._guard.provider(way.account).capabilities.closes(method)
+
+    async def _record(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
-            confirmation = await self._apply(session, locked, workspace, looked.seen, command)
-            await inbox.mark_handled(session, looked.answered, outcome=_outcome(confirmation))
+            confirmation = await self._apply(session, locked, workspace, seen, command)
+            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
             return confirmation
 
     async def _apply(
-        self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: list[Seen], command: Confirm
+        self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: Sequence[Seen], command: Confirm
     ) -> Confirmation:
         receipt_id: UUID | None = None
-        settled_before = payment.status in CAPTURED
-        # money of the right amount settles, whichever way it came by; only then is the rest looked at
-        with_money = sorted((one for one in seen if one.money), key=lambda one: one.observed.captured != payment.money)
-        if with_money and not settled_before:
-            first = with_money.pop(0)
+        beyond = [one for one in seen if one.money]
+        if beyond and payment.status not in CAPTURED:
+            first = next((one for one in beyond if one.observed.captured == payment.money), beyond[0])
+            beyond = [one for one in beyond if one is not first]
             confirmation = await settle(session, payment, workspace, first.observed, first.way.attempt, at=self._now())
             receipt_id = confirmation.receipt_id
             if confirmation.status not in CAPTURED:
                 return confirmation
-        for one in with_money:
-            await record_surplus(session, payment, workspace, one.observed, one.way.attempt, one.named)
+        for one in beyond:
+            await record_surplus(
+                session, payment, workspace, one.observed, one.way.attempt, named=one.named, claimed=one.claimed
+            )
         for one in seen:
             if one.unconfirmed:
                 self._flag_unconfirmed(session, payment, workspace, one)
@@ -250,17 +265,17 @@ class ConfirmationActivities:
                 await self._note(session, payment, workspace, one)
         if payment.status not in CAPTURED and seen and not any(one.unconfirmed for one in seen):
             status, reason = self._combined(seen, command.close_as)
-            payments.change_status(session, workspace, payment, status, at=self._now(), actor="provider", reason=reason)
-        if settled_before:
+            if payment.status in OPEN or status not in OPEN:  # a way that is watched on does not open a closed payment
+                payments.change_status(
+                    session, workspace, payment, status, at=self._now(), actor="provider", reason=reason
+                )
+        if receipt_id is None and payment.status in CAPTURED:  # settled by an earlier look
             receipt = await receipts.of_payment(session, payment.id)
             receipt_id = None if receipt is None else receipt.id
-        beyond = payment.status in CAPTURED and (settled_before or receipt_id is None or bool(with_money))
-        return Confirmation(
-            PaymentStatus(payment.status),
-            receipt_id,
-            payment.flag,
-            surplus_ids=tuple(await surplus.to_return(session, payment.id)) if beyond else (),
-        )
+        # whoever was told before may have died before the refund began, so this names all that waits for one
+        has_surplus = payment.status in CAPTURED and payment.flag is not None
+        returned = await surplus.to_return(session, payment.id) if has_surplus else []
+        return Confirmation(PaymentStatus(payment.status), receipt_id, payment.flag, surplus_ids=tuple(returned))
 
     def _flag_unconfirmed(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
         """Money is there and its amount is not known: visibly unknown, also past the end, and never settled so."""
@@ -277,7 +292,7 @@ class ConfirmationActivities:
                 reason=AMOUNT_UNCONFIRMED,
             )
 
-    def _combined(self, seen: list[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
+    def _combined(self, seen: Sequence[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
         """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
 
         A payment is open as long as one of its ways is. A closed checkout takes the status it was closed for; so does
@@ -298,9 +313,9 @@ class ConfirmationActivities:
     async def _note(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
         """Keep how an attempt without money stands; a declined try leaves a trace in the audit log."""
         attempt, code = one.way.attempt, one.observed.failure_code
-        if attempt is None:
-            return
         status = one.observed.status
+        if attempt is None or (status is PaymentStatus.UNKNOWN and code is None):
+            return
         kept = attempt.status if status is PaymentStatus.UNKNOWN else status.value
         news = await attempts.set_status(session, attempt.id, status=kept, error_code=code)
         if news and code:
@@ -313,7 +328,7 @@ class ConfirmationActivities:
                 details={"code": code, "provider": attempt.provider},
             )
 
-    async def _flag_taken_transaction(self, command: Confirm, looked: Looked) -> Confirmation:
+    async def _flag_taken_transaction(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         """The database refused to settle: the provider's transaction already settled another payment.
 
         No retry can mend that, so the payment is left visibly unknown for a person. Raises RuntimeError when it was
@@ -321,7 +336,7 @@ class ConfirmationActivities:
         """
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
-            for one in looked.seen:
+            for one in seen:
                 taken = one.observed.transaction_id
                 holder = await payments.holder_of_transaction(session, one.way.account.provider, taken)
                 if holder is not None and holder != locked.id:
@@ -340,64 +355,8 @@ class ConfirmationActivities:
                 reason=TRANSACTION_TAKEN,
             )
             confirmation = Confirmation(PaymentStatus(locked.status), None, TRANSACTION_TAKEN)
-            await inbox.mark_handled(session, looked.answered, outcome=_outcome(confirmation))
+            await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
             return confirmation
-
-    async def _close_others(self, payment_id: UUID, confirmation: Confirmation, silent: list[Way]) -> Confirmation:
-        """Close what else could still be paid; what cannot be closed is watched until it lapses.
-
-        The `silent` ways were asked a moment ago and are not asked again.
-        """
-        async with self._database.transaction() as session:
-            loaded = await attempts.load(session, payment_id)
-        assert loaded is not None  # noqa: S101  (it was there a moment ago)
-        closing = Confirm(payment_id, (), PaymentStatus.CANCELED)
-        skipped = {way.attempt.id for way in silent if way.attempt is not None}
-        live = [way for way in loaded.ways if way.attempt is not None and way.attempt.status in LIVE]
-        asked = [way for way in live if way.attempt is not None and way.attempt.id not in skipped]
-        answers = await asyncio.gather(
-            *(self._observe(loaded.payment, way, closing) for way in asked), return_exceptions=True
-        )
-        lapsed = self._now() > loaded.payment.expires_at + WATCHED_AFTER_EXPIRY
-        others_open = len(live) > len(asked) and not lapsed
-        async with self._database.transaction() as session:
-            locked, workspace = await payments.lock(session, payment_id)
-            for way, answer in zip(asked, answers, strict=True):
-                if isinstance(answer, ProviderError):
-                    log.warning("way could not be closed", payment_id=str(payment_id), code=answer.code)
-                    others_open = others_open or not lapsed
-                elif isinstance(answer, BaseException):
-                    raise answer
-                elif await self._note_closed(session, locked, workspace, way, answer, lapsed=lapsed):
-                    others_open = True
-            surplus_ids = await surplus.to_return(session, payment_id)
-        return replace(confirmation, others_open=others_open, surplus_ids=tuple(surplus_ids))
-
-    async def _note_closed(
-        self,
-        session: AsyncSession,
-        payment: Payment,
-        workspace: Workspace,
-        way: Way,
-        answer: list[ProviderPayment],
-        *,
-        lapsed: bool,
-    ) -> bool:
-        """Keep what the closing of a captured payment's other way found. Returns whether it may still be paid."""
-        assert way.attempt is not None  # noqa: S101  (live ways have one)
-        seen = [Seen(way, observed) for observed in answer]
-        for one in seen:
-            if one.unconfirmed:
-                self._flag_unconfirmed(session, payment, workspace, one)
-            elif one.money:
-                await record_surplus(session, payment, workspace, one.observed, way.attempt)
-        if any(one.money for one in seen):
-            return False
-        status = PaymentStatus.EXPIRED if lapsed else answer[0].status
-        if status not in CLOSED_WITHOUT_MONEY:
-            return True
-        await attempts.set_status(session, way.attempt.id, status=status.value)
-        return False
 
     async def _acknowledge(self, payment: Payment, seen: list[Seen]) -> None:
         """Tell providers that want it that we know of the money. The money counts without it, so a failure is noted."""
@@ -432,7 +391,7 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
         reference=attempt.reference,
         session_id=attempt.session_id,
         mode=CheckoutMode(attempt.checkout_mode),
-        created_at=min(payment.created_at, attempt.created_at),
+        created_at=payment.created_at if attempt.number == 1 else attempt.created_at,
         session_secret=None if attempt.session_secret is None else sealer.open(attempt.session_secret),
         method=attempt.method,
         amount=payment.money,
@@ -444,27 +403,38 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
 def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:
     """The ways that may still bring money, and those that events speak of.
 
-    Of a captured payment the former are left to the closing of its other ways. One that has brought its money is
-    looked at again only when an event names another transaction: somebody may have paid twice.
+    One that has brought its money is looked at again only where an event names another transaction of it.
     """
-    captured = loaded.payment.status in CAPTURED
-    live = any(way.attempt is not None and way.attempt.status in LIVE for way in loaded.ways)
-    chosen = []
-    for way in loaded.ways:
-        attempt, about = way.attempt, [one for one in named if _is_about(one, way)]
-        if attempt is None:
-            wanted = not captured
-        elif attempt.status in SETTLED:
-            wanted = any(one.transaction_id not in (None, attempt.transaction_id) for one in about)
-        else:
-            # of an open payment that has no live way left all are asked, so that it ends
-            wanted = bool(about) or (not captured and (attempt.status in LIVE or not live))
-        chosen += [way] if wanted else []
-    return chosen
+    references = {one.reference for one in named}
+    chosen = [
+        way for way in loaded.ways if _is_live(way) or (way.attempt is not None and way.attempt.reference in references)
+    ]
+    if not chosen and loaded.payment.status not in CAPTURED:
+        chosen = loaded.ways
+    told = {(one.reference, one.transaction_id) for one in named if one.transaction_id is not None}
+    return [
+        way for way in chosen if way.attempt is None or way.attempt.status not in SETTLED or _brought_more(way, told)
+    ]
 
 
-def _is_about(one: Named, way: Way) -> bool:
-    return way.attempt is not None and way.attempt.reference == one.reference
+def _is_live(way: Way) -> bool:
+    """Whether money may come; not by a way that was only asked for: its provider has not heard of it."""
+    return way.attempt is None or way.attempt.status in LIVE - {PaymentStatus.CREATED}
+
+
+def _brought_more(way: Way, told: set[tuple[UUID | None, str]]) -> bool:
+    assert way.attempt is not None  # noqa: S101  (what the caller looked at)
+    return any(
+        reference == way.attempt.reference and transaction != way.attempt.transaction_id
+        for reference, transaction in told
+    )
+
+
+def _answered(command: Confirm, named: Sequence[Named], silent: Sequence[Silent]) -> tuple[int, ...]:
+    """The events that a look has answered: not those about a way whose provider was silent."""
+    mute = {one.way.attempt.reference for one in silent if one.way.attempt is not None}
+    waiting = {one.inbox_id for one in named if one.reference in mute}
+    return tuple(inbox_id for inbox_id in command.inbox_ids if inbox_id not in waiting)
 
 
 def _outcome(confirmation: Confirmation) -> str:

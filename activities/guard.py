@@ -9,20 +9,31 @@ from typing import TypeVar
 
 import structlog
 
-from providers.base import NothingMoved, OutcomeUnknown, Provider, ProviderBusy, ProviderError
+from providers.base import (
+    UNREACHABLE,
+    OutcomeUnknown,
+    Provider,
+    ProviderBusy,
+    ProviderError,
+    ProviderMisconfigured,
+)
+from providers.contact import listening
 from providers.pool import ProviderPool
 from storage import provider_health
 from storage.models import ProviderAccount, ProviderHealth
 from storage.provider_health import OPENS_AFTER, STAYS_OPEN
+from storage.sealing import SealingError
 from storage.session import Database
 
 log = structlog.get_logger()
 
 Answer = TypeVar("Answer")
 CIRCUIT_OPEN = "circuit_open"
-UNREACHABLE = "unreachable"
+CREDENTIALS_UNREADABLE = "credentials_unreadable"
 SUCCESS_IS_NEWS_AFTER = timedelta(seconds=30)
 """A healthy provider's success is written this often, not at every call."""
+PROBE_WAITS = timedelta(seconds=5)
+"""How soon a caller comes back that found another one probing."""
 
 
 class ProviderGuard:
@@ -30,7 +41,8 @@ class ProviderGuard:
 
     Ten failures in a row open it for five minutes: calls then fail at once with ProviderBusy `circuit_open`, which
     carries the time to come back, so workflows wait without burning attempts. Afterwards one caller probes; its
-    success closes the circuit. A failure is silence or no connection; a decline or a refusal is an answer.
+    success closes the circuit. A failure is silence or no connection; a decline or a refusal is an answer. What an
+    adapter says without having heard the provider is neither.
     """
 
     def __init__(self, database: Database, pool: ProviderPool, now: Callable[[], datetime]) -> None:
@@ -39,8 +51,11 @@ class ProviderGuard:
         self._now = now
 
     def provider(self, account: ProviderAccount) -> Provider:
-        """The account's adapter. Raises ProviderMisconfigured, SealingError."""
-        return self._pool.of(account)
+        """The account's adapter. Raises ProviderMisconfigured, also for credentials that no key of ours opens."""
+        try:
+            return self._pool.of(account)
+        except SealingError:
+            raise ProviderMisconfigured(CREDENTIALS_UNREADABLE) from None
 
     async def call(
         self,
@@ -49,31 +64,47 @@ class ProviderGuard:
         ask: Callable[[Provider], Awaitable[Answer]],
     ) -> Answer:
         """Ask the account's provider. Raises ProviderError subclasses."""
-        await self._admit(account, health)
+        provider = self.provider(account)
+        probing = await self._admit(account, health)
         began = time.monotonic()
-        try:
-            answer = await ask(self.provider(account))
-        except ProviderError as error:
-            if isinstance(error, OutcomeUnknown) or error.code == UNREACHABLE:
-                await self._failed(account, error.code)
-            elif isinstance(error, NothingMoved):
-                await self._answered(account, health, began)
-            raise
-        await self._answered(account, health, began)
+        with listening() as line:
+            try:
+                answer = await ask(provider)
+            except ProviderError as error:
+                if isinstance(error, OutcomeUnknown) or error.code == UNREACHABLE:
+                    await self._failed(account, error.code)
+                else:
+                    await self._answered(account, health, began, heard=line.heard, probing=probing)
+                raise
+        await self._answered(account, health, began, heard=line.heard, probing=probing)
         return answer
 
-    async def _admit(self, account: ProviderAccount, health: ProviderHealth | None) -> None:
+    async def _admit(self, account: ProviderAccount, health: ProviderHealth | None) -> bool:
+        """Whether this call is the probe. Raises ProviderBusy `circuit_open`.
+
+        What the caller has read may be old: the row decides.
+        """
         if health is None or health.opened_at is None:
-            return
+            return False
         now = self._now()
         async with self._database.transaction() as session:
-            if await provider_health.claim_probe(session, account.id, now=now):
-                log.info("circuit probes", account_id=str(account.id), provider=account.provider)
-                return
-        wait = max(health.opened_at + STAYS_OPEN - now, timedelta(seconds=5))
+            probing = await provider_health.claim_probe(session, account.id, now=now)
+            opened_at = None if probing else await provider_health.opened_at(session, account.id)
+        if probing:
+            log.info("circuit probes", account_id=str(account.id), provider=account.provider)
+        if opened_at is None:
+            return probing
+        wait = max(opened_at + STAYS_OPEN - now, PROBE_WAITS)
         raise ProviderBusy(CIRCUIT_OPEN, f"{account.provider} does not answer; asked again later", retry_after=wait)
 
-    async def _answered(self, account: ProviderAccount, health: ProviderHealth | None, began: float) -> None:
+    async def _answered(
+        self, account: ProviderAccount, health: ProviderHealth | None, began: float, *, heard: bool, probing: bool
+    ) -> None:
+        if not heard:
+            if probing:
+                async with self._database.transaction() as session:
+                    await provider_health.release_probe(session, account.id)
+            return
         now = self._now()
         is_news = health is None or health.failures or health.opened_at is not None or health.last_success_at is None
         if not is_news and health is not None and health.last_success_at is not None:

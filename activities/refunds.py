@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
+from activities.settlement import ORDER_PAID_TWICE
 from domain.commission import CommissionStatus
 from domain.ledger import refund_entries
 from domain.money import Money
@@ -40,7 +41,7 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
-from storage import attempts, audit, commissions, inbox, ledger, outbox, payments, receipts, refunds
+from storage import attempts, audit, commissions, inbox, ledger, outbox, payments, receipts, refunds, surplus
 from storage.attempts import Loaded, Way
 from storage.models import Payment, Receipt, Refund, Workspace
 from storage.sealing import Sealer
@@ -219,9 +220,11 @@ class RefundActivities:
         self, session: AsyncSession, payment: Payment, workspace: Workspace, refunded: Money | None
     ) -> UUID | None:
         """Put on record what went back without us. Returns the credit note."""
-        if refunded is None or payment.status not in CAPTURED:
-            return None
-        missing = refunded - refunds.refunded_of(payment)
+        if refunded is None or payment.status not in CAPTURED or payment.flag == ORDER_PAID_TWICE:
+            return None  # of an order that was paid twice all is surplus
+        # what the same attempt brought beyond the obligation goes back by the surplus, which has its own books
+        given_back = await surplus.given_back(session, payment)
+        missing = refunded - refunds.refunded_of(payment) - given_back
         if missing.minor <= 0:
             return None
         refund = await refunds.record_foreign(

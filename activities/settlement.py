@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID, uuid5
@@ -18,11 +16,11 @@ from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
 from providers.base import ProviderPayment
 from storage import attempts, audit, commissions, ledger, payments, receipts, surplus
-from storage.inbox import Named
 from storage.models import Attempt, Payment, Receipt, Workspace
 
 ORDER_PAID_TWICE = "order_paid_twice"
 SECOND_CAPTURE = "second_capture"
+TRANSACTION_TAKEN = "transaction_settled_another_payment"
 AMOUNT_UNCONFIRMED = "amount_unconfirmed"
 
 
@@ -40,17 +38,16 @@ async def settle(
     All of it commits together or not at all. Money that is not what was asked for is flagged and not settled: the
     payment stays visibly unknown until a person decides. Where the order is one obligation that another payment has
     met, the money is surplus: it makes the payment paid, but earns no receipt and no commission. A repeat finds the
-    payment captured and returns what is on record; another transaction than the one that settled it is surplus.
+    payment captured and returns what is on record; money beyond that is surplus.
     `attempt` is the way by which the money came; None when it is not on record yet.
     """
     captured = observed.captured
     if captured is None:
         raise ValueError("settle needs captured money")
     if payment.status in CAPTURED:
-        made = await record_surplus(session, payment, workspace, observed, attempt)
+        await record_surplus(session, payment, workspace, observed, attempt)
         receipt = await receipts.of_payment(session, payment.id)
-        found = None if receipt is None else receipt.id
-        return Confirmation(PaymentStatus(payment.status), found, payment.flag, surplus_ids=tuple(made))
+        return Confirmation(PaymentStatus(payment.status), None if receipt is None else receipt.id, payment.flag)
     fault = _mismatch(payment, captured)
     if fault is not None:
         details = {"captured": str(captured), "currency": captured.currency, "expected": str(payment.money)}
@@ -107,9 +104,9 @@ async def _adopt(
         }
         await attempts.record(session, payment.id, 1, values)
         attempt = (await attempts.of_payment(session, payment.id))[0]
-    await attempts.set_status(session, attempt.id, status="paid", transaction_id=observed.transaction_id)
+    await attempts.set_settled(session, attempt.id, status="paid", transaction_id=observed.transaction_id)
     payment.provider, payment.provider_account_id = attempt.provider, attempt.provider_account_id
-    payment.provider_session_id = attempt.session_id
+    payment.provider_session_id, payment.checkout_mode = attempt.session_id, attempt.checkout_mode
     payment.provider_transaction_id = observed.transaction_id
     payment.method = attempt.method
     return attempt
@@ -125,10 +122,16 @@ async def _pay_twice(
     at: datetime,
 ) -> Confirmation:
     """The order was paid by another payment already: all of this one's money is surplus."""
+    assert observed.captured is not None  # noqa: S101  (what the caller looked at)
     payments.set_flag(session, payment, ORDER_PAID_TWICE, details={"order_id": payment.order_id})
-    transaction_id = observed.transaction_id or str(attempt.reference)
-    made = await _record_surplus(
-        session, payment, workspace, observed, attempt, transaction_id, reason=ORDER_PAID_TWICE
+    await _record_surplus(
+        session,
+        payment,
+        workspace,
+        attempt,
+        amount=observed.captured,
+        transaction_id=observed.transaction_id or str(attempt.reference),
+        reason=ORDER_PAID_TWICE,
     )
     payments.change_status(
         session,
@@ -140,7 +143,7 @@ async def _pay_twice(
         reason=ORDER_PAID_TWICE,
         details={"flag": ORDER_PAID_TWICE},
     )
-    return Confirmation(PaymentStatus.PAID, None, ORDER_PAID_TWICE, surplus_ids=tuple(made))
+    return Confirmation(PaymentStatus.PAID, None, ORDER_PAID_TWICE)
 
 
 async def record_surplus(
@@ -149,84 +152,66 @@ async def record_surplus(
     workspace: Workspace,
     observed: ProviderPayment,
     attempt: Attempt | None,
-    named: Sequence[Named] = (),
-) -> list[UUID]:
-    """Record money that a captured payment was paid beyond its amount. Returns what is new: nothing on a repeat.
+    *,
+    named: str | None = None,
+    claimed: bool = False,
+) -> None:
+    """Record what an attempt of a captured payment brought beyond what is on record of it. A repeat changes nothing.
 
-    That is money by another way, or by a transaction that settled nothing. Where a provider tells only how much came
-    by a way in all, what is more than we know of is put down to the transactions that events have `named`.
+    A provider that is asked tells the sum of all that was captured under our reference, so what is beyond the sum on
+    record is new; `named` is the transaction that an event spoke of. With `claimed` the money is what one callback
+    says, of one transaction.
     """
-    attempt = attempt or (await attempts.of_payment(session, payment.id))[0]
-    settled = payment.provider_transaction_id if attempt.status == "paid" else None
-    transaction_id = observed.transaction_id or settled or str(attempt.reference)
-    if transaction_id != payment.provider_transaction_id:
-        made = await _second_capture(session, payment, workspace, observed, attempt, transaction_id)
-        if made:
-            return made
-    others = [one for one in named if one.transaction_id not in (None, transaction_id)]
-    return await _excess(session, payment, workspace, observed, attempt, others) if others else []
-
-
-async def _excess(
-    session: AsyncSession,
-    payment: Payment,
-    workspace: Workspace,
-    observed: ProviderPayment,
-    attempt: Attempt,
-    others: Sequence[Named],
-) -> list[UUID]:
-    """Record what came by a way beyond what we know of, under the transactions that may have brought it."""
     captured = observed.captured
-    if captured is None or captured.currency != payment.currency:
-        return []
-    left, made = captured - await surplus.accounted_for(session, payment, attempt), []
-    for one in others:
-        if left.minor <= 0 or one.transaction_id is None:
-            break
-        claimed = one.claimed if one.claimed is not None and one.claimed.currency == left.currency else left
-        part = replace(observed, captured=min(left, claimed))
-        made += await _second_capture(session, payment, workspace, part, attempt, one.transaction_id)
-        left = left - min(left, claimed)
-    return made
-
-
-async def _second_capture(
-    session: AsyncSession,
-    payment: Payment,
-    workspace: Workspace,
-    observed: ProviderPayment,
-    attempt: Attempt,
-    transaction_id: str,
-) -> list[UUID]:
-    made = await _record_surplus(session, payment, workspace, observed, attempt, transaction_id, reason=SECOND_CAPTURE)
-    if made:
-        details = {"transaction": transaction_id, "amount": str(observed.captured)}
-        payments.set_flag(session, payment, SECOND_CAPTURE, details=details)
-        await attempts.set_status(session, attempt.id, status="surplus", transaction_id=transaction_id)
-    return made
+    if captured is None:
+        raise ValueError("surplus is captured money")
+    rows = await attempts.of_payment(session, payment.id)
+    attempt = next((row for row in rows if attempt is not None and row.id == attempt.id), rows[0])
+    recorded = [row for row in await surplus.of_payment(session, payment.id) if row.attempt_id == attempt.id]
+    known = {row.transaction_id for row in recorded}
+    sums = [row.money for row in recorded if row.currency == captured.currency]
+    if attempt.status == "paid":
+        known.add(payment.provider_transaction_id or str(attempt.reference))
+        settled_it = all(row.reason != ORDER_PAID_TWICE for row in recorded)
+        sums += [payment.money] if settled_it and payment.currency == captured.currency else []
+    transaction = observed.transaction_id or str(attempt.reference)
+    before = sum((one.minor for one in sums), 0)
+    if not claimed and sums and captured.minor > before:
+        captured = Money(captured.minor - before, captured.currency)
+    elif transaction in known:
+        return
+    free = (transaction, named, f"{transaction}:{before + captured.minor}")
+    await _record_surplus(
+        session,
+        payment,
+        workspace,
+        attempt,
+        amount=captured,
+        transaction_id=next(one for one in free if one is not None and one not in known),
+        reason=SECOND_CAPTURE,
+    )
+    if attempt.status != "paid":
+        await attempts.set_settled(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
 
 
 async def _record_surplus(
     session: AsyncSession,
     payment: Payment,
     workspace: Workspace,
-    observed: ProviderPayment,
     attempt: Attempt,
-    transaction_id: str,
     *,
+    amount: Money,
+    transaction_id: str,
     reason: str,
-) -> list[UUID]:
-    assert observed.captured is not None  # noqa: S101  (what the callers looked at)
-    made = await surplus.record(
-        session,
-        workspace,
-        payment,
-        attempt,
-        transaction_id=transaction_id,
-        amount=observed.captured,
-        reason=reason,
+) -> None:
+    if payment.flag != ORDER_PAID_TWICE:  # which says more
+        details = {"transaction": transaction_id, "amount": str(amount)}
+        payments.set_flag(session, payment, reason, details=details)
+    kept = await surplus.record(
+        session, workspace, payment, attempt, transaction_id=transaction_id, amount=amount, reason=reason
     )
-    return [] if made is None else [made.id]
+    if not kept:
+        payments.set_flag(session, payment, TRANSACTION_TAKEN, details={"transaction": transaction_id})
 
 
 def _mismatch(payment: Payment, captured: Money) -> str | None:

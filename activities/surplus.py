@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import NoResultFound
@@ -31,7 +32,6 @@ from storage.session import Database
 
 log = structlog.get_logger()
 
-FINAL = frozenset({SurplusStatus.REFUNDED, SurplusStatus.KEPT})
 _STATUS = {
     RefundStatus.SUCCEEDED: SurplusStatus.REFUNDED,
     RefundStatus.PENDING: SurplusStatus.REFUNDING,
@@ -52,8 +52,9 @@ class SurplusActivities:
     async def return_surplus(self, command: ReturnSurplus) -> SurplusStatus:
         """Refund the money, or ask how its refund stands, and record it. Safe to repeat.
 
-        A refusal is final and recorded as `refund_failed`; an operator may start it again. Raises ApplicationError
-        typed as in providers/base.py when the outcome is not known or the provider is busy.
+        Only what was decided to go back does. A refusal is final and recorded as `refund_failed`; an operator may
+        start it again. Raises ApplicationError typed as in providers/base.py when the outcome is not known or the
+        provider is busy.
         """
         try:
             async with self._database.transaction() as session:
@@ -62,25 +63,22 @@ class SurplusActivities:
         except NoResultFound:
             raise ApplicationError("no such surplus", "payment_not_found", None, type="PaymentNotFound") from None
         assert loaded is not None  # noqa: S101  (a foreign key)
-        if SurplusStatus(row.status) in FINAL:
+        if row.status != SurplusStatus.REFUNDING:
             return SurplusStatus(row.status)
         way = next(way for way in loaded.ways if way.attempt is not None and way.attempt.id == attempt.id)
+        request = self._request(loaded.payment, attempt, row)
         with as_application_error():
             try:
-                refund = await self._refund(loaded.payment, way, attempt, row)
+                refund = await self._refund(way, request, row.provider_refund_id)
             except ProviderBusy:
                 raise
             except NothingMoved as error:
-                refund = ProviderRefund("", RefundStatus.FAILED, error.code)
-        return await self._record(command, refund)
+                refund = await self._refused(way, request, error)
+        return await self._record(command, row.refund_id, refund)
 
-    async def _refund(self, payment: Payment, way: Way, attempt: Attempt, row: SurplusCapture) -> ProviderRefund:
-        sheet = self._guard.provider(way.account).capabilities
-        method = sheet.method(attempt.method)
-        if not sheet.refund or (method is not None and not method.refundable):
-            return ProviderRefund("", RefundStatus.FAILED, "refund_not_supported")
-        request = RefundRequest(
-            refund_id=row.id,
+    def _request(self, payment: Payment, attempt: Attempt, row: SurplusCapture) -> RefundRequest:
+        return RefundRequest(
+            refund_id=row.refund_id,
             transaction_id=row.transaction_id,
             amount=row.money,
             payment=ref_of(payment, attempt, self._sealer),
@@ -89,18 +87,39 @@ class SurplusActivities:
             reason=row.reason,
         )
 
+    async def _refund(self, way: Way, request: RefundRequest, known_as: str | None) -> ProviderRefund:
+        """Ask for the refund, or how the one stands that the provider has taken on (`known_as`)."""
+        sheet = self._guard.provider(way.account).capabilities
+        method = sheet.method(request.payment.method)
+        if not sheet.refund or (method is not None and not method.refundable):
+            return ProviderRefund("", RefundStatus.FAILED, "refund_not_supported")
+
         async def ask(provider: Provider) -> ProviderRefund:
-            if row.provider_refund_id:
-                found = await provider.look_refund(request, row.provider_refund_id)
-                return found or ProviderRefund(row.provider_refund_id, RefundStatus.PENDING)
+            if known_as:
+                found = await provider.look_refund(request, known_as)
+                return found or ProviderRefund(known_as, RefundStatus.PENDING)
             return await provider.refund(request)
 
         return await self._guard.call(way.account, way.health, ask)
 
-    async def _record(self, command: ReturnSurplus, refund: ProviderRefund) -> SurplusStatus:
+    async def _refused(self, way: Way, request: RefundRequest, refusal: NothingMoved) -> ProviderRefund:
+        """A refusal may mean that an earlier try, which went unanswered, has acted: then that one counts."""
+        try:
+            earlier = await self._guard.call(
+                way.account, way.health, lambda provider: provider.look_refund(request, None)
+            )
+        except NothingMoved as error:
+            if isinstance(error, ProviderBusy):
+                raise
+            earlier = None
+        return earlier or ProviderRefund("", RefundStatus.FAILED, refusal.code)
+
+    async def _record(self, command: ReturnSurplus, refund_id: UUID, refund: ProviderRefund) -> SurplusStatus:
         status = _STATUS[refund.status]
         async with self._database.transaction() as session:
             row, attempt = await surplus.lock(session, command.surplus_id)
+            if row.status != SurplusStatus.REFUNDING or row.refund_id != refund_id:  # another try was faster
+                return SurplusStatus(row.status)
             surplus.change_status(
                 session,
                 row,
@@ -111,7 +130,6 @@ class SurplusActivities:
                 provider_refund_id=refund.provider_refund_id or None,
                 failure_code=refund.failure_code,
             )
-            row.provider_refund_id = refund.provider_refund_id or row.provider_refund_id
             if status is SurplusStatus.REFUNDED and row.reason == "order_paid_twice":
                 payment, workspace = await payments.lock(session, row.payment_id)
                 payments.change_status(

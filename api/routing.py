@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Services
 from api.problems import Problem
 from domain.money import Money
-from providers.base import Capabilities, CheckoutMode, Method, Payer, ProviderMisconfigured
+from providers.base import Capabilities, CheckoutMode, Method, Payer, ProviderMisconfigured, offered
 from providers.registry import PROVIDERS
 from storage import workspaces
 from storage.models import ProviderAccount, Workspace
@@ -131,12 +131,7 @@ def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:
 
 def available(account: ProviderAccount, sheet: Capabilities, currency: str) -> list[Method]:
     """The methods of the sheet in this currency, narrowed by the account's option `methods`."""
-    only = account.options.get("methods")
-    return [
-        method
-        for method in sheet.methods
-        if method.currency in (None, currency) and (not isinstance(only, list) or method.name in only)
-    ]
+    return offered(sheet, currency, account.options)
 
 
 def bounds(account: ProviderAccount, method: Method) -> tuple[Decimal | None, Decimal | None]:

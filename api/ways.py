@@ -59,8 +59,8 @@ class WayOut(BaseModel):
 async def list_ways(payment_id: UUID, caller: Reader, services: ServicesDep) -> list[WayOut]:
     """Every attempt, first to last, failed-over ones too."""
     async with services.database.transaction() as session:
-        await existing_payment(session, caller, payment_id)
-        return [_out(row) for row in await attempts.of_payment(session, payment_id)]
+        payment = await existing_payment(session, caller, payment_id)
+        return [_out(row, payment) for row in await attempts.of_payment(session, payment_id)]
 
 
 @router.post("/payments/{payment_id}/attempts", status_code=201, summary="Open a further way to pay")
@@ -73,23 +73,29 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
     payment, attempt = await _accept(services, caller, payment_id, body)
     if attempt.session_id is not None:
         response.status_code = 200
-        return _out(attempt)
-    command = OpenWay(payment_id, attempt.reference)
+        return _out(attempt, payment)
+    wait = timedelta(seconds=services.limits.checkout_wait_seconds)
     try:
-        opened = await services.engine.open_way(command, wait=timedelta(seconds=services.limits.checkout_wait_seconds))
+        opened = await services.engine.open_way(
+            OpenWay(payment_id, attempt.reference), begun=services.now() - attempt.created_at, wait=wait
+        )
     except (PaymentIsFinal, NoSuchWorkflow):
-        raise Problem("payment_is_final", "The payment is no longer open; start another one.") from None
+        async with services.database.transaction() as session:
+            await attempts.withdraw(session, attempt.id, error_code="payment_is_final")
+        raise _is_final() from None
     except EngineUnavailable:
         raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
-    if opened is not None and opened.error_code is not None and opened.status is PaymentStatus.FAILED:
-        async with services.database.transaction() as session:
-            await attempts.set_status(session, attempt.id, status="failed", error_code=opened.error_code)
-        raise opening_failed(payment, opened, attempt.provider_account_id)
+    if opened is not None and opened.status not in OPEN:
+        raise _is_final() if opened.error_code is None else opening_failed(payment, opened, attempt.provider_account_id)
     if opened is None or opened.error_code is not None:
         response.status_code = 202
     async with services.database.transaction() as session:
-        fresh = await attempts.by_reference(session, attempt.reference)
-    return _out(fresh or attempt)
+        fresh = await attempts.with_payment(session, attempt.reference)
+    return _out(attempt, payment) if fresh is None else _out(*fresh)
+
+
+def _is_final() -> Problem:
+    return Problem("payment_is_final", "The payment is no longer open; start another one.")
 
 
 async def _accept(services: Services, caller: Member, payment_id: UUID, body: NewWay) -> tuple[Payment, Attempt]:
@@ -167,12 +173,12 @@ def _values(services: Services, chosen: Fit, body: NewWay) -> dict[str, Any]:
         "checkout_mode": CheckoutMode.HOSTED.value,
         "method": None if chosen.method is None else chosen.method.name,
         "method_fields": services.sealer.seal_mapping(body.method_fields) if body.method_fields else None,
-        "status": "opening",
+        "status": PaymentStatus.CREATED.value,
     }
 
 
-def _out(row: Attempt) -> WayOut:
-    is_open = row.status in attempts.LIVE
+def _out(row: Attempt, payment: Payment) -> WayOut:
+    is_open = row.status in attempts.LIVE and payment.status in OPEN
     return WayOut(
         number=row.number,
         provider=row.provider,

@@ -179,7 +179,7 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
             payment is not None
             and outcome is None
             and event.kind is EventKind.CAPTURED
-            and await inbox.capture_is_being_looked_at(session, payment)
+            and await inbox.capture_is_being_looked_at(session, payment, values["reference"])
         )
         row = await inbox.store(session, values)
         if row.new and payment is not None and event.kind in (EventKind.REFUND, EventKind.DISPUTE):

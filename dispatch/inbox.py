@@ -12,11 +12,19 @@ from uuid import UUID
 import structlog
 
 from dispatch.late import LateStarts
-from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
+from domain.payment import (
+    CAPTURED,
+    CLOSED_WITHOUT_MONEY,
+    OPEN,
+    PaymentStatus,
+    PollPlan,
+    ProviderTrigger,
+    StartPayment,
+)
 from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.base import EventKind
-from storage import inbox, payments, refunds
+from storage import inbox, payments, refunds, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, WebhookEvent
@@ -28,6 +36,8 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
+UNSTARTED_SURPLUS_AFTER = timedelta(minutes=2)
+"""A provider that has not taken a refund on by then is still being asked, or whoever was to ask it died."""
 START_WAIT = timedelta(seconds=5)
 AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
@@ -57,13 +67,20 @@ def settled_already(
     if kind not in ANSWERED_BY_A_LOOK:
         return "recorded"
     if status in CAPTURED:
-        other_way = attempt is not None and attempt.status not in SETTLED
-        again = attempt is not None and transaction_id not in (None, attempt.transaction_id)
-        news = (other_way and kind in ABOUT_MONEY_ARRIVING) or (again and kind is EventKind.CAPTURED)
-        return None if news else f"already {status.value}"
+        return None if _may_be_more(kind, attempt, transaction_id) else f"already {status.value}"
     if status in CLOSED_WITHOUT_MONEY and kind not in ABOUT_MONEY_ARRIVING:
         return f"already {status.value}"
     return None
+
+
+def _may_be_more(kind: EventKind, attempt: Attempt | None, transaction_id: str | None) -> bool:
+    """Whether an event about a captured payment may tell of more money than is on record."""
+    if attempt is None:
+        return False
+    if attempt.status not in SETTLED:
+        return kind in ABOUT_MONEY_ARRIVING
+    again = None not in (transaction_id, attempt.transaction_id) and transaction_id != attempt.transaction_id
+    return again and kind is EventKind.CAPTURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +117,20 @@ class InboxDispatcher:
         self._poll = poll
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
+        self._late_surplus = LateStarts("surplus_id")
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
 
         Raises NoSuchWorkflow while the workflow has not begun, EngineUnavailable while Temporal is away.
         """
-        if event.payment_status in CLOSED_WITHOUT_MONEY or event.trigger.kind in AFTER_CAPTURE:
+        if event.trigger.kind in AFTER_CAPTURE:
             await self._engine.signal_afterlife(event.payment_id, event.trigger)
         else:
-            try:
+            try:  # also where the payment is closed: its workflow may be watching what it could not close
                 await self._engine.signal(event.payment_id, event.trigger)
             except NoSuchWorkflow:
-                if event.payment_status not in CAPTURED:
+                if event.payment_status in OPEN:
                     raise
                 await self._engine.signal_afterlife(event.payment_id, event.trigger)
         async with self._database.transaction() as session:
@@ -148,6 +166,14 @@ class InboxDispatcher:
                 )
                 for refund in waiting
             }
+        )
+
+    async def start_unstarted_surplus(self, *, older_than: datetime) -> int:
+        """The same for surplus money that was to go back before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await surplus.unstarted(session, older_than=older_than, limit=BATCH)
+        return await self._late_surplus.start(
+            {surplus_id: partial(self._engine.return_surplus, surplus_id) for surplus_id in waiting}
         )
 
     async def _take_up(self, due: Due) -> None:
@@ -221,6 +247,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         dispatcher.dispatch_due,
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
     await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))
 
@@ -229,6 +256,8 @@ async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -
     while True:
         try:
             await work()
+        except EngineUnavailable as error:
+            log.warning("temporal is away", error=str(error))
         except Exception as error:
             if not is_outage(error):
                 log.exception("inbox dispatch failed")

@@ -24,7 +24,7 @@ from domain.payment import Checkout, OpenWay, PaymentStatus, ProviderTrigger, Re
 from domain.refund import RefundProgress, StartRefund
 from workflows import search_attributes
 from workflows.afterlife import AfterlifeWorkflow
-from workflows.payment import PaymentWorkflow
+from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
@@ -150,17 +150,20 @@ class PaymentEngine:
         except AWAY as error:
             raise _away(error) from error
 
-    async def open_way(self, command: OpenWay, *, wait: timedelta) -> Checkout | None:
+    async def open_way(self, command: OpenWay, *, wait: timedelta, begun: timedelta = timedelta(0)) -> Checkout | None:
         """Open a further way to pay; None when the provider needs longer than `wait`.
 
-        A repeat has the same update id and gets the same answer. Raises PaymentIsFinal, NoSuchWorkflow,
-        EngineUnavailable.
+        A repeat has the same update id and gets the same answer, as long as the workflow tries; one that comes after
+        that (`begun` is how long ago the way was asked for first) makes it try again. Raises PaymentIsFinal,
+        NoSuchWorkflow, EngineUnavailable.
         """
+        again = max(begun, timedelta(0)) // OPENING_PATIENCE
+        update_id = f"way-{command.reference}" + (f"-{again}" if again else "")
         handle = self.client.get_workflow_handle_for(PaymentWorkflow.run, workflow_id(command.payment_id))
         with _update_errors(command.payment_id):
             try:
                 async with asyncio.timeout(wait.total_seconds()):
-                    return await handle.execute_update(PaymentWorkflow.open_way, command, id=f"way-{command.reference}")
+                    return await handle.execute_update(PaymentWorkflow.open_way, command, id=update_id)
             except (TimeoutError, RPCTimeoutOrCancelledError):
                 return None
 

@@ -25,6 +25,9 @@ from domain.dispute import DisputeState
 from domain.money import Money
 from domain.payment import PaymentStatus
 
+UNREACHABLE = "unreachable"
+"""The code of ProviderBusy where no connection could be made: nothing was sent."""
+
 
 class ProviderError(Exception):
     """Base of all that a provider call raises. `code` is stable and safe to show; the text holds no personal data."""
@@ -145,6 +148,16 @@ class Capabilities:
     def method(self, name: str | None) -> Method | None:
         """The named method, the default one without a name, None when there is no such."""
         return next((method for method in self.methods if name in (None, method.name)), None)
+
+
+def offered(sheet: Capabilities, currency: str, options: Mapping[str, object]) -> list[Method]:
+    """The methods of a sheet in this currency, narrowed by the account's option `methods`; the default first."""
+    only = options.get("methods")
+    return [
+        method
+        for method in sheet.methods
+        if method.currency in (None, currency) and (not isinstance(only, list) or method.name in only)
+    ]
 
 
 class CheckoutMode(StrEnum):

@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from providers.base import OutcomeUnknown, ProviderBusy, ProviderMisconfigured, ProviderRejected
+from providers import contact
+from providers.base import UNREACHABLE, OutcomeUnknown, ProviderBusy, ProviderMisconfigured, ProviderRejected
 
 MAX_RETRY_AFTER = timedelta(minutes=15)
 """A longer wait than this is not believed: the payer is waiting and the schedule has its own limits."""
@@ -63,15 +64,17 @@ class ProviderHttp:
         sent = dict(headers or {}) | ({"content-type": "application/json"} if content is not None else {})
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._opened().request(
+                answer = await self._opened().request(
                     method, path, headers=sent, params=params, content=content, data=form
                 )
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ProviderBusy("unreachable", type(error).__name__) from None
+            raise ProviderBusy(UNREACHABLE, type(error).__name__) from None
         except TimeoutError:
             raise OutcomeUnknown("timeout", f"no answer in {self._timeout_seconds:g} s") from None
         except httpx.HTTPError as error:  # whatever broke here, the request may have been sent
             raise OutcomeUnknown("connection", type(error).__name__) from None
+        contact.heard()
+        return answer
 
     async def call(self, method: str, path: str, **parts: Any) -> Any:
         """`send`, then `answer_of`."""

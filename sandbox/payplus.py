@@ -344,8 +344,7 @@ class PayPlusApi:
             raise Refusal("can-not-find-transaction_uid")
         if not 0 < amount <= self.twin.left_of(charge):
             raise Refusal("refund-amount-is-greater-than-transaction-amount")
-        if self.twin.setting(call.api_key, "refund_status") is not None:
-            code = self.twin.setting(call.api_key, "refund_status")
+        if code := self.twin.setting(call.api_key, "refund_status"):
             return {"transaction": {"uid": str(uuid.uuid4()), "number": "1", "status_code": code, "amount": amount}}
         named = call.fields.get("more_info")
         if self.twin.setting(call.api_key, "forgets_more_info") is not None:
@@ -628,7 +627,7 @@ def _controls(twin: PayPlusTwin) -> APIRouter:
 
     @routes.post("/{name}")
     async def change_setting(name: str, body: Setting) -> Json:
-        """`form` (flat, nested, list), `callback_url`, `forgets_more_info`, `refund_status` (a code)."""
+        """`form` (flat, nested, list), `callback_url`, `forgets_more_info`, `refund_status` (a code, or '' again)."""
         if name not in ("form", "callback_url", "forgets_more_info", "refund_status"):
             raise HTTPException(404, "no such setting")
         if name == "form" and body.value not in FORMS:

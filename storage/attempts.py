@@ -11,10 +11,12 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.payment import OPEN, attempt_reference
+from domain.payment import OPEN, PaymentStatus, attempt_reference
 from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Workspace
 
-LIVE = frozenset({"opening", *OPEN})
+OPENING = "opening"
+"""On record, and the provider is being asked to open it; with an error code, the last try moved nothing."""
+LIVE = frozenset({OPENING, *OPEN})
 """Statuses of an attempt that may still bring money in the ordinary way."""
 SETTLED = frozenset({"paid", "surplus"})
 """Statuses of an attempt that has brought money; nothing that was seen before changes them."""
@@ -75,15 +77,51 @@ async def record(session: AsyncSession, payment_id: UUID, number: int, values: d
     )
 
 
+async def begin(session: AsyncSession, payment_id: UUID, number: int, values: dict[str, Any]) -> tuple[Attempt, bool]:
+    """Put on record that an attempt's provider is being asked to open it; `values` describe one that is new.
+
+    The flag tells that an earlier try began whose end is not on record, so that nobody knows what it did.
+    """
+    reference = attempt_reference(payment_id, number)
+    earlier = await by_reference(session, reference)
+    if earlier is None:
+        await record(session, payment_id, number, values | {"status": OPENING})
+        made = await by_reference(session, reference)
+        assert made is not None  # noqa: S101  (written two lines above)
+        return made, False
+    begun = earlier.status == OPENING and earlier.error_code is None
+    unsure = begun or earlier.status == PaymentStatus.UNKNOWN
+    if earlier.session_id is None:
+        earlier.status, earlier.error_code = OPENING, None
+    return earlier, unsure
+
+
+async def not_opened(session: AsyncSession, attempt_id: int, *, status: str, error_code: str) -> None:
+    """How a try ended that opened nothing as far as we know. What was opened all the same stays as it is."""
+    await session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt_id, Attempt.session_id.is_(None), Attempt.status.in_(LIVE))
+        .values(status=status, error_code=error_code[:100], updated_at=func.now())
+    )
+
+
+async def withdraw(session: AsyncSession, attempt_id: int, *, error_code: str) -> None:
+    """Nobody has begun to open this attempt, and nobody will."""
+    await session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt_id, Attempt.status == PaymentStatus.CREATED.value)
+        .values(status=PaymentStatus.FAILED.value, error_code=error_code, updated_at=func.now())
+    )
+
+
 async def set_status(
     session: AsyncSession,
     attempt_id: int,
     *,
     status: str,
     error_code: str | None = None,
-    transaction_id: str | None = None,
 ) -> bool:
-    """How an attempt stands. Returns whether that is news. One that has brought money keeps its status.
+    """How an attempt without money stands. Returns whether that is news. One that has brought money keeps its status.
 
     A look may have begun before the money came and be recorded after it.
     """
@@ -91,17 +129,26 @@ async def set_status(
         update(Attempt)
         .where(
             Attempt.id == attempt_id,
-            Attempt.status.not_in(sorted(SETTLED - {status})),
+            Attempt.status.not_in(SETTLED),
             or_(Attempt.status != status, Attempt.error_code.is_distinct_from(error_code)),
         )
+        .values(status=status, error_code=error_code, updated_at=func.now())
+    )
+    return (await session.execute(statement.returning(Attempt.id))).first() is not None
+
+
+async def set_settled(session: AsyncSession, attempt_id: int, *, status: str, transaction_id: str | None) -> None:
+    """The attempt brought money: it settled the payment (`paid`), or what it brought is beyond it (`surplus`)."""
+    await session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt_id)
         .values(
             status=status,
-            error_code=error_code,
+            error_code=None,
             transaction_id=func.coalesce(transaction_id, Attempt.transaction_id),
             updated_at=func.now(),
         )
     )
-    return (await session.execute(statement.returning(Attempt.id))).first() is not None
 
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Attempt]:
@@ -111,8 +158,9 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Attemp
 
 
 async def by_reference(session: AsyncSession, reference: UUID) -> Attempt | None:
-    """The attempt that carries a reference of ours."""
-    return await session.scalar(select(Attempt).where(Attempt.reference == reference))
+    """The attempt that carries a reference of ours, as it is now."""
+    query = select(Attempt).where(Attempt.reference == reference)
+    return await session.scalar(query.execution_options(populate_existing=True))
 
 
 async def payment_of_event(

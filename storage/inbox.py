@@ -40,8 +40,8 @@ async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
     return Stored(inbox_id, new, status)
 
 
-async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) -> bool:
-    """Whether an earlier event of the same capture is on its way to the workflow at this moment.
+async def capture_is_being_looked_at(session: AsyncSession, payment: Payment, reference: UUID | None) -> bool:
+    """Whether an earlier event of the same attempt's capture is on its way to the workflow at this moment.
 
     Providers tell of one capture by several events within milliseconds. One look answers them all; should that look
     have come too early, the dispatcher hands over the later event when its turn comes. The advisory lock lets events
@@ -50,6 +50,7 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(str(payment.id), 0))))
     query = select(WebhookEvent.id).where(
         WebhookEvent.payment_id == payment.id,
+        WebhookEvent.reference.is_not_distinct_from(reference),
         WebhookEvent.kind == "captured",
         WebhookEvent.status.in_(["received", "dispatched"]),
         WebhookEvent.received_at > func.now() - timedelta(seconds=2),
@@ -59,23 +60,20 @@ async def capture_is_being_looked_at(session: AsyncSession, payment: Payment) ->
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What one event says it is about: our reference of the attempt, the provider's transaction, the money."""
+    """What one event says it is about: our reference of the attempt, and the provider's transaction."""
 
     inbox_id: int
     reference: UUID | None
     transaction_id: str | None
-    claimed: Money | None
 
 
 async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> list[Named]:
     """What some events speak of, in order of arrival."""
     if not inbox_ids:
         return []
-    query = select(WebhookEvent).where(WebhookEvent.id.in_(inbox_ids)).order_by(WebhookEvent.id)
-    return [
-        Named(event.id, event.reference, event.transaction_id, claimed(event))
-        for event in (await session.scalars(query)).all()
-    ]
+    query = select(WebhookEvent.id, WebhookEvent.reference, WebhookEvent.transaction_id)
+    rows = await session.execute(query.where(WebhookEvent.id.in_(inbox_ids)).order_by(WebhookEvent.id))
+    return [Named(*row) for row in rows.all()]
 
 
 def claimed(event: WebhookEvent) -> Money | None:
@@ -86,13 +84,19 @@ def claimed(event: WebhookEvent) -> Money | None:
 
 
 async def captures_claimed(session: AsyncSession, payment_id: UUID, reference: UUID) -> Sequence[WebhookEvent]:
-    """The verified events that say money came by an attempt, first to last; for providers that cannot be asked."""
+    """The verified events that say money came by an attempt, one of each transaction; where nobody can be asked.
+
+    Of several events about one transaction it is the first that says how much, if any does.
+    """
     query = select(WebhookEvent).where(
         WebhookEvent.payment_id == payment_id,
         WebhookEvent.reference == reference,
         WebhookEvent.kind == "captured",
     )
-    return (await session.scalars(query.order_by(WebhookEvent.id))).all()
+    found: dict[str, WebhookEvent] = {}
+    for event in await session.scalars(query.order_by(WebhookEvent.claimed_amount.is_(None), WebhookEvent.id)):
+        found.setdefault(event.transaction_id or event.event_id, event)
+    return list(found.values())
 
 
 async def mark_dispatched(session: AsyncSession, inbox_id: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import (
     BigInteger,
@@ -347,6 +347,11 @@ class SurplusCapture(Base):
         UniqueConstraint("provider", "transaction_id"),
         Index("ix_surplus_captures_workspace_status", "workspace_id", "status", "created_at"),
         Index("ix_surplus_captures_payment", "payment_id"),
+        Index(
+            "ix_surplus_captures_unstarted",
+            "updated_at",
+            postgresql_where=text("status = 'refunding' AND provider_refund_id IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -361,6 +366,8 @@ class SurplusCapture(Base):
     """second_capture (of this payment) or order_paid_twice (by another payment)."""
     status: Mapped[str] = mapped_column(String(16), server_default="proposed")
     """proposed → refunding → refunded or refund_failed; or kept."""
+    refund_number: Mapped[int] = mapped_column(Integer, server_default="1")
+    """Raised when a refund that failed is started again: at the provider that is another refund."""
     provider_refund_id: Mapped[str | None] = mapped_column(String(255))
     failure_code: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = _now()
@@ -370,6 +377,11 @@ class SurplusCapture(Base):
     def money(self) -> Money:
         """What came in too much."""
         return Money.from_decimal(self.amount, self.currency)
+
+    @property
+    def refund_id(self) -> UUID:
+        """Our id of its refund at the provider: the same on every try of the same decision."""
+        return self.id if self.refund_number == 1 else uuid5(self.id, f"refund-{self.refund_number}")
 
 
 class ProviderHealth(Base):

@@ -38,6 +38,19 @@ async def claim_probe(session: AsyncSession, account_id: UUID, *, now: datetime)
     return (await session.execute(statement.returning(ProviderHealth.provider_account_id))).first() is not None
 
 
+async def opened_at(session: AsyncSession, account_id: UUID) -> datetime | None:
+    """Since when the circuit is open; None while it is closed."""
+    query = select(ProviderHealth.opened_at).where(ProviderHealth.provider_account_id == account_id)
+    return await session.scalar(query)
+
+
+async def release_probe(session: AsyncSession, account_id: UUID) -> None:
+    """The probe ended without a word from the provider: the next caller may probe."""
+    await session.execute(
+        update(ProviderHealth).where(ProviderHealth.provider_account_id == account_id).values(probe_until=null())
+    )
+
+
 async def record_success(session: AsyncSession, account_id: UUID, *, now: datetime, latency_ms: int) -> None:
     """The provider answered: the circuit is closed."""
     values: dict[str, Any] = {

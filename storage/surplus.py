@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.ledger import surplus_entries, surplus_refund_entries
 from domain.money import Money
-from domain.payment import CAPTURED, SurplusStatus
+from domain.payment import PaymentStatus, SurplusStatus
 from storage import audit, ledger
 from storage.models import Attempt, Payment, SurplusCapture, Workspace
 
+_NOT_TAKEN_ON = and_(
+    SurplusCapture.status == SurplusStatus.REFUNDING.value, SurplusCapture.provider_refund_id.is_(None)
+)
+
 
 async def order_is_paid_by_another(session: AsyncSession, payment: Payment) -> bool:
-    """Whether another payment of this order has been captured.
+    """Whether another payment of this order holds captured money; what was refunded in full no longer does.
 
     The advisory lock makes two settlements of one order see each other; it ends with the transaction.
     """
@@ -29,7 +34,7 @@ async def order_is_paid_by_another(session: AsyncSession, payment: Payment) -> b
         Payment.workspace_id == payment.workspace_id,
         Payment.order_id == payment.order_id,
         Payment.id != payment.id,
-        Payment.status.in_([status.value for status in CAPTURED]),
+        Payment.status.in_([PaymentStatus.PAID.value, PaymentStatus.PARTIALLY_REFUNDED.value]),
         or_(Payment.flag.is_(None), Payment.flag != "order_paid_twice"),
     )
     return await session.scalar(query.limit(1)) is not None
@@ -44,8 +49,11 @@ async def record(
     transaction_id: str,
     amount: Money,
     reason: str,
-) -> SurplusCapture | None:
-    """Put a surplus capture on record with its ledger entries and audit entry; None when it is there already."""
+) -> bool:
+    """Put a surplus capture on record with its ledger entries and audit entry. Returns whether it is on record.
+
+    A repeat changes nothing. False means that another payment of the provider holds this transaction.
+    """
     surplus_id = uuid5(payment.id, f"surplus:{attempt.provider}:{transaction_id}")
     statement = insert(SurplusCapture).values(
         id=surplus_id,
@@ -61,7 +69,7 @@ async def record(
     )
     made = await session.scalar(statement.on_conflict_do_nothing().returning(SurplusCapture.id))
     if made is None:
-        return None
+        return await get(session, surplus_id) is not None
     ledger.book(
         session,
         workspace_id=workspace.id,
@@ -85,27 +93,7 @@ async def record(
             "transaction_id": transaction_id,
         },
     )
-    return await session.get(SurplusCapture, surplus_id)
-
-
-async def to_return(session: AsyncSession, payment_id: UUID) -> list[UUID]:
-    """What is to be refunded of a payment's surplus and is not refunded yet, oldest first.
-
-    Not only what a look has just found: the process that found it may have died before the refund was begun.
-    """
-    query = select(SurplusCapture.id).where(
-        SurplusCapture.payment_id == payment_id, SurplusCapture.status == SurplusStatus.REFUNDING.value
-    )
-    return list(await session.scalars(query.order_by(SurplusCapture.created_at, SurplusCapture.id)))
-
-
-async def accounted_for(session: AsyncSession, payment: Payment, attempt: Attempt) -> Money:
-    """How much money that came by one way is on record: as the payment's own and as surplus."""
-    rows = await session.scalars(select(SurplusCapture).where(SurplusCapture.attempt_id == attempt.id))
-    known = {row.transaction_id: row.money for row in rows if row.currency == payment.currency}
-    if attempt.status == "paid" and payment.provider_transaction_id is not None:
-        known.setdefault(payment.provider_transaction_id, payment.money)
-    return sum(known.values(), Money.zero(payment.currency))
+    return True
 
 
 async def get(session: AsyncSession, surplus_id: UUID, workspace_id: UUID | None = None) -> SurplusCapture | None:
@@ -139,12 +127,19 @@ def change_status(
     provider_refund_id: str | None = None,
     failure_code: str | None = None,
 ) -> None:
-    """Move a locked surplus capture on, with its audit entry; a refund that succeeded is booked."""
+    """Move a locked surplus capture on, with its audit entry; a refund that succeeded is booked.
+
+    A refund that failed for certain and is wanted again is another refund, with an id of its own at the provider.
+    """
     if surplus.status == status:
+        surplus.provider_refund_id = provider_refund_id or surplus.provider_refund_id
         return
     details: dict[str, Any] = {"surplus_id": str(surplus.id), "from": surplus.status, "to": status.value}
     if failure_code:
         details["code"] = failure_code
+    if surplus.status == SurplusStatus.REFUND_FAILED and status is SurplusStatus.REFUNDING:
+        surplus.refund_number += 1
+        surplus.provider_refund_id = None
     surplus.status = status.value
     surplus.provider_refund_id = provider_refund_id or surplus.provider_refund_id
     surplus.failure_code = failure_code
@@ -193,4 +188,34 @@ async def page(
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[SurplusCapture]:
     """All surplus of one payment, oldest first."""
     query = select(SurplusCapture).where(SurplusCapture.payment_id == payment_id)
-    return (await session.scalars(query.order_by(SurplusCapture.created_at))).all()
+    return (await session.scalars(query.order_by(SurplusCapture.created_at, SurplusCapture.id))).all()
+
+
+async def to_return(session: AsyncSession, payment_id: UUID) -> list[UUID]:
+    """What of one payment is to go back and has not been taken on by its provider yet, oldest first.
+
+    Not only what a look has just found: the process that found it may have died before the refund was begun.
+    """
+    query = select(SurplusCapture.id).where(SurplusCapture.payment_id == payment_id, _NOT_TAKEN_ON)
+    return list(await session.scalars(query.order_by(SurplusCapture.created_at, SurplusCapture.id)))
+
+
+async def given_back(session: AsyncSession, payment: Payment) -> Money:
+    """What has gone back, or is on its way, of money beyond the obligation that came by the attempt that was paid."""
+    query = (
+        select(func.coalesce(func.sum(SurplusCapture.amount), Decimal(0)))
+        .join(Attempt, Attempt.id == SurplusCapture.attempt_id)
+        .where(
+            SurplusCapture.payment_id == payment.id,
+            SurplusCapture.currency == payment.currency,
+            SurplusCapture.status.in_([SurplusStatus.REFUNDING.value, SurplusStatus.REFUNDED.value]),
+            Attempt.status == "paid",
+        )
+    )
+    return Money.from_decimal((await session.execute(query)).scalar_one(), payment.currency)
+
+
+async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[UUID]:
+    """What was to go back before this moment and no provider has taken on: perhaps nobody is at it."""
+    query = select(SurplusCapture.id).where(_NOT_TAKEN_ON, SurplusCapture.updated_at < older_than)
+    return (await session.scalars(query.order_by(SurplusCapture.updated_at).limit(limit))).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
@@ -61,6 +62,8 @@ class PaymentWorkflow:
         self._waiting_for = "the provider to open the checkout"
         self._shown_status = PaymentStatus.PENDING if command.resumed is None else watch.status
         self._retry_in = watch.retry_in
+        self._opening: set[UUID] = set()
+        self._ways_changed = 0
 
     @workflow.run
     async def run(self, command: StartPayment) -> PaymentOutcome:
@@ -106,22 +109,28 @@ class PaymentWorkflow:
 
     @workflow.update
     async def open_way(self, command: OpenWay) -> Checkout:
-        """Open a further way to pay; it is watched with the others, and closed when one of them is paid."""
-        summary = "open a further way to pay"
+        """Open a further way to pay; it is watched with the others, and closed when one of them is paid.
+
+        Where the provider does not answer at once it is asked on, for as long as the payment is open.
+        """
+        self._ways_changed += 1
+        await workflow.wait_condition(lambda: command.reference not in self._opening)
+        self._opening.add(command.reference)
         try:
-            opened = await workflow.execute_local_activity(calls.open_way, command, **calls.provider_try(summary))
-        except calls.CallFailed as error:
-            code, detail = calls.error_code(error)
-            status = PaymentStatus.FAILED if calls.will_never_work(error) else PaymentStatus.UNKNOWN
-            opened = Checkout(status, None, code, detail, calls.error_type(error))
+            opened = await self._open_way(command)
+        finally:
+            self._opening.remove(command.reference)
+            self._ways_changed += 1
         if self._status not in OPEN:  # the payment was faster: look once more, which closes the new way
             self._others_open = self._fresh_trigger = True
         return opened
 
     @open_way.validator
     def _may_open_way(self, command: OpenWay) -> None:  # noqa: ARG002
-        if self._status not in OPEN:
-            raise ApplicationError(f"the payment is already {self._status.value}", type="PaymentIsFinal")
+        ending = self._cancel_requested or workflow.now() >= self._command.expires_at
+        if self._status not in OPEN or ending:
+            said = "being closed" if self._status in OPEN else f"already {self._status.value}"
+            raise ApplicationError(f"the payment is {said}", type="PaymentIsFinal")
 
     @workflow.signal
     def provider_event(self, trigger: ProviderTrigger) -> None:
@@ -157,16 +166,37 @@ class PaymentWorkflow:
                 if calls.will_never_work(slow_error):
                     await self._could_not_open(slow_error)
                 else:  # nobody got the address, but we do not know: the watch looks our reference up
-                    code, detail = calls.error_code(slow_error)
-                    self._checkout = Checkout(self._status, None, code, detail)
+                    self._checkout = _not_opened(self._status, slow_error)
                 return
         self._checkout = opened
         self._advance(Confirmation(opened.status))
 
+    async def _open_way(self, command: OpenWay) -> Checkout:
+        """One quick try, then patience. Returns why there is no address, if there is none."""
+        summary = "open a further way to pay"
+        try:
+            return await workflow.execute_local_activity(calls.open_way, command, **calls.provider_try(summary))
+        except calls.CallFailed as error:
+            if calls.will_never_work(error):
+                return _not_opened(PaymentStatus.FAILED, error)
+            if not workflow.patched("ask-on-for-a-way"):
+                return _not_opened(PaymentStatus.UNKNOWN, error)
+        patience = min(OPENING_PATIENCE, self._command.expires_at - workflow.now())
+        patiently = calls.provider_call(summary, patience=patience)
+        patiently["cancellation_type"] = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+        trying = workflow.start_activity(calls.open_way, command, **patiently)
+        await workflow.wait_condition(lambda: trying.done() or self._status not in OPEN)
+        trying.cancel()  # a try that is under way is waited for: what it opens must be closed
+        try:
+            return await trying
+        except calls.CallFailed as error:
+            if self._status not in OPEN:
+                return Checkout(self._status)
+            return _not_opened(PaymentStatus.FAILED if calls.will_never_work(error) else PaymentStatus.UNKNOWN, error)
+
     async def _could_not_open(self, error: BaseException) -> None:
-        code, detail = calls.error_code(error)
-        await self._record(PaymentStatus.FAILED, code)
-        self._checkout = Checkout(PaymentStatus.FAILED, None, code, detail, calls.error_type(error))
+        await self._record(PaymentStatus.FAILED, calls.error_code(error)[0])
+        self._checkout = _not_opened(PaymentStatus.FAILED, error)
 
     async def _wait_for_news(self) -> None:
         """Until an event, a cancel, or the time of the next look or of the checkout's end."""
@@ -201,6 +231,7 @@ class PaymentWorkflow:
         """Ask the provider and record what it says; a failed look keeps its triggers for the next one."""
         answered, close_as = tuple(self._triggers), self._closing_status(workflow.now())
         command = Confirm(self._command.payment_id, tuple(trigger.inbox_id for trigger in answered), close_as)
+        ways_before = self._ways_changed
         try:
             confirmation = await self._ask(command)
         except calls.CallFailed as error:
@@ -210,6 +241,8 @@ class PaymentWorkflow:
             del self._triggers[: len(answered)]
             self._advance(confirmation)
             self._others_open = confirmation.others_open
+            if self._ways_changed != ways_before and self._status not in OPEN:
+                self._look_once_more()  # this look may not have seen the newest way
             await return_surplus(confirmation.surplus_ids)
         if close_as is PaymentStatus.CANCELED:
             self._cancel_tries += 1
@@ -234,6 +267,12 @@ class PaymentWorkflow:
         self._retry_in = wait
         if workflow.now() >= self._command.expires_at and self._status in OPEN - {PaymentStatus.UNKNOWN}:
             await self._record(PaymentStatus.UNKNOWN, f"closing: {calls.error_code(error)[0]}")
+            if self._status not in OPEN:  # a look had got through that never came back: take up what it found
+                self._look_once_more()
+
+    def _look_once_more(self) -> None:
+        if workflow.patched("look-once-more"):
+            self._others_open = self._fresh_trigger = True
 
     async def _record(self, status: PaymentStatus, reason: str) -> None:
         recorded = await workflow.execute_activity(
@@ -272,10 +311,10 @@ class PaymentWorkflow:
         watching = self._status in OPEN or self._others_open
         if not workflow.info().is_continue_as_new_suggested() or not watching:
             return
-        if not workflow.all_handlers_finished():
+        if self._fresh_trigger or not workflow.all_handlers_finished():
             return
         waiting = bool(self._triggers) or self._cancel_requested
-        if waiting and (self._fresh_trigger or not workflow.patched("carry-what-waits")):
+        if waiting and not workflow.patched("carry-what-waits"):
             return
         watch = Watch(
             status=self._status,
@@ -289,3 +328,8 @@ class PaymentWorkflow:
             retry_in=self._retry_in,
         )
         workflow.continue_as_new(replace(self._command, resumed=watch))
+
+
+def _not_opened(status: PaymentStatus, error: BaseException) -> Checkout:
+    code, detail = calls.error_code(error)
+    return Checkout(status, None, code, detail, calls.error_type(error))

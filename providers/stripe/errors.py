@@ -13,6 +13,7 @@ from http import HTTPStatus
 import stripe
 
 from providers.base import (
+    UNREACHABLE,
     OutcomeUnknown,
     ProviderBusy,
     ProviderDeclined,
@@ -21,6 +22,7 @@ from providers.base import (
     ProviderRejected,
 )
 from providers.http import retry_after
+from providers.stripe.transport import NotConnected
 
 IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
 """The key was used before with other parameters: an earlier try may have acted."""
@@ -39,8 +41,9 @@ def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
     match error:
         case stripe.CardError():
             return ProviderDeclined(_decline_code(error) or code or "card_declined", detail)
-        case stripe.RateLimitError():
-            return ProviderBusy(code or "rate_limit", detail, retry_after=_retry_after(error, now))
+        case stripe.RateLimitError() | NotConnected():
+            said = UNREACHABLE if isinstance(error, NotConnected) else code or "rate_limit"
+            return ProviderBusy(said, detail, retry_after=_retry_after(error, now))
         case stripe.AuthenticationError() | stripe.PermissionError():
             return ProviderMisconfigured(code or f"http_{error.http_status}", detail)
         case stripe.InvalidRequestError() | stripe.IdempotencyError():

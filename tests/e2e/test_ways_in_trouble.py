@@ -120,8 +120,8 @@ async def test_a_way_that_opens_after_the_payment_was_paid_takes_nothing_over_an
 
 async def test_a_way_that_opens_after_a_cancel_is_closed(shop: Shop, second: Till, wire: Wire, work: Work) -> None:
     payment = await shop.pays()
-    await shop.api.post(f"/payments/{payment['id']}/cancel")
     opening = await slow_way(shop, second, wire, work, payment)
+    assert (await shop.api.post(f"/payments/{payment['id']}/cancel")).json()["status"] == "canceled"
     wire.let_go()
     await opening
     assert (await shop.read(payment["id"]))["provider_account_id"] == str(shop.account.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -29,7 +30,7 @@ from providers.base import CashInstructions, FormPost, OpenedCheckout
 from providers.registry import required_credentials
 from settings import Settings
 from storage import administration, attempts, workspaces
-from storage.models import ProviderAccount, Workspace
+from storage.models import Attempt, ProviderAccount, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
 from tests.providers.payers import SandboxPayer, payer_class
@@ -288,9 +289,15 @@ class Shop:
         async with self.service.database.transaction() as session:
             attempt = await attempts.by_reference(session, reference)
         assert attempt is not None
+        return await self.shown(attempt)
+
+    async def shown(self, attempt: Attempt) -> OpenedCheckout:
+        """What the payer of an attempt has in hand; our own page is read, or its form where nobody serves it."""
         assert attempt.session_id is not None
         url, form, cash = attempt.checkout_url, None, None
-        if url is not None and url.startswith(self.service.api_url):
+        if attempt.form is not None and url is not None and not url.startswith(self.service.api_url):
+            url, form = None, FormPost(**json.loads(self.service.sealer.open(attempt.form)))
+        elif url is not None and url.startswith(self.service.api_url):
             page = await browser.open_page(self.service.http, url)
             url, form = None, FormPost(page.forms[0].action, page.forms[0].fields) if page.forms else None
         if attempt.instructions is not None and "code" in attempt.instructions:

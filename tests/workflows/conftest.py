@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -25,11 +26,14 @@ from domain.payment import (
     Checkout,
     Confirm,
     Confirmation,
+    OpenWay,
     PaymentStatus,
     PollPlan,
     RecordStatus,
     RenderReceipt,
+    ReturnSurplus,
     StartPayment,
+    SurplusStatus,
 )
 from embedded.temporal import binary
 from engine.client import register_search_attributes
@@ -38,6 +42,7 @@ from storage.models import Payment
 from tests.support.service import Service, Shop
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.surplus import SurplusWorkflow
 
 
 @pytest_asyncio.fixture
@@ -127,7 +132,10 @@ async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[
 
 @dataclass
 class Books:
-    """A provider's books kept by the test: what each call answers, and what was asked."""
+    """A provider's books kept by the test: what each call answers, and what was asked.
+
+    `hold` names a call and which one of its kind waits for `let_go`; it is then in `held`.
+    """
 
     opens: list[Checkout | ApplicationError] = field(default_factory=list)
     looks: list[Confirmation | ApplicationError] = field(default_factory=list)
@@ -137,6 +145,19 @@ class Books:
     settled: Confirmation | None = None
     render_faults: int = 0
     opened: int = 0
+    ways: list[Checkout | ApplicationError] = field(default_factory=list)
+    ways_asked: list[OpenWay] = field(default_factory=list)
+    refunds: list[SurplusStatus | ApplicationError] = field(default_factory=list)
+    refunds_asked: list[ReturnSurplus] = field(default_factory=list)
+    records: list[Confirmation] = field(default_factory=list)
+    hold: dict[str, int] = field(default_factory=dict)
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def _may_wait(self, name: str, number: int) -> None:
+        if self.hold.get(name) == number:
+            self.held.set()
+            await self.let_go.wait()
 
     @activity.defn
     async def open_checkout(self, command: StartPayment) -> Checkout:
@@ -149,19 +170,37 @@ class Books:
     @activity.defn
     async def confirm(self, command: Confirm) -> Confirmation:
         self.asked.append(command)
-        if self.settled is not None:  # the server may ask for the same look again
+        if self.settled is not None and not self.looks:  # the server may ask for the same look again
             return self.settled
         answer = self.looks.pop(0) if self.looks else Confirmation(command.close_as or PaymentStatus.PENDING)
         if isinstance(answer, ApplicationError):
             raise answer
         if answer.status is PaymentStatus.PAID:
-            self.settled = answer
+            self.settled = replace(answer, others_open=False, surplus_ids=())
+        await self._may_wait("confirm", len(self.asked))
+        return answer
+
+    @activity.defn
+    async def open_way(self, command: OpenWay) -> Checkout:
+        self.ways_asked.append(command)
+        answer = self.ways.pop(0) if self.ways else Checkout(PaymentStatus.PENDING, "http://pay.example/way")
+        await self._may_wait("open_way", len(self.ways_asked))
+        if isinstance(answer, ApplicationError):
+            raise answer
+        return answer
+
+    @activity.defn
+    async def return_surplus(self, command: ReturnSurplus) -> SurplusStatus:
+        self.refunds_asked.append(command)
+        answer = self.refunds.pop(0) if self.refunds else SurplusStatus.REFUNDED
+        if isinstance(answer, ApplicationError):
+            raise answer
         return answer
 
     @activity.defn
     async def record_status(self, command: RecordStatus) -> Confirmation:
         self.recorded.append(command)
-        return Confirmation(command.status)
+        return self.records.pop(0) if self.records else Confirmation(command.status)
 
     @activity.defn
     async def render_receipt(self, command: RenderReceipt) -> None:
@@ -210,8 +249,15 @@ async def bench_on(environment: WorkflowEnvironment) -> AsyncIterator[Bench]:
     async with Worker(
         environment.client,
         task_queue=queue,
-        workflows=[PaymentWorkflow, AfterlifeWorkflow],
-        activities=[books.open_checkout, books.confirm, books.record_status, books.render_receipt],
+        workflows=[PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow],
+        activities=[
+            books.open_checkout,
+            books.open_way,
+            books.confirm,
+            books.record_status,
+            books.render_receipt,
+            books.return_surplus,
+        ],
         workflow_runner=worker.workflow_runner(),
     ):
         yield Bench(environment, PaymentEngine(environment.client, queue), books)
