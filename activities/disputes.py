@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +15,6 @@ from temporalio.exceptions import ApplicationError
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.refunds import paid_way
-from domain.commission import CommissionStatus
 from domain.dispute import (
     FINAL_DISPUTE,
     HOLDS_MONEY,
@@ -24,10 +23,14 @@ from domain.dispute import (
     ReconcileDisputes,
     Reminder,
 )
-from domain.ledger import dispute_lost_entries, dispute_opened_entries, dispute_won_entries
+from domain.ledger import (
+    dispute_lost_entries,
+    dispute_opened_entries,
+    dispute_regained_entries,
+    dispute_won_entries,
+)
 from domain.money import Money
 from domain.payment import PaymentStatus
-from domain.refund import share
 from providers.base import KnowsDisputes, Provider, ProviderDispute
 from storage import attempts, audit, commissions, disputes, inbox, ledger, outbox, payments
 from storage.models import Dispute, Payment, Workspace
@@ -101,6 +104,7 @@ class DisputeActivities:
                 amount=seen.amount.to_decimal(),
                 currency=seen.amount.currency,
                 held=Decimal(0),
+                turns=0,
                 reason=seen.reason,
             )
             session.add(row)
@@ -110,11 +114,13 @@ class DisputeActivities:
             return
         row.status, row.updated_at = seen.state.value, self._now()
         await session.flush()
+        if previous in FINAL_DISPUTE:
+            await self._turn(session, payment, row, previous)
         if seen.state in HOLDS_MONEY or seen.state is DisputeState.LOST:
             self._hold(session, payment, row)
         if seen.state is DisputeState.LOST:
             await self._lose(session, payment, row)
-        elif seen.state in FINAL_DISPUTE:
+        elif seen.state in FINAL_DISPUTE and previous is not DisputeState.LOST:
             self._release(session, payment, row)
         audit.record(
             session,
@@ -147,26 +153,53 @@ class DisputeActivities:
         if not row.held:
             return
         held = Money.from_decimal(row.held, payment.currency)
-        gone = Money.from_decimal(payment.refunded + payment.dispute_lost, payment.currency)
         commission = await commissions.lock_of_payment(session, payment.id)
-        back = None
-        if commission is not None:
-            whole = Money.from_decimal(commission.amount, payment.currency)
-            back = share(whole, part=held, of=payment.money, before=gone)
-            commission.clawed_back = commission.clawed_back + back.to_decimal()
-            if commission.clawed_back == commission.amount and commission.status == CommissionStatus.ACCRUED:
-                commission.status = CommissionStatus.CLAWED_BACK.value
         payment.dispute_lost = payment.dispute_lost + row.held
+        back = None if commission is None else commissions.take_back(commission, payment)
+        row.commission = None if back is None else back.to_decimal()
         ledger.book(
             session,
             workspace_id=payment.workspace_id,
             payment_id=payment.id,
-            movement_id=uuid5(row.id, "lost"),
+            movement_id=_movement(row, "lost"),
             kind="dispute_lost",
             entries=dispute_lost_entries(
                 held,
                 dispute_id=str(row.id),
                 commission=back,
+                referrer=None if commission is None else commission.referrer_id,
+            ),
+        )
+
+    async def _turn(self, session: AsyncSession, payment: Payment, row: Dispute, previous: DisputeState) -> None:
+        """The bank has decided anew, after an appeal: what the first decision did is taken back.
+
+        A lost dispute that is won returns the money and lets the commission vest again; one that was won and is lost
+        after all begins with nothing held.
+        """
+        row.turns += 1
+        if previous is DisputeState.LOST:
+            await self._regain(session, payment, row)
+        else:
+            row.held = Decimal(0)
+
+    async def _regain(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+        if not row.held:
+            return
+        commission = await commissions.lock_of_payment(session, payment.id)
+        payment.dispute_held, payment.dispute_lost = payment.dispute_held - row.held, payment.dispute_lost - row.held
+        back = None if commission is None else commissions.take_back(commission, payment)
+        row.commission = None
+        ledger.book(
+            session,
+            workspace_id=payment.workspace_id,
+            payment_id=payment.id,
+            movement_id=_movement(row, "regained"),
+            kind="dispute_regained",
+            entries=dispute_regained_entries(
+                Money.from_decimal(row.held, payment.currency),
+                provider_account=str(payment.provider_account_id),
+                commission=None if back is None else -back,
                 referrer=None if commission is None else commission.referrer_id,
             ),
         )
@@ -179,7 +212,7 @@ class DisputeActivities:
             session,
             workspace_id=payment.workspace_id,
             payment_id=payment.id,
-            movement_id=uuid5(row.id, what),
+            movement_id=_movement(row, what),
             kind=f"dispute_{what}",
             entries=made(
                 Money.from_decimal(row.held, payment.currency),
@@ -207,6 +240,11 @@ class DisputeActivities:
                 "evidence_due_at": None if row.evidence_due_at is None else row.evidence_due_at.isoformat(),
             },
         )
+
+
+def _movement(row: Dispute, what: str) -> UUID:
+    """The same for the same decision of the bank, so that it cannot be booked twice."""
+    return uuid5(row.id, what if row.turns == 0 else f"{what}-{row.turns}")
 
 
 def _asking(transaction: str) -> Callable[[Provider], Awaitable[list[ProviderDispute]]]:

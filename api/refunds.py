@@ -19,6 +19,7 @@ from api.context import Member, ServicesDep, decode_cursor, encode_cursor, membe
 from api.idempotency import IdempotencyKey
 from api.payments import AmountText, existing_payment
 from api.problems import Problem
+from domain.commission import CommissionStatus
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
 from domain.refund import RefundSplit, RefundState, StartRefund
@@ -222,7 +223,7 @@ async def effects(session: AsyncSession, pool: ProviderPool, payment: Payment, a
     split: RefundSplit = preview(
         payment,
         vat=zero if original is None else original.vat,
-        commission=zero if commission is None else commission.amount,
+        commission=zero if commission is None or commission.status == CommissionStatus.REJECTED else commission.amount,
         amount=money,
     )
     left = refunds.left_of(payment) - money

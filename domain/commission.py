@@ -52,6 +52,8 @@ class CommissionRefusal(StrEnum):
     BELOW_MINIMUM = "below_minimum"
     NO_RATE = "no_rate"
     ORDER_HAS_COMMISSION = "order_has_commission"
+    FRAUD_GUARD = "fraud_guard"
+    """The entry also names the rules that said so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,29 +103,36 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Velocity:
-    """How many commissions a referrer has earned within the window, without the one in question. A limit of 0 is none."""
+    """How many commissions a referrer has earned within the window, without the one in question.
+
+    Counted up to the limit; a limit of 0 is none.
+    """
 
     count: int
     limit: int
     hours: int
 
 
-def judge(payer: Traces, referrer: Known, *, blocked: Sequence[Kind], velocity: Velocity) -> Judgement:
-    """Ask every rule. Without a finding the commission is accepted."""
+def judge(payer: Traces, referrer: Known, *, blocked: Sequence[Kind]) -> Judgement:
+    """Ask the rules about persons and the blocklist. Without a finding the commission is accepted."""
     findings = [
         *_same_person(payer, referrer),
         *(Finding(Rule.BLOCKLIST, Verdict.REJECT, f"the {_SHOWN[kind]} is on the blocklist") for kind in blocked),
     ]
-    if 0 < velocity.limit <= velocity.count:
-        findings.append(
-            Finding(
-                Rule.VELOCITY,
-                Verdict.HOLD,
-                f"{velocity.count} commissions within {velocity.hours} hours, the limit is {velocity.limit}",
-            )
-        )
     if referrer.suspended:
         findings.append(Finding(Rule.REFERRER_SUSPENDED, Verdict.HOLD, "the referrer is suspended"))
+    return _judgement(findings)
+
+
+def with_velocity(judgement: Judgement, velocity: Velocity) -> Judgement:
+    """The same with the rule about how many commissions a referrer earns in a while."""
+    if not 0 < velocity.limit <= velocity.count:
+        return judgement
+    matched = f"{velocity.count} commissions or more within {velocity.hours} hours before this one"
+    return _judgement([*judgement.findings, Finding(Rule.VELOCITY, Verdict.HOLD, matched)])
+
+
+def _judgement(findings: Sequence[Finding]) -> Judgement:
     strongest = max((one.verdict for one in findings), key=_STRENGTH.index, default=Verdict.ACCEPT)
     return Judgement(strongest, tuple(findings))
 

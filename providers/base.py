@@ -277,6 +277,8 @@ class ProviderPayment:
     method: str | None = None
     card_brand: str | None = None
     card_last4: str | None = None
+    card_fingerprint: str | None = None
+    """The same for the same card in one account, where the provider tells; stored as a keyed hash only."""
     failure_code: str | None = None
 
 

@@ -12,13 +12,13 @@ from sqlalchemy import ColumnElement, case, exists, func, literal, select, tuple
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.commission import CommissionState, CommissionStatus, Review
+from domain.commission import CommissionState, CommissionStatus, Review, claw_back
 from domain.dispute import FINAL_DISPUTE
 from domain.ledger import commission_rejected_entries, payout_entries
 from domain.money import Money
 from domain.payout import ItemStatus
 from storage import audit, ledger
-from storage.models import Commission, Dispute, PayoutItem, Referrer
+from storage.models import Commission, Dispute, Payment, PayoutItem, Referrer
 
 
 class CommissionNotFound(Exception):
@@ -287,10 +287,22 @@ async def _locked(session: AsyncSession, workspace_id: UUID, commission_id: UUID
     return commission
 
 
-def take_back(commission: Commission, back: Money) -> None:
-    """Note on a locked commission what refunds and disputes have taken of it, or given back (negative)."""
+def take_back(commission: Commission, payment: Payment) -> Money:
+    """Bring a locked commission in step with what has left of its locked payment. Returns what is clawed back now.
+
+    Negative where money came back (a lost dispute that was won after all). One that was rejected has nothing to give.
+    """
+    if commission.status == CommissionStatus.REJECTED:
+        return Money.zero(commission.currency)
+    back = claw_back(
+        Money.from_decimal(commission.amount, commission.currency),
+        gone=Money.from_decimal(payment.refunded + payment.dispute_lost, payment.currency),
+        of=payment.money,
+        taken=Money.from_decimal(commission.clawed_back, commission.currency),
+    )
     commission.clawed_back = commission.clawed_back + back.to_decimal()
     if commission.status == CommissionStatus.ACCRUED and commission.clawed_back == commission.amount:
         commission.status = CommissionStatus.CLAWED_BACK.value
     elif commission.status == CommissionStatus.CLAWED_BACK and commission.clawed_back < commission.amount:
         commission.status = CommissionStatus.ACCRUED.value
+    return back

@@ -688,6 +688,8 @@ class Dispute(Base):
     """The part of the payment that it holds, payment's currency."""
     commission: Mapped[Decimal | None] = mapped_column(AMOUNT)
     """What the referrer has given back because it was lost."""
+    turns: Mapped[int] = mapped_column(Integer, server_default="0")
+    """How often the bank has decided anew, after appeals."""
     reason: Mapped[str | None] = mapped_column(String(100))
     evidence_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()

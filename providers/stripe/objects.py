@@ -167,6 +167,7 @@ def _payment(
         method=text(details, "type"),
         card_brand=text(card, "brand"),
         card_last4=text(card, "last4"),
+        card_fingerprint=text(card, "fingerprint"),
         failure_code=None if captured is not None else _failure_code(intent),
     )
 
