@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,17 +24,12 @@ from domain.dispute import (
     ReconcileDisputes,
     Reminder,
 )
-from domain.ledger import (
-    dispute_lost_entries,
-    dispute_opened_entries,
-    dispute_regained_entries,
-    dispute_won_entries,
-)
+from domain.ledger import LedgerEntry, dispute_lost_entries, dispute_opened_entries, dispute_won_entries
 from domain.money import Money
 from domain.payment import PaymentStatus
 from providers.base import KnowsDisputes, Provider, ProviderDispute
 from storage import attempts, audit, commissions, disputes, inbox, ledger, outbox, payments
-from storage.models import Dispute, Payment, Workspace
+from storage.models import Commission, Dispute, Payment, Workspace
 from storage.session import Database
 
 log = structlog.get_logger()
@@ -104,7 +100,6 @@ class DisputeActivities:
                 amount=seen.amount.to_decimal(),
                 currency=seen.amount.currency,
                 held=Decimal(0),
-                turns=0,
                 reason=seen.reason,
             )
             session.add(row)
@@ -114,14 +109,7 @@ class DisputeActivities:
             return
         row.status, row.updated_at = seen.state.value, self._now()
         await session.flush()
-        if previous in FINAL_DISPUTE:
-            await self._turn(session, payment, row, previous)
-        if seen.state in HOLDS_MONEY or seen.state is DisputeState.LOST:
-            self._hold(session, payment, row)
-        if seen.state is DisputeState.LOST:
-            await self._lose(session, payment, row)
-        elif seen.state in FINAL_DISPUTE and previous is not DisputeState.LOST:
-            self._release(session, payment, row)
+        await self._move_money(session, payment, row, previous)
         audit.record(
             session,
             workspace.id,
@@ -133,7 +121,21 @@ class DisputeActivities:
         self._tell(session, payment, workspace, row, f"dispute.{seen.state.value}")
         log.info("dispute", dispute_id=str(row.id), payment_id=str(payment.id), status=row.status)
 
-    def _hold(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+    async def _move_money(
+        self, session: AsyncSession, payment: Payment, row: Dispute, previous: DisputeState | None
+    ) -> None:
+        """Hold, lose or give back what the new status says. A bank may still turn a decision round."""
+        state = DisputeState(row.status)
+        if previous is DisputeState.LOST:
+            await self._win_back(session, payment, row)
+        if state in HOLDS_MONEY or state is DisputeState.LOST:
+            await self._hold(session, payment, row)
+        if state is DisputeState.LOST:
+            await self._lose(session, payment, row)
+        elif state in FINAL_DISPUTE:
+            await self._release(session, payment, row)
+
+    async def _hold(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
         """Take from the payment what the bank took, at most what is left of it: it is never given back twice."""
         if row.held:
             return
@@ -141,84 +143,54 @@ class DisputeActivities:
         wanted = row.amount if row.currency == payment.currency else payment.amount
         row.held = max(min(wanted, left), Decimal(0))
         payment.dispute_held = payment.dispute_held + row.held
-        self._book(session, payment, row, "opened")
+        await self._book(
+            session, payment, row, "opened", dispute_opened_entries(_held(payment, row), **_sides(row, payment))
+        )
 
-    def _release(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
-        if row.held:
-            payment.dispute_held = payment.dispute_held - row.held
-            self._book(session, payment, row, "won")
+    async def _release(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+        await self._book(session, payment, row, "won", dispute_won_entries(_held(payment, row), **_sides(row, payment)))
+        payment.dispute_held = payment.dispute_held - row.held
+        row.held = Decimal(0)
 
     async def _lose(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
         """The money is gone for good, and the referrer gives back a share of it in proportion."""
-        if not row.held:
-            return
-        held = Money.from_decimal(row.held, payment.currency)
         commission = await commissions.lock_of_payment(session, payment.id)
         payment.dispute_lost = payment.dispute_lost + row.held
         back = None if commission is None else commissions.take_back(commission, payment)
-        row.commission = None if back is None else back.to_decimal()
-        ledger.book(
-            session,
-            workspace_id=payment.workspace_id,
-            payment_id=payment.id,
-            movement_id=_movement(row, "lost"),
-            kind="dispute_lost",
-            entries=dispute_lost_entries(
-                held,
-                dispute_id=str(row.id),
-                commission=back,
-                referrer=None if commission is None else commission.referrer_id,
-            ),
-        )
+        await self._book(session, payment, row, "lost", self._loss(payment, row, commission, back))
 
-    async def _turn(self, session: AsyncSession, payment: Payment, row: Dispute, previous: DisputeState) -> None:
-        """The bank has decided anew, after an appeal: what the first decision did is taken back.
-
-        A lost dispute that is won returns the money and lets the commission vest again; one that was won and is lost
-        after all begins with nothing held.
-        """
-        row.turns += 1
-        if previous is DisputeState.LOST:
-            await self._regain(session, payment, row)
-        else:
-            row.held = Decimal(0)
-
-    async def _regain(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
-        if not row.held:
-            return
+    async def _win_back(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
+        """A lost dispute was not lost after all: the loss and the claw-back are undone; the bank holds the money."""
         commission = await commissions.lock_of_payment(session, payment.id)
-        payment.dispute_held, payment.dispute_lost = payment.dispute_held - row.held, payment.dispute_lost - row.held
-        back = None if commission is None else commissions.take_back(commission, payment)
-        row.commission = None
-        ledger.book(
-            session,
-            workspace_id=payment.workspace_id,
-            payment_id=payment.id,
-            movement_id=_movement(row, "regained"),
-            kind="dispute_regained",
-            entries=dispute_regained_entries(
-                Money.from_decimal(row.held, payment.currency),
-                provider_account=str(payment.provider_account_id),
-                commission=None if back is None else -back,
-                referrer=None if commission is None else commission.referrer_id,
-            ),
+        payment.dispute_lost = payment.dispute_lost - row.held
+        back = None if commission is None else -commissions.take_back(commission, payment)
+        undone = [replace(entry, amount=-entry.amount) for entry in self._loss(payment, row, commission, back)]
+        await self._book(session, payment, row, "loss_undone", undone)
+
+    def _loss(
+        self, payment: Payment, row: Dispute, commission: Commission | None, back: Money | None
+    ) -> list[LedgerEntry]:
+        return dispute_lost_entries(
+            _held(payment, row),
+            dispute_id=str(row.id),
+            commission=back,
+            referrer=None if commission is None else commission.referrer_id,
         )
 
-    def _book(self, session: AsyncSession, payment: Payment, row: Dispute, what: str) -> None:
+    async def _book(
+        self, session: AsyncSession, payment: Payment, row: Dispute, what: str, entries: list[LedgerEntry]
+    ) -> None:
+        """Book one turn of a dispute; it may take the same turn again, so turns are counted (under the lock)."""
         if not row.held:
             return
-        made = dispute_opened_entries if what == "opened" else dispute_won_entries
+        turn = await ledger.count_movements(session, payment.id, kind=f"dispute_{what}")
         ledger.book(
             session,
             workspace_id=payment.workspace_id,
             payment_id=payment.id,
-            movement_id=_movement(row, what),
+            movement_id=uuid5(row.id, what if turn == 0 else f"{what}-{turn}"),
             kind=f"dispute_{what}",
-            entries=made(
-                Money.from_decimal(row.held, payment.currency),
-                provider_account=str(payment.provider_account_id),
-                dispute_id=str(row.id),
-            ),
+            entries=entries,
         )
 
     def _tell(
@@ -242,9 +214,12 @@ class DisputeActivities:
         )
 
 
-def _movement(row: Dispute, what: str) -> UUID:
-    """The same for the same decision of the bank, so that it cannot be booked twice."""
-    return uuid5(row.id, what if row.turns == 0 else f"{what}-{row.turns}")
+def _held(payment: Payment, row: Dispute) -> Money:
+    return Money.from_decimal(row.held, payment.currency)
+
+
+def _sides(row: Dispute, payment: Payment) -> dict[str, str]:
+    return {"provider_account": str(payment.provider_account_id), "dispute_id": str(row.id)}
 
 
 def _asking(transaction: str) -> Callable[[Provider], Awaitable[list[ProviderDispute]]]:

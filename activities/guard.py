@@ -87,7 +87,7 @@ class ProviderGuard:
         if health is None or health.opened_at is None:
             return False
         now = self._now()
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             probing = await provider_health.claim_probe(session, account.id, now=now)
             opened_at = None if probing else await provider_health.opened_at(session, account.id)
         if probing:
@@ -102,7 +102,7 @@ class ProviderGuard:
     ) -> None:
         if not heard:
             if probing:
-                async with self._database.transaction() as session:
+                async with self._database.statement() as session:
                     await provider_health.release_probe(session, account.id)
             return
         now = self._now()
@@ -111,11 +111,11 @@ class ProviderGuard:
             is_news = now - health.last_success_at > SUCCESS_IS_NEWS_AFTER
         if is_news:
             milliseconds = round((time.monotonic() - began) * 1000)
-            async with self._database.transaction() as session:
+            async with self._database.statement() as session:
                 await provider_health.record_success(session, account.id, now=now, latency_ms=milliseconds)
 
     async def _failed(self, account: ProviderAccount, code: str) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             failures = await provider_health.record_failure(session, account.id, now=self._now(), code=code)
         if failures == OPENS_AFTER:
             log.warning("circuit opened", account_id=str(account.id), provider=account.provider, code=code)

@@ -26,11 +26,11 @@ class ReceiptActivities:
     @activity.defn
     async def render_receipt(self, command: RenderReceipt) -> None:
         """Render and keep the PDF of an issued document. A repeat changes nothing."""
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             receipt = await receipts.get(session, command.receipt_id)
         if receipt is None:
             raise ApplicationError("no such receipt", "receipt_not_found", None, type="PaymentNotFound")
         pdf = await asyncio.to_thread(render_pdf, ReceiptDocument.from_json(receipt.document))
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await receipts.store_pdf(session, receipt.id, pdf)
         log.info("receipt rendered", payment_id=str(receipt.payment_id), receipt_id=str(receipt.id), bytes=len(pdf))

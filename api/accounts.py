@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 
 CALLBACK_TOKEN = "callback_token"  # noqa: S105  (a credential's name)
 MAX_FILE_BYTES = 5_000_000
+_SECRET = re.compile(r"secret|password|token|private|api_?key|_login", re.IGNORECASE)
 UNREADABLE = "CREDENTIALS_KEYS cannot open the stored credentials: put the key back, or connect the account anew."
 SHOWN_ADDRESSES = frozenset({"voucher_url"})
 """Options with addresses that we never open ourselves: they are shown to payers."""
@@ -294,7 +296,13 @@ def with_callback_token(provider: str, given: dict[str, str]) -> dict[str, str]:
 
 
 def check_form(provider: str, credentials: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Build the adapter, which judges the form of credentials and options without any call. Raises Problem."""
+    """Build the adapter, which judges the form of credentials and options without any call. Raises Problem.
+
+    Options are shown to whoever may see the account, so nothing may stand there that should have been a credential.
+    """
+    misplaced = sorted(name for name in options if name in required_credentials(provider) or _SECRET.search(name))
+    if misplaced:
+        raise Problem("validation_failed", f"options are not secret: give {', '.join(misplaced)} as a credential.")
     try:
         build_provider(provider, AccountConfig(uuid4(), credentials, options))
     except ProviderMisconfigured as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from ipaddress import ip_address
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -25,6 +28,9 @@ from storage.models import ApiKey, Workspace
 from storage.sealing import Sealer
 
 router = APIRouter(tags=["administration"])
+
+_INSIDE = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?")
 
 
 def _rate(value: object) -> object:
@@ -196,6 +202,8 @@ async def change_workspace(
         if row is None:
             raise Problem("not_found", "There is no such workspace.")
         wanted = body.model_copy(update={} if "name" in changes else {"name": row.name})
+        if caller.workspace is not None and not services.limits.allow_plain_http_notices:
+            _check_public(body.order_webhook_url)
         values = workspace_values(
             services.sealer,
             wanted,
@@ -274,6 +282,23 @@ async def _check_order(session: AsyncSession, workspace_id: UUID, order: list[UU
     own = {account.id for account in await workspaces.accounts_of(session, workspace_id)}
     if not own.issuperset(order):
         raise Problem("validation_failed", "provider_order: names an account that the workspace does not have.")
+
+
+def _check_public(url: str | None) -> None:
+    """A tenant's order service is on the Internet. Raises Problem for an address that is plainly inside.
+
+    A name that leads inside is not seen here: the network's own rules are for that.
+    """
+    if url is None:
+        return
+    host = ""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+        inside = not ip_address(host).is_global
+    except ValueError:  # a name, or one of the other spellings of an address: 127.1, 0x7f000001, 2130706433
+        inside = "." not in host or host.endswith(_INSIDE) or _NUMERIC.fullmatch(host) is not None
+    if inside:
+        raise Problem("validation_failed", "order_webhook_url: use a public host name.")
 
 
 def workspace_values(

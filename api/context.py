@@ -121,7 +121,7 @@ async def caller_of(
         )
     caller = services.keys.get(key, services.limits.key_cache_seconds)
     if caller is None:
-        async with services.database.transaction() as session:
+        async with services.database.statement() as session:
             found = await workspaces.authenticate(session, key)
         if found is None:
             raise Problem(

@@ -133,7 +133,7 @@ async def _read(request: Request, services: Services, account: ProviderAccount) 
 async def _account(services: Services, provider: str, account_id: str | None) -> ProviderAccount:
     account = None
     if provider in PROVIDERS:
-        async with services.database.transaction() as session:
+        async with services.database.statement() as session:
             if account_id is None:
                 account = await workspaces.default_webhook_account(session, provider)
             elif (parsed := _uuid(account_id)) is not None:
@@ -154,7 +154,7 @@ def _uuid(text: str) -> UUID | None:
 async def _refuse(services: Services, provider: str, account: str, reason: str) -> None:
     """Count a refusal. Names are those of accounts that exist, or `unknown`: nobody can fill the table with others."""
     log.warning("callback refused", provider=provider, account=account, reason=reason)
-    async with services.database.transaction() as session:
+    async with services.database.statement() as session:
         await inbox.count_rejection(
             session, account=account, provider=provider, reason=reason, day=services.now().date()
         )
@@ -206,7 +206,7 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
 
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:
     """Whether the callback shows the session secret that the provider gave us when it opened this checkout."""
-    async with services.database.transaction() as session:
+    async with services.database.statement() as session:
         _, attempt, _ = await attempts.payment_of_event(
             session,
             account,

@@ -133,7 +133,7 @@ class InboxDispatcher:
                 if event.payment_status in OPEN:
                     raise
                 await self._engine.signal_afterlife(event.payment_id, event.trigger)
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await inbox.mark_dispatched(session, event.trigger.inbox_id)
 
     async def dispatch_due(self) -> int:
@@ -212,17 +212,17 @@ class InboxDispatcher:
                 await self._postpone(event.trigger.inbox_id, "workflow was not started yet")
             else:
                 await self._engine.signal_afterlife(event.payment_id, event.trigger)
-                async with self._database.transaction() as session:
+                async with self._database.statement() as session:
                     await inbox.mark_dispatched(session, event.trigger.inbox_id)
         except EngineUnavailable as error:
             await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
 
     async def _postpone(self, inbox_id: int, error: str) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await inbox.mark_failed(session, inbox_id, error=error)
 
     async def _finish(self, inbox_id: int, outcome: str) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.statement() as session:
             await inbox.mark_handled(session, [inbox_id], outcome=outcome)
 
 

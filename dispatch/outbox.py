@@ -93,7 +93,7 @@ class OutboxRelay:
     async def _deliver(self, notice: OrderNotice, workspace: Workspace) -> None:
         try:
             error = await self._post(notice, workspace)
-            async with self._database.transaction() as session:
+            async with self._database.statement() as session:
                 if error is None:
                     await outbox.mark_delivered(session, notice.id)
                 else:

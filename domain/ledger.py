@@ -149,19 +149,3 @@ def dispute_lost_entries(
             LedgerEntry("commission_expense", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
-
-
-def dispute_regained_entries(
-    amount: Money, *, provider_account: str, commission: Money | None, referrer: str | None
-) -> list[LedgerEntry]:
-    """A lost dispute was won after all: the money is back, and the referrer's share with it."""
-    entries = [
-        LedgerEntry(f"provider:{provider_account}", amount),
-        LedgerEntry("dispute_losses", -amount),
-    ]
-    if commission is not None and referrer is not None:
-        entries += [
-            LedgerEntry("commission_expense", commission),
-            LedgerEntry(owed_to(referrer), -commission),
-        ]
-    return [entry for entry in entries if entry.amount.minor]

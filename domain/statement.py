@@ -24,7 +24,7 @@ POSTINGS: Mapping[str, Posting] = {
     "capture": Posting.ACCRUAL,
     "refund": Posting.CLAW_BACK,
     "dispute_lost": Posting.CLAW_BACK,
-    "dispute_regained": Posting.CLAW_BACK,
+    "dispute_loss_undone": Posting.CLAW_BACK,
     "commission_rejected": Posting.CLAW_BACK,
     "commission_payout": Posting.PAYOUT,
     "payout_sent": Posting.PAYOUT,

@@ -58,15 +58,17 @@ class ProviderHttp:
     ) -> httpx.Response:
         """The answer, whatever its status, once it is whole. `json_body` may hold Decimals: they are sent as numbers.
 
-        Raises ProviderBusy when no connection could be made (nothing was sent), OutcomeUnknown on silence.
+        Raises ProviderBusy when no connection could be made (nothing was sent), OutcomeUnknown on silence and for an
+        answer that is too long.
         """
         content = None if json_body is None else dumps(json_body).encode()
         sent = dict(headers or {}) | ({"content-type": "application/json"} if content is not None else {})
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._opened().request(
-                    method, path, headers=sent, params=params, content=content, data=form
-                )
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._opened().stream(method, path, headers=sent, params=params, content=content, data=form) as answer,
+            ):
+                whole = await _whole(answer)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise ProviderBusy(UNREACHABLE, type(error).__name__) from None
         except TimeoutError:
@@ -74,7 +76,7 @@ class ProviderHttp:
         except httpx.HTTPError as error:  # whatever broke here, the request may have been sent
             raise OutcomeUnknown("connection", type(error).__name__) from None
         contact.heard()
-        return answer
+        return whole
 
     async def call(self, method: str, path: str, **parts: Any) -> Any:
         """`send`, then `answer_of`."""
@@ -102,8 +104,6 @@ class ProviderHttp:
         """The body as JSON, numbers with a fraction as Decimal; None for an empty one. Raises OutcomeUnknown."""
         if not answer.content:
             return None
-        if len(answer.content) > MAX_ANSWER_BYTES:
-            raise OutcomeUnknown("unreadable_answer", f"too long at {path}")
         try:
             return json.loads(answer.content.decode("utf-8"), parse_float=Decimal)
         except (ValueError, ArithmeticError, RecursionError):
@@ -126,6 +126,18 @@ class ProviderHttp:
                 base_url=self._base_url, timeout=self._timeout_seconds, transport=self._transport
             )
         return self._client
+
+
+async def _whole(answer: httpx.Response) -> httpx.Response:
+    """The answer with its body, unpacked, as far as it is of a bearable length."""
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            raise OutcomeUnknown("unreadable_answer", "too long")
+    framing = ("content-encoding", "content-length", "transfer-encoding")
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in framing]
+    return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)
 
 
 def base_address(options: Mapping[str, object], name: str) -> str | None:

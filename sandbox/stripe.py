@@ -221,7 +221,7 @@ class StripeApi:
         if intent["latest_charge"] is None:
             raise invalid("This PaymentIntent does not have a successful charge to refund.")
         charge = self.twin.must("charge", intent["latest_charge"])
-        if charge.get("disputed"):
+        if self.twin.charged_back(charge["id"]):
             raise invalid("This charge has been charged back.", "charge_disputed")
         left = charge["amount"] - charge["amount_refunded"]
         amount = int(call.fields.get("amount", left))

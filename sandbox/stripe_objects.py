@@ -295,6 +295,11 @@ class StripeTwin:
         self.events.emit(owner, "charge.dispute.closed" if closed else "charge.dispute.updated", dispute)
         return dispute
 
+    def charged_back(self, charge_id: str) -> bool:
+        """Whether a bank holds a charge's money, for now or for good."""
+        free = ("won", "warning_needs_response", "warning_under_review", "warning_closed")
+        return any(one["charge"] == charge_id and one["status"] not in free for one in self.store.all("dispute"))
+
     def must(self, kind: str, thing_id: str) -> Json:
         """An object that exists because another refers to it."""
         found = self.store.get(kind, thing_id)

@@ -49,6 +49,14 @@ async def balances(session: AsyncSession, workspace_id: UUID) -> dict[str, Money
     return {account: Money.from_decimal(amount, currency) for account, currency, amount in rows}
 
 
+async def count_movements(session: AsyncSession, payment_id: UUID, *, kind: str) -> int:
+    """How many movements of a kind a payment has; take its lock first."""
+    query = select(func.count(LedgerEntry.movement_id.distinct())).where(
+        LedgerEntry.payment_id == payment_id, LedgerEntry.kind == kind
+    )
+    return int(await session.scalar(query) or 0)
+
+
 async def entries_of(session: AsyncSession, payment_id: UUID) -> Sequence[LedgerEntry]:
     """All entries of one payment."""
     return (

@@ -686,10 +686,6 @@ class Dispute(Base):
     currency: Mapped[str] = mapped_column(String(3))
     held: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     """The part of the payment that it holds, payment's currency."""
-    commission: Mapped[Decimal | None] = mapped_column(AMOUNT)
-    """What the referrer has given back because it was lost."""
-    turns: Mapped[int] = mapped_column(Integer, server_default="0")
-    """How often the bank has decided anew, after appeals."""
     reason: Mapped[str | None] = mapped_column(String(100))
     evidence_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()

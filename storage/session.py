@@ -18,7 +18,7 @@ LOCK_TIMEOUT_SECONDS = 10
 
 
 class Database:
-    """One pool. `transaction()` is the only way in: it commits when its block ends well and rolls back otherwise."""
+    """One pool. `transaction()` commits when its block ends well and rolls back otherwise; `statement()` is for one."""
 
     def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_seconds: float = 10.0) -> None:
         self.engine: AsyncEngine = create_async_engine(
@@ -40,11 +40,22 @@ class Database:
             },
         )
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._statements = async_sessionmaker(alone, expire_on_commit=False, autoflush=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session in one transaction."""
         async with self._sessions() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncSession]:
+        """A session for a single statement, or reads that need not agree: each is a transaction by itself.
+
+        It saves the messages that begin and end a transaction. No locks are held from one statement to the next.
+        """
+        async with self._statements() as session:
             yield session
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from providers.base import (
     ProviderMisconfigured,
     ProviderRejected,
 )
-from providers.http import MAX_ANSWER_BYTES, ProviderHttp, dumps
+from providers.http import ProviderHttp, dumps
 from providers.payplus.options import PayPlusAccount
 from providers.payplus.wire import part, read_json
 
@@ -129,7 +129,7 @@ def _refused(results: Mapping[str, Any]) -> Answer:
 
 def _refusal_in(response: httpx.Response) -> Answer | None:
     try:
-        body = read_json(response.content) if len(response.content) <= MAX_ANSWER_BYTES else None
+        body = read_json(response.content)
     except ValueError:
         return None
     results = part(body, "results") if isinstance(body, Mapping) else {}
@@ -137,8 +137,6 @@ def _refusal_in(response: httpx.Response) -> Answer | None:
 
 
 def _body_of(response: httpx.Response, name: str) -> Any:
-    if len(response.content) > MAX_ANSWER_BYTES:
-        raise OutcomeUnknown("unreadable_answer", f"too long at {name}")
     try:
         return read_json(response.content)
     except ValueError:

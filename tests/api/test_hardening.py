@@ -111,6 +111,46 @@ async def test_options_that_cannot_work_are_refused_when_they_are_given(
         assert len(secret) < 3 or secret not in refused.text
 
 
+@pytest.mark.parametrize("provider", ["stripe", "efecty"])
+async def test_what_is_secret_has_no_place_among_the_options(
+    platform: httpx.AsyncClient, shop: Shop, provider: str
+) -> None:
+    for name in ("webhook_secret", "callback_secret", "API_KEY", "password"):
+        body = account(provider, {name: "hush-hush"}) | {"workspace_id": str(shop.workspace.id)}
+        refused = await platform.post("/provider-accounts", json=body)
+        assert (refused.status_code, name in refused.json()["detail"]) == (422, True)
+        assert "hush-hush" not in refused.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://169.254.169.254/latest",
+        "https://10.0.0.8/",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.8]/",
+        "https://[::1",
+        "https://localhost/",
+        "https://temporal/",
+        "https://db.internal/",
+        "https://printer.local./",
+        "https://127.1/",
+        "https://0x7f000001/",
+        "https://2130706433/",
+        "https://",
+    ],
+)
+async def test_a_tenants_notices_go_outside(
+    tenant: httpx.AsyncClient, platform: httpx.AsyncClient, shop: Shop, url: str
+) -> None:
+    path = f"/workspaces/{shop.workspace.id}"
+    refused = await tenant.patch(path, json={"order_webhook_url": url})
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    for good in ("https://hooks.shop.example/x", "https://cafe.bed/x", "https://8.8.8.8/x", None):
+        assert (await tenant.patch(path, json={"order_webhook_url": good})).status_code == 200
+    assert (await platform.patch(path, json={"order_webhook_url": "https://orders/x"})).status_code == 200
+
+
 async def test_a_stranger_cannot_fill_the_table_of_refusals(service: Service) -> None:
     url, body = f"{service.api_url}/api/v1/webhooks", b"x" * 1_100_000
     before = await refusals(service)
