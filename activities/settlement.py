@@ -63,7 +63,9 @@ async def settle(
     payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
     if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
-    judgement = ACCEPTED if guards is None else await guards.look(session, payment, workspace, observed.card_fingerprint)
+    judgement = (
+        ACCEPTED if guards is None else await guards.look(session, payment, workspace, observed.card_fingerprint)
+    )
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
     receipt = await _issue_receipt(session, payment, workspace, observed, at)
     if guards is not None:

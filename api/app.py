@@ -22,6 +22,7 @@ from api import (
     payments,
     problems,
     receipts,
+    referrers,
     refunds,
     surplus,
     ways,
@@ -33,7 +34,7 @@ from api.limits import BodyLimits
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
-V1 = (methods, ways, payments, refunds, disputes, webhooks, receipts, commissions, surplus, accounts, admin)
+V1 = (methods, ways, payments, refunds, disputes, webhooks, receipts, commissions, referrers, surplus, accounts, admin)
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 

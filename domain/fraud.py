@@ -74,8 +74,7 @@ class Judgement:
         return {
             "decision": self.verdict.value,
             "rules": [
-                {"rule": one.rule.value, "decision": one.verdict.value, "matched": one.matched}
-                for one in self.findings
+                {"rule": one.rule.value, "decision": one.verdict.value, "matched": one.matched} for one in self.findings
             ],
         }
 
@@ -192,7 +191,7 @@ def normal_ip(text: str) -> str | None:
 
 
 def ip_range(text: str) -> str | None:
-    """The network that an address belongs to, as `192.0.2.0/24`, or one that is given as such. None when it is neither."""
+    """The network of an address, as `192.0.2.0/24`, or one that is given as such; None when it is neither."""
     address = _address(text.partition("/")[0])
     if address is None:
         return None

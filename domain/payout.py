@@ -29,7 +29,7 @@ OPEN_PAYOUT = frozenset({PayoutStatus.REQUESTED, PayoutStatus.PREPARED, PayoutSt
 
 
 class LineStatus(StrEnum):
-    """One referrer's part of a batch. `sent`: approved, and on its way by the file; `dropped`: not paid by this batch."""
+    """One referrer's part of a batch. `sent`: approved, on its way by the file; `dropped`: not paid by this batch."""
 
     PREPARED = "prepared"
     SENT = "sent"

@@ -33,7 +33,7 @@ class PayeeLine:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One row of a file of results, or the `problem` with it. `line` counts the file's lines from 1, the head included."""
+    """One row of a file of results, or the `problem` with it. `line` counts the file's rows from 1, with the head."""
 
     line: int
     line_id: UUID | None = None

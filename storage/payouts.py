@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import case, func, literal, select, tuple_, update
+from sqlalchemy import func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -80,7 +80,7 @@ def minimum_of(workspace: Workspace) -> Money:
 async def collect(
     session: AsyncSession, workspace: Workspace, *, cut_off: datetime, minimum: Money, lock: bool = False
 ) -> list[Candidate]:
-    """What each referrer with something payable would get at the cut-off. With `lock` the commissions stay as they are."""
+    """What each referrer with something payable would get at the cut-off. `lock` keeps the commissions as they are."""
     vested = (
         Commission.workspace_id == workspace.id,
         Commission.currency == workspace.currency,
@@ -124,6 +124,7 @@ async def _books_of(session: AsyncSession, workspace: Workspace, names: Iterable
             Commission.workspace_id == workspace.id,
             Commission.currency == currency,
             Commission.referrer_id.in_(wanted),
+            Commission.status != CommissionStatus.PAID.value,
             Commission.id.not_in(sent),
         )
         .subquery()
@@ -160,7 +161,7 @@ async def request(session: AsyncSession, workspace: Workspace, values: dict[str,
         prepared_by=actor,
         **values,
     )
-    made = await session.scalar(statement.on_conflict_do_nothing().returning(Payout))
+    made: Payout | None = await session.scalar(statement.on_conflict_do_nothing().returning(Payout))
     if made is None:
         raise PayoutOpen(await open_one(session, workspace.id))
     audit.record(
@@ -300,9 +301,9 @@ async def progress_of(session: AsyncSession, payout: Payout) -> PayoutProgress:
     """How a batch stands."""
     kept = PayoutLine.status != LineStatus.DROPPED.value
     finished = PayoutLine.status.in_([status.value for status in WITH_RESULT])
-    query = select(
-        func.count().filter(kept), func.count().filter(kept, ~finished)
-    ).where(PayoutLine.payout_id == payout.id)
+    query = select(func.count().filter(kept), func.count().filter(kept, ~finished)).where(
+        PayoutLine.payout_id == payout.id
+    )
     lines, open_lines = (await session.execute(query)).one()
     return PayoutProgress(
         payout.id,
@@ -345,7 +346,7 @@ async def refresh(session: AsyncSession, payout: Payout, workspace: Workspace, *
         left = commission.amount - commission.clawed_back
         if state != CommissionState.PAYABLE.value or left <= 0:
             item.status = ItemStatus.RELEASED.value
-        else:
+        elif item.line_id is not None:
             item.amount = left
             kept[item.line_id].append(Money.from_decimal(left, payout.currency))
     books = await _books_of(session, workspace, [line.referrer_id for line in lines.values()])
@@ -396,9 +397,7 @@ async def approve(session: AsyncSession, payout: Payout, *, actor: str, at: date
     """Send a locked batch on its way, after `refresh` has found nothing changed: what we owe is in transit."""
     lines = (
         await session.scalars(
-            select(PayoutLine).where(
-                PayoutLine.payout_id == payout.id, PayoutLine.status == LineStatus.PREPARED.value
-            )
+            select(PayoutLine).where(PayoutLine.payout_id == payout.id, PayoutLine.status == LineStatus.PREPARED.value)
         )
     ).all()
     for line in lines:
@@ -426,9 +425,7 @@ async def reject(session: AsyncSession, payout: Payout, *, actor: str, reason: s
     """Give up a locked batch that is not approved: its commissions are payable again."""
     lines = (
         await session.scalars(
-            select(PayoutLine).where(
-                PayoutLine.payout_id == payout.id, PayoutLine.status == LineStatus.PREPARED.value
-            )
+            select(PayoutLine).where(PayoutLine.payout_id == payout.id, PayoutLine.status == LineStatus.PREPARED.value)
         )
     ).all()
     for line in lines:
@@ -494,7 +491,7 @@ async def _paid(session: AsyncSession, payout: Payout, line: PayoutLine, referen
         .values(
             status=CommissionStatus.PAID.value,
             paid_at=at,
-            payout_reference=case((literal(reference is not None), reference), else_=str(line.id)),
+            payout_reference=reference or str(line.id),
         )
         .execution_options(synchronize_session=False)
     )

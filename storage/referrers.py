@@ -103,9 +103,7 @@ class Familiar:
     ips: frozenset[str]
 
 
-async def as_payer(
-    session: AsyncSession, workspace_id: UUID, referrer_id: str, emails: Collection[bytes]
-) -> Familiar:
+async def as_payer(session: AsyncSession, workspace_id: UUID, referrer_id: str, emails: Collection[bytes]) -> Familiar:
     """Cards and addresses of payments in which the referrer was the payer: by customer id or by e-mail."""
     own = [Payment.customer_id == referrer_id]
     if emails:
@@ -159,7 +157,7 @@ async def block(
     actor: str,
 ) -> Blocked:
     """Put something on the list. Raises AlreadyBlocked."""
-    made = await session.scalar(
+    made: Blocked | None = await session.scalar(
         insert(Blocked)
         .values(
             id=uuid7(),
