@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
@@ -409,16 +408,4 @@ def _refund_words(original: Receipt) -> str:
 def _progress_of(refund: Refund, document: Receipt | None) -> RefundProgress:
     return RefundProgress(
         refund.id, RefundState(refund.status), None if document is None else document.id, refund.failure_code
-    )
-
-
-def preview(payment: Payment, *, vat: Decimal, commission: Decimal, amount: Money) -> RefundSplit:
-    """What a refund of `amount` would do, without doing it. Raises MoneyError when it is more than was captured."""
-    return split_refund(
-        amount=amount,
-        before=Money.from_decimal(payment.refunded + payment.refund_reserved, payment.currency),
-        lost=Money.from_decimal(payment.dispute_lost, payment.currency),
-        total=payment.money,
-        vat=Money.from_decimal(vat, payment.currency),
-        commission=Money.from_decimal(commission, payment.currency),
     )

@@ -8,13 +8,16 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.effects import DryRun, EffectsOut, effects_out
 from api.problems import Problem
 from domain.commission import CommissionState, CommissionStatus, Review
 from domain.money import Money
 from storage import commissions
 from storage.models import Commission
+from storage.rehearsal import rehearsal
 
 router = APIRouter(tags=["commissions"])
 Reader = Annotated[Member, Depends(member("reports:read"))]
@@ -142,22 +145,32 @@ async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDe
 
 
 @router.post("/commissions/{commission_id}/paid", summary="Mark a commission paid out")
-async def mark_paid(commission_id: UUID, body: MarkPaid, caller: Payer, services: ServicesDep) -> CommissionOut:
+async def mark_paid(
+    commission_id: UUID, body: MarkPaid, caller: Payer, services: ServicesDep, *, dry_run: DryRun = False
+) -> CommissionOut | EffectsOut:
     """Books a payment by hand, also before the holding period is over. What is held or in a batch is refused.
 
     A repeat with the same reference changes nothing; with another it is refused.
     """
     at = services.now()
+
+    async def book(session: AsyncSession) -> Commission:
+        return await commissions.mark_paid(
+            session,
+            caller.workspace.id,
+            commission_id,
+            reference=body.reference,
+            actor=caller.actor,
+            at=at,
+        )
+
     try:
+        if dry_run:
+            async with rehearsal(services.database) as (session, effects):
+                await book(session)
+            return effects_out(effects)
         async with services.database.transaction() as session:
-            await commissions.mark_paid(
-                session,
-                caller.workspace.id,
-                commission_id,
-                reference=body.reference,
-                actor=caller.actor,
-                at=at,
-            )
+            await book(session)
             await session.flush()
             return _out(*await commissions.get(session, caller.workspace.id, commission_id, at=at))
     except commissions.CommissionNotFound:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
@@ -27,16 +28,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
 from api.routing import Fit, Wanted, lifetime, route
 from dispatch.inbox import start_command
 from domain.money import Money, MoneyError
-from domain.payment import Checkout, PaymentStatus, payment_id_for
+from domain.payment import OPEN, Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
 from providers.base import CheckoutMode, Payer
-from storage import audit, inbox, outbox, payments, receipts
+from storage import attempts, audit, inbox, outbox, payments, receipts
 from storage.models import Payment, Workspace
+from storage.rehearsal import rehearsal
 
 router = APIRouter(tags=["payments"])
 
@@ -232,6 +235,12 @@ class CancelOut(BaseModel):
     status: PaymentStatus
 
 
+class CancelEffects(EffectsOut):
+    """What a cancel would do, unless money is faster. `ways` says which can be closed at their provider."""
+
+    ways: list[dict[str, Any]] = Field(description="number, provider, method, status, closes")
+
+
 class TimelineEntry(BaseModel):
     """One thing that happened."""
 
@@ -308,8 +317,12 @@ async def list_payments(
 
 
 @router.post("/payments/{payment_id}/cancel", summary="Cancel a payment")
-async def cancel_payment(payment_id: UUID, caller: Writer, services: ServicesDep, response: Response) -> CancelOut:
+async def cancel_payment(
+    payment_id: UUID, caller: Writer, services: ServicesDep, response: Response, *, dry_run: DryRun = False
+) -> CancelOut | CancelEffects:
     """Close the checkout at the provider. Answers `paid` when the money was faster, 202 when it is still under way."""
+    if dry_run:
+        return await _rehearse_cancel(services, caller, payment_id)
     async with services.database.transaction() as session:
         payment = await existing_payment(session, caller, payment_id)
     if payment.status == PaymentStatus.CANCELED:
@@ -495,6 +508,30 @@ def opening_failed(payment: Payment, checkout: Checkout, account_id: UUID) -> Pr
         payment_id=str(payment.id),
         provider_code=code,
     )
+
+
+async def _rehearse_cancel(services: Services, caller: Member, payment_id: UUID) -> CancelEffects:
+    async with rehearsal(services.database) as (session, effects):
+        await existing_payment(session, caller, payment_id)
+        payment, workspace = await payments.lock(session, payment_id)
+        if payment.status not in OPEN:
+            raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status)
+        payments.change_status(
+            session, workspace, payment, PaymentStatus.CANCELED, at=services.now(), actor=caller.actor
+        )
+        loaded = await attempts.load(session, payment_id)
+        ways = [
+            {
+                "number": way.attempt.number,
+                "provider": way.account.provider,
+                "method": way.attempt.method,
+                "status": way.attempt.status,
+                "closes": services.pool.of(way.account).capabilities.closes(way.attempt.method),
+            }
+            for way in (loaded.ways if loaded else [])
+            if way.attempt is not None
+        ]
+    return CancelEffects(**asdict(effects), ways=ways)
 
 
 async def existing_payment(session: AsyncSession, caller: Member, payment_id: UUID) -> Payment:

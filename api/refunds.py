@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID, uuid5
 
@@ -13,22 +15,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from activities.refunds import preview
+from activities.refunds import settle_refund
 from activities.settlement import ORDER_PAID_TWICE
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
 from api.payments import AmountText, existing_payment
 from api.problems import Problem
-from domain.commission import CommissionStatus
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
-from domain.refund import RefundSplit, RefundState, StartRefund
+from domain.refund import RefundState, StartRefund
 from engine.payments import EngineUnavailable
 from providers.base import ProviderMisconfigured
 from providers.pool import ProviderPool
-from storage import commissions, payments, receipts, refunds, workspaces
+from storage import payments, receipts, refunds, workspaces
 from storage.models import Payment, Refund
+from storage.rehearsal import rehearsal
 from storage.sealing import SealingError
+from storage.session import Database
 
 router = APIRouter(tags=["refunds"])
 
@@ -57,8 +61,8 @@ class NewRefund(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
-class RefundEffects(BaseModel):
-    """What a refund does, or would do. Amounts are major units."""
+class RefundEffects(EffectsOut):
+    """What a refund would do once the provider has made it. Amounts are major units."""
 
     amount: str
     net: str
@@ -67,8 +71,6 @@ class RefundEffects(BaseModel):
     left_to_refund: str
     currency: str
     payment_status: PaymentStatus
-    credit_note: bool
-    notifications: list[str]
 
 
 class RefundOut(BaseModel):
@@ -100,25 +102,36 @@ class RefundPage(BaseModel):
 
 @router.post("/refunds/preview", summary="What a refund would do")
 async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDep) -> RefundEffects:
-    """The split, the commission effect, the document and the notices of this refund; nothing is done."""
-    async with services.database.transaction() as session:
-        payment = await existing_payment(session, caller, body.payment_id)
-        return await effects(session, services.pool, payment, body.amount)
+    """The same as POST /refunds with `dry_run`."""
+    return await rehearse(services.database, services.pool, caller.workspace.id, body, actor=caller.actor)
 
 
 @router.post(
     "/refunds",
     status_code=201,
     summary="Refund a payment",
-    responses={200: {"model": RefundOut, "description": "A repeat"}, 202: {"model": RefundOut}},
+    responses={
+        200: {"model": RefundOut | RefundEffects, "description": "A repeat, or a dry run"},
+        202: {"model": RefundOut},
+    },
 )
 async def create_refund(
-    body: NewRefund, caller: Refunder, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
-) -> RefundOut:
+    body: NewRefund,
+    caller: Refunder,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> RefundOut | RefundEffects:
     """Start the refund's workflow and answer with what the provider said first.
 
-    202 means that the provider has it pending or has not answered yet: the refund goes on, read it again.
+    202 means that the provider has it pending or has not answered yet: the refund goes on, read it again. With
+    `dry_run`: the split, the commission effect, the documents and the notices, and nothing is done.
     """
+    if dry_run:
+        response.status_code = 200
+        return await rehearse(services.database, services.pool, caller.workspace.id, body, actor=caller.actor)
     async with services.database.transaction() as session:
         await existing_payment(session, caller, body.payment_id)
         refund, created = await accept(
@@ -214,32 +227,32 @@ async def accept(
     return refund, True
 
 
-async def effects(session: AsyncSession, pool: ProviderPool, payment: Payment, amount: str | None) -> RefundEffects:
-    """What a refund of this amount would do. Raises Problem as `accept` does."""
-    money = await _checked_amount(session, pool, payment, amount)
-    original = await receipts.of_payment(session, payment.id)
-    commission = await commissions.of_payment(session, payment.id)
-    zero = Money.zero(payment.currency).to_decimal()
-    split: RefundSplit = preview(
-        payment,
-        vat=zero if original is None else original.vat,
-        commission=zero if commission is None or commission.status == CommissionStatus.REJECTED else commission.amount,
-        amount=money,
-    )
-    left = refunds.left_of(payment) - money
-    whole = left.minor == 0 and not payment.refund_reserved
-    status = PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
-    notices = ["refund.succeeded"] if payment.status == status else [f"payment.{status.value}", "refund.succeeded"]
+async def rehearse(
+    database: Database, pool: ProviderPool, workspace_id: UUID, body: NewRefund, *, actor: str
+) -> RefundEffects:
+    """Request this refund, book it as made, and undo both. Raises Problem as `accept` does."""
+    async with rehearsal(database) as (session, effects):
+        payment = await payments.get(session, workspace_id, body.payment_id)
+        if payment is None:
+            raise Problem("not_found", "This workspace has no such payment.")
+        refund, _ = await accept(session, pool, workspace_id, body, actor=actor, key=None)
+        payment, workspace = await payments.lock(session, body.payment_id)
+        await settle_refund(session, payment, workspace, refund, at=datetime.now(UTC))
+        out = _out(refund)
+        left, net = (
+            refunds.left_of(payment),
+            refund.money - Money.from_decimal(refund.vat or Decimal(0), refund.currency),
+        )
+        status = PaymentStatus(payment.status)
     return RefundEffects(
-        amount=str(money),
-        net=str(split.net),
-        vat=str(split.vat),
-        commission_clawed_back=str(split.commission),
+        **asdict(effects),
+        amount=out.amount,
+        net=str(net),
+        vat=out.vat or "",
+        commission_clawed_back=out.commission_clawed_back or "",
         left_to_refund=str(left),
-        currency=payment.currency,
+        currency=out.currency,
         payment_status=status,
-        credit_note=original is not None,
-        notifications=notices,
     )
 
 

@@ -6,16 +6,18 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.effects import DryRun, EffectsOut, effects_out
 from api.problems import Problem
 from domain.payment import SurplusStatus
 from engine.payments import EngineUnavailable
 from storage import surplus
 from storage.models import Attempt, SurplusCapture
+from storage.rehearsal import rehearsal
 
 router = APIRouter(tags=["surplus"])
 
@@ -70,13 +72,18 @@ async def list_surplus(
 
 
 @router.post("/surplus/{surplus_id}/refund", status_code=202, summary="Give surplus money back")
-async def refund_surplus(surplus_id: UUID, caller: Decider, services: ServicesDep) -> SurplusOut:
+async def refund_surplus(
+    surplus_id: UUID, caller: Decider, services: ServicesDep, response: Response, *, dry_run: DryRun = False
+) -> SurplusOut | EffectsOut:
     """Start the refund at the provider that took the money; a repeat while it is under way changes nothing."""
+    if dry_run:
+        response.status_code = 200
+        async with rehearsal(services.database) as (session, effects):
+            row, attempt = await _to_refund(session, caller, surplus_id, at=services.now())
+            surplus.change_status(session, row, attempt, SurplusStatus.REFUNDED, at=services.now(), actor="provider")
+        return effects_out(effects)
     async with services.database.transaction() as session:
-        row, attempt = await _locked(session, caller, surplus_id)
-        if SurplusStatus(row.status) in (SurplusStatus.REFUNDED, SurplusStatus.KEPT):
-            raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
-        surplus.change_status(session, row, attempt, SurplusStatus.REFUNDING, at=services.now(), actor=caller.actor)
+        row, _ = await _to_refund(session, caller, surplus_id, at=services.now())
     try:
         await services.engine.return_surplus(surplus_id)
     except EngineUnavailable:
@@ -85,14 +92,35 @@ async def refund_surplus(surplus_id: UUID, caller: Decider, services: ServicesDe
 
 
 @router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money")
-async def keep_surplus(surplus_id: UUID, caller: Decider, services: ServicesDep) -> SurplusOut:
+async def keep_surplus(
+    surplus_id: UUID, caller: Decider, services: ServicesDep, *, dry_run: DryRun = False
+) -> SurplusOut | EffectsOut:
     """Decide that it stays, because it was agreed with the payer (a credit, another order)."""
+    if dry_run:
+        async with rehearsal(services.database) as (session, effects):
+            await _keep(session, caller, surplus_id, at=services.now())
+        return effects_out(effects)
     async with services.database.transaction() as session:
-        row, attempt = await _locked(session, caller, surplus_id)
-        if row.status != SurplusStatus.KEPT and SurplusStatus(row.status) not in UNDECIDED:
-            raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
-        surplus.change_status(session, row, attempt, SurplusStatus.KEPT, at=services.now(), actor=caller.actor)
+        row = await _keep(session, caller, surplus_id, at=services.now())
     return _out(row)
+
+
+async def _to_refund(
+    session: AsyncSession, caller: Member, surplus_id: UUID, *, at: datetime
+) -> tuple[SurplusCapture, Attempt]:
+    row, attempt = await _locked(session, caller, surplus_id)
+    if SurplusStatus(row.status) in (SurplusStatus.REFUNDED, SurplusStatus.KEPT):
+        raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
+    surplus.change_status(session, row, attempt, SurplusStatus.REFUNDING, at=at, actor=caller.actor)
+    return row, attempt
+
+
+async def _keep(session: AsyncSession, caller: Member, surplus_id: UUID, *, at: datetime) -> SurplusCapture:
+    row, attempt = await _locked(session, caller, surplus_id)
+    if row.status != SurplusStatus.KEPT and SurplusStatus(row.status) not in UNDECIDED:
+        raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
+    surplus.change_status(session, row, attempt, SurplusStatus.KEPT, at=at, actor=caller.actor)
+    return row
 
 
 async def _locked(session: AsyncSession, caller: Member, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:

@@ -249,7 +249,7 @@ def rotate_keys() -> None:
     """Seal every stored secret under the first key of CREDENTIALS_KEYS; then the old key can go."""
 
     async def work(session: AsyncSession, settings: Settings) -> int:
-        return await administration.rotate_credentials(session, wiring.sealer(settings))
+        return await administration.rotate_credentials(session, wiring.sealer(settings), actor=ACTOR)
 
     click.echo(f"sealed the secrets of {in_database(work)} accounts again")
 

@@ -11,7 +11,7 @@ import click
 
 import wiring
 from api.problems import Problem
-from api.refunds import NewRefund, accept, effects
+from api.refunds import NewRefund, accept, rehearse
 from cli.context import ACTOR, ID, ShortText, as_json, facts, fail, with_database
 from domain.money import Money
 from domain.refund import StartRefund
@@ -43,10 +43,11 @@ def process_refund(
         try:
             async with database.transaction() as session:
                 payment = await session.get(Payment, payment_id)
-                if payment is None:
-                    fail(f"There is no payment {payment_id}.")
-                if dry_run:
-                    return (await effects(session, pool, payment, amount)).model_dump()
+            if payment is None:
+                fail(f"There is no payment {payment_id}.")
+            if dry_run:
+                return (await rehearse(database, pool, payment.workspace_id, body, actor=ACTOR)).model_dump()
+            async with database.transaction() as session:
                 refund, _ = await accept(session, pool, payment.workspace_id, body, actor=ACTOR, key=key)
         except Problem as problem:
             fail(problem.detail)

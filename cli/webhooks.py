@@ -8,7 +8,7 @@ from typing import Any
 import click
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cli.context import as_json, facts, fail, in_database, table, workspace_named
+from cli.context import ACTOR, as_json, facts, fail, in_database, table, workspace_named
 from settings import Settings
 from storage import inbox, outbox, workspaces
 from storage.models import ProviderAccount
@@ -83,12 +83,12 @@ def webhook_replay(*, inbox_id: int | None, pending: bool, notifications: bool) 
     async def work(session: AsyncSession, _: Settings) -> list[str]:
         done = []
         if inbox_id is not None or pending:
-            number = await inbox.replay(session, inbox_id=inbox_id, pending=pending)
+            number = await inbox.replay(session, actor=ACTOR, inbox_id=inbox_id, pending=pending)
             if inbox_id is not None and not number:
                 fail(f"There is no event with the inbox id {inbox_id}; see webhook-status --pending, or payment-info.")
             done.append(f"{number} event{'' if number == 1 else 's'} back in line")
         if notifications:
-            number = await outbox.send_again(session)
+            number = await outbox.send_again(session, actor=ACTOR)
             done.append(f"{number} notification{'' if number == 1 else 's'} back in line")
         return done
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -166,7 +167,7 @@ async def switch_account(
     )
 
 
-async def rotate_credentials(session: AsyncSession, sealer: Sealer) -> int:
+async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: str) -> int:
     """Seal every stored secret again under the first key. Returns how many accounts were sealed.
 
     The rows are locked, so that a secret replaced meanwhile is not put back. Raises SealingError, and then changes
@@ -177,11 +178,20 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer) -> int:
     ).all()
     for account in accounts:
         account.credentials = sealer.rotate(account.credentials)
+    owned = Counter(account.workspace_id for account in accounts)
     for workspace in await session.scalars(select(Workspace).order_by(Workspace.id).with_for_update(key_share=True)):
         if workspace.order_webhook_secret is not None:
             workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
         if workspace.fingerprint_key is not None:
             workspace.fingerprint_key = sealer.rotate(workspace.fingerprint_key)
+        audit.record(
+            session,
+            workspace.id,
+            actor=actor,
+            action="secrets.sealed_again",
+            subject=("workspace", workspace.id),
+            details={"provider_accounts": owned[workspace.id]},
+        )
     await _rotate_columns(session, sealer, Payment, ("client_secret", "method_fields"))
     await _rotate_columns(session, sealer, Attempt, ("session_secret", "form", "method_fields"))
     for referrer in await session.scalars(select(Referrer).order_by(Referrer.id).with_for_update(key_share=True)):

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
-from storage.models import Attempt, Payment, WebhookEvent, WebhookRejection
+from storage import audit
+from storage.models import Attempt, Payment, ProviderAccount, WebhookEvent, WebhookRejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +173,27 @@ async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> S
     return rows
 
 
-async def replay(session: AsyncSession, *, inbox_id: int | None = None, pending: bool = False) -> int:
-    """Hand events to their workflows once more. Returns how many."""
+async def replay(session: AsyncSession, *, actor: str, inbox_id: int | None = None, pending: bool = False) -> int:
+    """Hand events to their workflows once more: one, or all that are unanswered. Returns how many."""
     statement = update(WebhookEvent).values(status="received", next_attempt_at=func.now(), outcome=None)
     if inbox_id is not None:
         statement = statement.where(WebhookEvent.id == inbox_id)
     if pending:
         statement = statement.where(WebhookEvent.status.in_(["received", "dispatched"]))
-    return len((await session.execute(statement.returning(WebhookEvent.id))).all())
+    accounts = Counter(await session.scalars(statement.returning(WebhookEvent.provider_account_id)))
+    owners = await session.execute(
+        select(ProviderAccount.id, ProviderAccount.workspace_id).where(ProviderAccount.id.in_(accounts))
+    )
+    events = Counter[UUID]()
+    for account_id, workspace_id in owners:
+        events[workspace_id] += accounts[account_id]
+    for workspace_id, number in events.items():
+        subject = ("workspace", workspace_id) if inbox_id is None else ("webhook_event", inbox_id)
+        details = {"events": number}
+        audit.record(
+            session, workspace_id, actor=actor, action="webhook_events.replayed", subject=subject, details=details
+        )
+    return accounts.total()
 
 
 async def count_rejection(session: AsyncSession, *, account: str, provider: str, reason: str, day: date) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from storage import audit
 from storage.models import OrderNotice, Payment, Workspace
 
 
@@ -101,7 +103,7 @@ async def mark_failed(session: AsyncSession, notice_id: UUID, *, error: str, ret
     )
 
 
-async def send_again(session: AsyncSession, workspace_id: UUID | None = None) -> int:
+async def send_again(session: AsyncSession, workspace_id: UUID | None = None, *, actor: str) -> int:
     """Put given-up and failing notices back in line, due now. Returns how many."""
     statement = (
         update(OrderNotice)
@@ -110,8 +112,17 @@ async def send_again(session: AsyncSession, workspace_id: UUID | None = None) ->
     )
     if workspace_id is not None:
         statement = statement.where(OrderNotice.workspace_id == workspace_id)
-    result = await session.execute(statement.returning(OrderNotice.id))
-    return len(result.all())
+    notices = Counter(await session.scalars(statement.returning(OrderNotice.workspace_id)))
+    for owner, number in notices.items():
+        audit.record(
+            session,
+            owner,
+            actor=actor,
+            action="order_notices.sent_again",
+            subject=("workspace", owner),
+            details={"notices": number},
+        )
+    return notices.total()
 
 
 async def notices_of(session: AsyncSession, payment_id: UUID) -> Sequence[OrderNotice]:

@@ -73,7 +73,7 @@ async def sold(service: Service) -> AsyncIterator[tuple[Shop, dict[str, Any]]]:
         callbacks, notices = health["callbacks"]["counts"], health["order_notifications"]["counts"]
         if "received" in callbacks:  # it came as the workflow ended, and would wait seconds for its next turn
             async with service.database.transaction() as session:
-                await inbox.replay(session, pending=True)
+                await inbox.replay(session, actor="test", pending=True)
         return pdf.status_code == 200 and set(callbacks) == {"handled"} and notices == {"delivered": 2}
 
     await eventually(quiet)

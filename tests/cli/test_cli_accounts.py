@@ -320,6 +320,9 @@ async def test_after_a_rotation_the_new_key_alone_opens_everything(apart: Apart,
     shown = await operator("account", "rotate-keys", CREDENTIALS_KEYS=f"{new},{CREDENTIALS_KEY}")
     assert shown.stdout == "sealed the secrets of 1 accounts again\n"
     assert await kept.opened(new) == before
+    async with apart.database.transaction() as session:
+        query = select(AuditEntry.actor, AuditEntry.details).where(AuditEntry.action == "secrets.sealed_again")
+        assert (await session.execute(query)).all() == [("payment-cli", {"provider_accounts": 1})]
     kept_by_payment = [kept.client_secret, kept.bank, kept.process_token, kept.form, kept.bank]
     assert before[1:] == [NOTICE_SECRET, *kept_by_payment, kept.answer]
     with pytest.raises(SealingError):

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, select, update
 
 from storage import inbox
-from storage.models import OrderNotice, Receipt, WebhookEvent
+from storage.models import AuditEntry, OrderNotice, Receipt, WebhookEvent
 from tests.cli.running import Operator
 from tests.support.service import Service, Shop, eventually
 
@@ -183,3 +183,31 @@ async def test_wrong_use(operator: Operator) -> None:
     assert "choose" in await operator.says("webhook-replay", "--id", 1, "--pending", code=2)
     for value in ("0", "-1", "first", str(2**63)):
         assert "Invalid value for '--id'" in await operator.says("webhook-replay", "--id", value, code=2)
+
+
+async def audited(shop: Shop, action: str) -> list[tuple[str, str, str, dict[str, Any]]]:
+    async with shop.service.database.transaction() as session:
+        query = select(AuditEntry).where(AuditEntry.workspace_id == shop.workspace.id, AuditEntry.action == action)
+        entries = await session.scalars(query.order_by(AuditEntry.id))
+        return [(one.actor, one.subject_type, one.subject_id, one.details) for one in entries]
+
+
+async def test_what_an_operator_puts_back_in_line_is_on_the_audit_log(operator: Operator, shop: Shop) -> None:
+    waiting = [await stuck_event(shop, None), await stuck_event(shop, None)]
+    await operator("webhook-replay", "--id", waiting[0])
+    await handled(shop.service, waiting[0], "no payment of ours")
+    await operator("webhook-replay", "--pending")
+    await handled(shop.service, waiting[1], "no payment of ours")
+    mine = str(shop.workspace.id)
+    assert await audited(shop, "webhook_events.replayed") == [
+        ("payment-cli", "webhook_event", str(waiting[0]), {"events": 1}),
+        ("payment-cli", "workspace", mine, {"events": 1}),
+    ]
+    payment = await shop.pays()
+    async with shop.service.database.transaction() as session:
+        await session.execute(
+            update(OrderNotice).where(OrderNotice.payment_id == payment["id"]).values(status="given_up", attempts=9)
+        )
+    await operator("webhook-replay", "--notifications")
+    sent_again = await audited(shop, "order_notices.sent_again")
+    assert sent_again == [("payment-cli", "workspace", mine, {"notices": 1})]

@@ -107,6 +107,6 @@ async def test_an_event_that_an_operator_hands_over_again_is_looked_at_again(
     await eventually(handled)
     await shop.pay(payment)
     async with shop.service.database.transaction() as session:
-        assert await inbox.replay(session, inbox_id=(await row_of(shop, payment)).id) == 1
+        assert await inbox.replay(session, actor="test", inbox_id=(await row_of(shop, payment)).id) == 1
     await shop.until(payment["id"], "paid")
     await eventually(handled)

@@ -119,17 +119,35 @@ async def test_a_preview_says_what_will_happen_and_does_nothing(shop: Shop) -> N
     payment = await paid(shop)
     body = {"payment_id": payment["id"], "amount": "29.90"}
     said = (await shop.api.post("/refunds/preview", json=body)).json()
-    assert said == {
-        "amount": "29.90",
-        "net": "25.34",
-        "vat": "4.56",
-        "commission_clawed_back": "2.99",
-        "left_to_refund": "100.00",
-        "currency": "ILS",
-        "payment_status": "partially_refunded",
-        "credit_note": True,
-        "notifications": ["payment.partially_refunded", "refund.succeeded"],
+    provider = f"provider:{shop.account.id}"
+    assert said["documents"] == [
+        {
+            "kind": "credit_note",
+            "number": said["documents"][0]["number"],
+            "net": "25.34",
+            "vat": "4.56",
+            "total": "29.90",
+        }
+    ]
+    assert {line["account"]: line["amount"] for line in said["ledger"]} == {
+        "sales": "25.34",
+        "vat_payable": "4.56",
+        provider: "-29.90",
+        "commission_payable:partner-5": "2.99",
+        "commission_expense": "-2.99",
     }
+    assert {(one["field"], one["from"], one["to"]) for one in said["changes"]} == {
+        ("status", "paid", "partially_refunded"),
+        ("refunded", "0.00", "29.90"),
+        ("clawed_back", "0.00", "2.99"),
+    }
+    assert said["notices"] == ["payment.partially_refunded", "refund.succeeded"]
+    wanted = ("amount", "net", "vat", "commission_clawed_back", "left_to_refund", "payment_status")
+    assert [said[name] for name in wanted] == ["29.90", "25.34", "4.56", "2.99", "100.00", "partially_refunded"]
+    again = await shop.api.post("/refunds", params={"dry_run": True}, json=body)
+    assert (again.status_code, again.json()) == (200, said)
+    assert (await balances(shop))["provider"] == Money.parse("129.90", "ILS")
+    assert await told(shop, payment["id"]) == ["payment.pending", "payment.paid"]
     assert (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"] == []
     made = (await refund(shop, payment, "29.90")).json()
     assert (made["vat"], made["commission_clawed_back"]) == (said["vat"], said["commission_clawed_back"])

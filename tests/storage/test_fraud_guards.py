@@ -225,7 +225,7 @@ async def test_what_identifies_people_is_hashed_or_sealed_and_keys_rotate(
         assert personal not in told
     newer = Sealer([Fernet.generate_key().decode(), CREDENTIALS_KEY])
     async with service.database.transaction() as session:
-        await administration.rotate_credentials(session, newer)
+        await administration.rotate_credentials(session, newer, actor="test")
         await session.refresh(row := await session.get_one(Referrer, (shop.workspace.id, "partner-5")))
         assert newer.open_mapping(row.identity or b"")["name"] == "Noa Bar"
         await session.rollback()

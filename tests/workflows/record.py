@@ -1,7 +1,7 @@
 """Records the history of each outcome on a real server into tests/histories; run it once for a new outcome.
 
-`python -m tests.workflows.record NAME` with a name of RECORDINGS. A history that exists is never written again: it
-stands for a payment that is running somewhere.
+`python -m tests.workflows.record NAME` with a name of RECORDINGS or DAYS. A history that exists is never written
+again: it stands for a payment that is running somewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,33 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 import process
-from domain.payment import Confirmation, PaymentStatus, PollPlan, ProviderTrigger
+from domain.dispute import DisputeState, DisputeView
+from domain.payment import (
+    Confirmation,
+    OpenWay,
+    PaymentStatus,
+    PollPlan,
+    ProviderTrigger,
+    StartPayment,
+    SurplusStatus,
+)
+from domain.refund import Reconciled, RefundState, StartRefund
 from embedded.temporal import binary
 from engine.client import register_search_attributes
-from engine.payments import afterlife_id, workflow_id
-from tests.workflows.conftest import Bench, bench_on
+from engine.payments import afterlife_id, refund_workflow_id, workflow_id
+from tests.workflows.conftest import Bench, bench_on, unlocked
+from tests.workflows.test_after_the_payment import Desk, desk_on
+from workflows.dispute import DisputeWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "histories"
 QUICK = PollPlan(first_seconds=1, growth=2, max_seconds=2)
 
 
-def fault(name: str) -> ApplicationError:
-    return ApplicationError("detail", "some_code", None, type=name)
+WAIT = timedelta(seconds=20)
+
+
+def fault(name: str, code: str = "some_code", seconds: float | None = None) -> ApplicationError:
+    return ApplicationError("detail", code, seconds, type=name)
 
 
 def paid() -> Confirmation:
@@ -120,6 +136,104 @@ async def unknown_at_the_end(bench: Bench) -> str:
     return workflow_id(command.payment_id)
 
 
+def way(command: StartPayment) -> OpenWay:
+    return OpenWay(command.payment_id, uuid4())
+
+
+async def two_ways_one_closed(bench: Bench) -> str:
+    command = bench.command()
+    await bench.start(command)
+    await bench.engine.open_way(way(command), wait=WAIT)
+    bench.books.looks = [paid()]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def two_ways_one_watched(bench: Bench) -> str:
+    """The other way's provider cannot close it, so it is looked at until it lapses."""
+    command = bench.command(poll=QUICK)
+    await bench.start(command)
+    await bench.engine.open_way(way(command), wait=WAIT)
+    first = paid()
+    bench.books.looks = [replace(first, others_open=True), replace(first, others_open=True), first]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def second_capture(bench: Bench) -> str:
+    command = bench.command(poll=QUICK)
+    await bench.start(command)
+    await bench.engine.open_way(way(command), wait=WAIT)
+    twice = replace(paid(), flag="second_capture", others_open=True, surplus_ids=(uuid4(),))
+    bench.books.looks = [twice, replace(twice, others_open=False)]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def failed_over(bench: Bench) -> str:
+    """The first account's circuit is open when the payment begins; when it is asked again another one opens."""
+    command = bench.command()
+    bench.books.opens = [fault("ProviderBusy", "circuit_open", 1.0)]
+    bench.books.looks = [paid()]
+    await bench.start(command)
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def way_opened_too_late(bench: Bench) -> str:
+    """The provider of a further way is slow; the payment is paid meanwhile, and one more look closes the new way."""
+    command = bench.command()
+    await bench.start(command)
+    bench.books.ways, bench.books.hold = [fault("OutcomeUnknown")], {"open_way": 2}
+    opening = asyncio.create_task(bench.engine.open_way(way(command), wait=WAIT))
+    await bench.books.held.wait()
+    bench.books.looks = [paid()]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    async with asyncio.timeout(20):
+        while not bench.books.asked:
+            await asyncio.sleep(0.05)
+    bench.books.let_go.set()
+    await opening
+    return workflow_id(command.payment_id)
+
+
+async def way_of_a_silent_provider(bench: Bench) -> str:
+    """A further way that its provider answers at the third try only."""
+    command = bench.command()
+    await bench.start(command)
+    bench.books.ways = [fault("OutcomeUnknown"), fault("ProviderBusy")]
+    await bench.engine.open_way(way(command), wait=WAIT)
+    bench.books.looks = [paid()]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def way_refused(bench: Bench) -> str:
+    command = bench.command()
+    await bench.start(command)
+    bench.books.ways = [fault("ProviderRejected")]
+    await bench.engine.open_way(way(command), wait=WAIT)
+    await bench.engine.cancel(command.payment_id, wait=WAIT)
+    return workflow_id(command.payment_id)
+
+
+async def circuit_open_while_watching(bench: Bench) -> str:
+    command = bench.command()
+    await bench.start(command)
+    bench.books.looks = [fault("ProviderBusy", "circuit_open", 1.5), fault("ProviderBusy", "circuit_open", 1.0), paid()]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def found_while_recording_unknown(bench: Bench) -> str:
+    """A look settled the payment and its answer was lost; the record that it is unknown finds it paid."""
+    command = bench.command(poll=QUICK, expires_at=datetime.now(UTC) + timedelta(seconds=3))
+    bench.books.looks = [fault("ProviderMisconfigured"), fault("ProviderMisconfigured"), paid()]
+    bench.books.records = [Confirmation(PaymentStatus.PAID)]
+    await bench.start(command)
+    return workflow_id(command.payment_id)
+
+
 async def late_event(bench: Bench) -> str:
     payment_id = uuid4()
     bench.books.looks = [paid()]
@@ -128,6 +242,70 @@ async def late_event(bench: Bench) -> str:
     return afterlife_id(payment_id)
 
 
+async def refund(desk: Desk, *states: RefundState | ApplicationError) -> str:
+    desk.books.refund = list(states)
+    command = StartRefund(uuid4(), uuid4())
+    await desk.engine.start_refund(command, wait=WAIT)
+    return refund_workflow_id(command.refund_id)
+
+
+async def dispute(desk: Desk, *states: DisputeState, due: bool = False) -> str:
+    evidence_due_at = await desk.environment.get_current_time() + timedelta(days=7) if due else None
+    view = DisputeView(uuid4(), uuid4(), DisputeState.NEEDS_RESPONSE, evidence_due_at)
+    desk.books.disputes = [replace(view, state=state) for state in states]
+    handle = await desk.environment.client.start_workflow(
+        DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
+    )
+    return handle.id
+
+
+async def surplus(desk: Desk, *states: SurplusStatus) -> str:
+    desk.books.surplus = list(states)
+    surplus_id = uuid4()
+    await desk.engine.return_surplus(surplus_id)
+    return f"surplus-{surplus_id}"
+
+
+async def after_the_end(desk: Desk, kind: str) -> str:
+    """An event about a payment whose workflow has ended."""
+    payment_id = uuid4()
+    desk.books.looks = [Confirmation(PaymentStatus.PARTIALLY_REFUNDED, uuid4())]
+    desk.books.reconciled = [Reconciled(open_refunds=(uuid4(),)), Reconciled(receipt_ids=(uuid4(),))]
+    view = DisputeView(uuid4(), payment_id, DisputeState.NEEDS_RESPONSE, None)
+    desk.books.disputes = [view, replace(view, state=DisputeState.WON)]
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind=kind))
+    return afterlife_id(payment_id)
+
+
+async def surplus_after_the_end(desk: Desk) -> str:
+    payment_id = uuid4()
+    late = Confirmation(PaymentStatus.PAID, uuid4(), "second_capture", others_open=True, surplus_ids=(uuid4(),))
+    desk.books.looks, desk.books.surplus = [late, replace(late, others_open=False)], [SurplusStatus.REFUNDED]
+    await desk.engine.signal_afterlife(payment_id, trigger(1))
+    return afterlife_id(payment_id)
+
+
+_SILENCE = fault("OutcomeUnknown", "timeout")
+DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
+    "refund-succeeded-at_once": lambda desk: refund(desk, RefundState.SUCCEEDED),
+    "refund-succeeded-after_days": lambda desk: refund(
+        desk, RefundState.PENDING, RefundState.PENDING, RefundState.PENDING, RefundState.SUCCEEDED
+    ),
+    "refund-failed-refused_by_provider": lambda desk: refund(desk, RefundState.FAILED),
+    "refund-succeeded-unknown_and_looked_up": lambda desk: refund(desk, _SILENCE, _SILENCE, RefundState.SUCCEEDED),
+    "dispute-won-reminded_of_the_evidence": lambda desk: dispute(
+        desk, DisputeState.UNDER_REVIEW, DisputeState.WON, due=True
+    ),
+    "dispute-lost-nobody_answered": lambda desk: dispute(desk, DisputeState.NEEDS_RESPONSE, DisputeState.LOST),
+    "surplus-refunded-after_days": lambda desk: surplus(
+        desk, SurplusStatus.REFUNDING, SurplusStatus.REFUNDING, SurplusStatus.REFUNDED
+    ),
+    "surplus-refund_failed-refused_by_provider": lambda desk: surplus(desk, SurplusStatus.REFUND_FAILED),
+    "afterlife-partially_refunded-refund": lambda desk: after_the_end(desk, "refund"),
+    "afterlife-paid-dispute": lambda desk: after_the_end(desk, "dispute"),
+    "afterlife-paid-surplus_given_back": surplus_after_the_end,
+}
+"""Recorded on the server that skips time, since they wait for days."""
 RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-paid-by_webhook": by_webhook,
     "payment-paid-by_webhook_after_a_decline": by_webhook_after_a_decline,
@@ -139,6 +317,15 @@ RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-failed-slow_method_bounced": failed_later,
     "payment-unknown-then_opened": unknown_then_opened,
     "payment-unknown-at_the_end": unknown_at_the_end,
+    "payment-paid-other_way_closed": two_ways_one_closed,
+    "payment-paid-other_way_watched": two_ways_one_watched,
+    "payment-paid-second_capture_given_back": second_capture,
+    "payment-paid-failed_over": failed_over,
+    "payment-paid-way_opened_too_late": way_opened_too_late,
+    "payment-paid-way_of_a_silent_provider": way_of_a_silent_provider,
+    "payment-canceled-way_refused": way_refused,
+    "payment-paid-circuit_open_while_watching": circuit_open_while_watching,
+    "payment-paid-found_while_recording_unknown": found_while_recording_unknown,
     "afterlife-paid-late_event": late_event,
 }
 
@@ -155,26 +342,40 @@ def without_place(history: str) -> str:
 
 
 async def record(names: list[str]) -> int:
-    environment = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=binary("temporal"), data_converter=pydantic_data_converter
-    )
-    async with environment:
-        await register_search_attributes(environment.client)
-        for name in names:
-            path = HISTORIES / f"{name}.json"
-            if path.exists():
-                print(f"{path.name} exists; it stands for payments that are running", flush=True)
-                continue
-            async with bench_on(environment) as bench:
-                handle = environment.client.get_workflow_handle(await RECORDINGS[name](bench))
-                await handle.result()
-                path.write_text(without_place((await handle.fetch_history()).to_json()))
-            print(f"recorded {path.name}", flush=True)
+    for name in names:
+        if (HISTORIES / f"{name}.json").exists():
+            print(f"{name} exists; it stands for payments that are running", flush=True)
+    wanted = [name for name in names if not (HISTORIES / f"{name}.json").exists()]
+    if any(name in RECORDINGS for name in wanted):
+        local = await WorkflowEnvironment.start_local(
+            dev_server_existing_path=binary("temporal"), data_converter=pydantic_data_converter
+        )
+        await register_search_attributes(local.client)
+        async with local:
+            for name in filter(RECORDINGS.__contains__, wanted):
+                async with bench_on(local) as bench:
+                    await _keep(name, local, await RECORDINGS[name](bench))
+    for name in filter(DAYS.__contains__, wanted):  # a server each, since time never goes back
+        skipping = await WorkflowEnvironment.start_time_skipping(
+            test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
+        )
+        await register_search_attributes(skipping.client)
+        async with skipping, desk_on(skipping) as desk:
+            recorded_id = await DAYS[name](desk)
+            async with unlocked(skipping):
+                await _keep(name, skipping, recorded_id)
     return 0
 
 
+async def _keep(name: str, environment: WorkflowEnvironment, recorded_id: str) -> None:
+    handle = environment.client.get_workflow_handle(recorded_id)
+    await handle.result()
+    (HISTORIES / f"{name}.json").write_text(without_place((await handle.fetch_history()).to_json()))
+    print(f"recorded {name}", flush=True)
+
+
 def main() -> int:
-    return asyncio.run(record(sys.argv[1:] or list(RECORDINGS)))
+    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *DAYS]))
 
 
 if __name__ == "__main__":

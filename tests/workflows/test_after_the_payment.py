@@ -19,10 +19,11 @@ from temporalio.worker import Replayer, Worker
 
 import worker
 from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminder
-from domain.payment import RenderReceipt, ReturnSurplus, SurplusStatus
-from domain.refund import AdvanceRefund, RefundProgress, RefundState, StartRefund
+from domain.payment import Confirm, Confirmation, RenderReceipt, ReturnSurplus, SurplusStatus
+from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
 from engine.payments import PaymentEngine, refund_workflow_id
 from tests.workflows.conftest import unlocked
+from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
@@ -37,6 +38,8 @@ class Books:
     refund: list[RefundState | ApplicationError] = field(default_factory=list)
     surplus: list[SurplusStatus] = field(default_factory=list)
     disputes: list[DisputeView] = field(default_factory=list)
+    reconciled: list[Reconciled] = field(default_factory=list)
+    looks: list[Confirmation] = field(default_factory=list)
     answers_evidence: bool = False
     asked_at: list[datetime] = field(default_factory=list)
     reminded_at: list[datetime] = field(default_factory=list)
@@ -64,6 +67,15 @@ class Books:
     async def reconcile_disputes(self, _: ReconcileDisputes) -> list[DisputeView]:
         self.asked_at.append(activity.info().scheduled_time)
         return [self.disputes.pop(0) if len(self.disputes) > 1 else self.disputes[0]]
+
+    @activity.defn
+    async def reconcile_refunds(self, _: ReconcileRefunds) -> Reconciled:
+        self.asked_at.append(activity.info().scheduled_time)
+        return self.reconciled.pop(0) if len(self.reconciled) > 1 else self.reconciled[0]
+
+    @activity.defn
+    async def confirm(self, _: Confirm) -> Confirmation:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
     @activity.defn
     async def remind_of_dispute(self, _: Reminder) -> bool:
@@ -95,11 +107,13 @@ async def desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk]:
     async with Worker(
         environment.client,
         task_queue=queue,
-        workflows=[RefundWorkflow, SurplusWorkflow, DisputeWorkflow],
+        workflows=[AfterlifeWorkflow, RefundWorkflow, SurplusWorkflow, DisputeWorkflow],
         activities=[
             books.advance_refund,
             books.return_surplus,
             books.render_receipt,
+            books.confirm,
+            books.reconcile_refunds,
             books.reconcile_disputes,
             books.remind_of_dispute,
         ],

@@ -260,5 +260,12 @@ async def test_recorded_histories_replay(path: Path) -> None:
 
 
 def test_there_is_a_history_of_every_outcome() -> None:
-    recorded = {path.stem.split("-")[1] for path in HISTORIES.glob("payment-*.json")}
-    assert recorded >= {"paid", "expired", "canceled", "failed", "unknown"}
+    recorded = {tuple(path.stem.split("-")[:2]) for path in HISTORIES.glob("*.json")}
+    expected = {
+        "payment": {"paid", "expired", "canceled", "failed", "unknown"},
+        "refund": {"succeeded", "failed"},
+        "surplus": {"refunded", "refund_failed"},
+        "dispute": {"won", "lost"},
+        "afterlife": {"paid", "partially_refunded"},
+    }
+    assert recorded >= {(kind, outcome) for kind, outcomes in expected.items() for outcome in outcomes}
