@@ -57,8 +57,10 @@ class FraudGuards:
         """Keep what a captured payment's payer is recognised by, and judge the referral, where there is one.
 
         `card` is the provider's fingerprint. The books are asked behind a savepoint with short time-outs, and take no
-        locks: a fault leaves the transaction as it was, and the answer is to hold. Never raises.
+        locks: a fault leaves the transaction as it was, and the answer is to hold. Raises only what the transaction's
+        own rows raise, which are written first.
         """
+        await session.flush()
         try:
             key = fingerprints.key_of(self._sealer, workspace)
             if key is None:
@@ -80,11 +82,12 @@ class FraudGuards:
     ) -> Judgement:
         """The same judgement with the rule about how many; asked where settlements of a workspace are in line.
 
-        Never raises.
+        Raises as `look`.
         """
         limit, hours = workspace.velocity_limit, workspace.velocity_hours
         if not limit or payment.referrer_id is None or judgement.verdict is Verdict.REJECT:
             return judgement
+        await session.flush()
         try:
             async with _in_a_hurry(session):
                 count = await referrers.commissions_since(

@@ -60,12 +60,12 @@ async def settle(
         )
         return Confirmation(PaymentStatus(payment.status), None, fault)
     attempt = await _adopt(session, payment, attempt, observed)
+    judgement = ACCEPTED
+    if guards is not None:  # before anything is put on the audit log, whose lock must come after the counter's
+        judgement = await guards.look(session, payment, workspace, observed.card_fingerprint)
     payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
     if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
-    judgement = (
-        ACCEPTED if guards is None else await guards.look(session, payment, workspace, observed.card_fingerprint)
-    )
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
     receipt = await _issue_receipt(session, payment, workspace, observed, at)
     if guards is not None:
