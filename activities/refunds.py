@@ -108,8 +108,10 @@ class RefundActivities:
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         documents = []
-        for refund_id in waiting:
-            progress = await self.advance_refund(AdvanceRefund(refund_id))
+        for refund in waiting:
+            if RefundState(refund.status) is RefundState.REQUESTED:  # its own workflow asks for it at this moment
+                continue
+            progress = await self.advance_refund(AdvanceRefund(refund.id))
             if progress.receipt_id is not None:
                 documents.append(progress.receipt_id)
         way = paid_way(loaded)
@@ -123,7 +125,7 @@ class RefundActivities:
                 made = await self._record_foreign(session, payment, workspace, seen.refunded)
                 documents += [] if made is None else [made]
                 await inbox.mark_handled(session, command.inbox_ids, outcome="refunds reconciled")
-        return Reconciled(tuple(documents), tuple(left))
+        return Reconciled(tuple(documents), tuple(refund.id for refund in left))
 
     async def _ask(self, loaded: Loaded, way: Way, refund: Refund) -> ProviderRefund:
         payment = loaded.payment

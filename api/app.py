@@ -24,6 +24,7 @@ from api import (
     receipts,
     referrers,
     refunds,
+    settlement_files,
     surplus,
     ways,
     webhooks,
@@ -34,7 +35,21 @@ from api.limits import BodyLimits
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
-V1 = (methods, ways, payments, refunds, disputes, webhooks, receipts, commissions, referrers, surplus, accounts, admin)
+V1 = (
+    methods,
+    ways,
+    payments,
+    refunds,
+    disputes,
+    webhooks,
+    receipts,
+    commissions,
+    referrers,
+    surplus,
+    accounts,
+    settlement_files,
+    admin,
+)
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 
