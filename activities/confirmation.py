@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import billing
 from activities.errors import as_application_error
+from activities.fraud import FraudGuards
 from activities.guard import ProviderGuard
 from activities.method_news import MethodNews
 from activities.settlement import AMOUNT_UNCONFIRMED, TRANSACTION_TAKEN, record_surplus, settle
@@ -110,6 +111,7 @@ class ConfirmationActivities:
         self._database = database
         self._guard = guard
         self._sealer = sealer
+        self._guards = FraudGuards(sealer)
         self._now = now
         self._news = news
 
@@ -133,6 +135,8 @@ class ConfirmationActivities:
             seen, silent = await self._look_at(loaded.payment, chosen, named, closing=closing)
             if silent and not any(one.money for one in seen):
                 raise silent[0].error
+        if any(one.money for one in seen):
+            await self._guards.make_ready(self._database, loaded.payment)
         confirmation = await self._recorded(replace(command, inbox_ids=_answered(command, named, silent)), seen)
         if confirmation.status not in OPEN:
             confirmation, seen = await self._close_the_rest(loaded, confirmation, seen, silent)
@@ -295,7 +299,15 @@ class ConfirmationActivities:
         if beyond and payment.status not in CAPTURED:
             first = next((one for one in beyond if one.observed.captured == payment.money), beyond[0])
             beyond = [one for one in beyond if one is not first]
-            confirmation = await settle(session, payment, workspace, first.observed, first.way.attempt, at=self._now())
+            confirmation = await settle(
+                session,
+                payment,
+                workspace,
+                first.observed,
+                first.way.attempt,
+                at=self._now(),
+                guards=self._guards,
+            )
             receipt_id = confirmation.receipt_id
             if confirmation.status not in CAPTURED:
                 return confirmation

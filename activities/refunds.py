@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
@@ -17,7 +18,6 @@ from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.settlement import ORDER_PAID_TWICE
-from domain.commission import CommissionStatus
 from domain.ledger import refund_entries
 from domain.money import Money
 from domain.payment import CAPTURED, PaymentStatus
@@ -109,8 +109,10 @@ class RefundActivities:
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         documents = []
-        for refund_id in waiting:
-            progress = await self.advance_refund(AdvanceRefund(refund_id))
+        for refund in waiting:
+            if RefundState(refund.status) is RefundState.REQUESTED:  # its own workflow asks for it at this moment
+                continue
+            progress = await self.advance_refund(AdvanceRefund(refund.id))
             if progress.receipt_id is not None:
                 documents.append(progress.receipt_id)
         way = paid_way(loaded)
@@ -124,7 +126,7 @@ class RefundActivities:
                 made = await self._record_foreign(session, payment, workspace, seen.refunded)
                 documents += [] if made is None else [made]
                 await inbox.mark_handled(session, command.inbox_ids, outcome="refunds reconciled")
-        return Reconciled(tuple(documents), tuple(left))
+        return Reconciled(tuple(documents), tuple(refund.id for refund in left))
 
     async def _ask(self, loaded: Loaded, way: Way, refund: Refund) -> ProviderRefund:
         payment = loaded.payment
@@ -271,16 +273,12 @@ async def settle_refund(
         lost=Money.from_decimal(payment.dispute_lost, amount.currency),
         total=payment.money,
         vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
-        commission=Money.zero(amount.currency)
-        if commission is None
-        else Money.from_decimal(commission.amount, amount.currency),
+        commission=Money.zero(amount.currency),
     )
+    if commission is not None:
+        split = replace(split, commission=commissions.take_back(commission, payment))
     refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
     refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
-    if commission is not None:
-        commission.clawed_back = commission.clawed_back + split.commission.to_decimal()
-        if commission.clawed_back == commission.amount and commission.status == CommissionStatus.ACCRUED:
-            commission.status = CommissionStatus.CLAWED_BACK.value
     document = None if original is None else await _issue_credit_note(session, workspace, refund, original, split, at)
     ledger.book(
         session,

@@ -24,7 +24,9 @@ from api import (
     plans,
     problems,
     receipts,
+    referrers,
     refunds,
+    settlement_files,
     subscriptions,
     surplus,
     ways,
@@ -48,8 +50,10 @@ V1 = (
     webhooks,
     receipts,
     commissions,
+    referrers,
     surplus,
     accounts,
+    settlement_files,
     admin,
 )
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""

@@ -412,6 +412,8 @@ class ProviderPayment:
     method: str | None = None
     card_brand: str | None = None
     card_last4: str | None = None
+    card_fingerprint: str | None = None
+    """The same for the same card in one account, where the provider tells; stored as a keyed hash only."""
     failure_code: str | None = None
     saved_method: SavedMethod | None = field(default=None, repr=False)
     """What was saved during the payment, where that was asked for and money arrived."""

@@ -7,13 +7,12 @@ Cards that decline when they are charged can be saved here, so that a renewal ca
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.state import Json, new_id
-from sandbox.stripe_objects import CHALLENGE, DECLINES, StripeTwin, public
+from sandbox.stripe_objects import CHALLENGE, DECLINES, StripeTwin, card_details, public
 
 REFUSED_AT_SETUP = ("4000000000000002", "4000000000000127")
 CONFIRMED_AT_SETUP = (CHALLENGE, "4000002500003155", "4000002760003184")
@@ -214,18 +213,6 @@ class StripeVault:
         method = self.twin.must("payment_method", intent["payment_method"])
         self.twin.capture(owner, intent, method["_card"])
         return "paid"
-
-
-def card_details(card: str) -> Json:
-    """What Stripe tells of a card."""
-    brands = {"4": "visa", "5": "mastercard", "3": "amex"}
-    return {
-        "brand": brands.get(card[:1], "unknown"),
-        "exp_month": 12,
-        "exp_year": time.gmtime().tm_year + 2,
-        "fingerprint": hashlib.sha256(f"fingerprint:{card}".encode()).hexdigest()[:16],
-        "last4": card[-4:],
-    }
 
 
 def fault_of(decline: tuple[str, str | None, str], **more: Any) -> Json:

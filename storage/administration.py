@@ -22,7 +22,9 @@ from storage.models import (
     MethodSetup,
     Payment,
     PaymentMethod,
+    PayoutFile,
     ProviderAccount,
+    Referrer,
     Workspace,
 )
 from storage.sealing import Sealer
@@ -191,8 +193,8 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: st
     for workspace in await session.scalars(select(Workspace).order_by(Workspace.id).with_for_update(key_share=True)):
         if workspace.order_webhook_secret is not None:
             workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
-        if workspace.digest_key is not None:
-            workspace.digest_key = sealer.rotate(workspace.digest_key)
+        if workspace.fingerprint_key is not None:
+            workspace.fingerprint_key = sealer.rotate(workspace.fingerprint_key)
         audit.record(
             session,
             workspace.id,
@@ -205,6 +207,14 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: st
     await _rotate_columns(session, sealer, Attempt, ("session_secret", "form", "method_fields"))
     await _rotate_columns(session, sealer, PaymentMethod, ("token",))
     await _rotate_columns(session, sealer, MethodSetup, ("session_secret",))
+    for referrer in await session.scalars(select(Referrer).order_by(Referrer.id).with_for_update(key_share=True)):
+        for name in ("identity", "payout_details"):
+            if getattr(referrer, name) is not None:
+                setattr(referrer, name, sealer.rotate(getattr(referrer, name)))
+    for kept in await session.scalars(
+        select(PayoutFile).order_by(PayoutFile.payout_id).with_for_update(key_share=True)
+    ):
+        kept.content = sealer.rotate(kept.content)
     for answer in await session.scalars(select(IdempotentAnswer).where(IdempotentAnswer.status_code != 0)):
         answer.body = sealer.rotate(answer.body)
     return len(accounts)

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from domain.payment import OPEN, PaymentStatus, attempt_reference
 from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Workspace
@@ -177,6 +178,20 @@ async def by_reference(session: AsyncSession, reference: UUID) -> Attempt | None
     """The attempt that carries a reference of ours, as it is now."""
     query = select(Attempt).where(Attempt.reference == reference)
     return await session.scalar(query.execution_options(populate_existing=True))
+
+
+async def by_provider_ids(
+    session: AsyncSession, account: ProviderAccount, column: InstrumentedAttribute[str | None], ids: Sequence[str]
+) -> dict[str, tuple[Payment, Attempt]]:
+    """The payments and attempts of an account by the provider's own ids, of sessions or of transactions."""
+    if not ids:
+        return {}
+    query = (
+        select(column, Payment, Attempt)
+        .join(Payment, Payment.id == Attempt.payment_id)
+        .where(Attempt.provider_account_id == account.id, column.in_(ids))
+    )
+    return {found: (payment, attempt) for found, payment, attempt in await session.execute(query) if found is not None}
 
 
 async def payment_of_event(

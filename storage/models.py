@@ -73,6 +73,10 @@ class Workspace(Base):
         CheckConstraint("commission_rate >= 0 AND commission_rate < 1", name="commission_rate_is_a_fraction"),
         CheckConstraint("dunning_grace_days >= 0", name="grace_is_not_negative"),
         CheckConstraint("dunning_final_action IN ('cancel', 'expire', 'keep')", name="final_action_is_known"),
+        CheckConstraint("commission_holding_days BETWEEN 0 AND 730", name="holding_days_are_sensible"),
+        CheckConstraint("payout_minimum >= 0", name="payout_minimum_is_not_negative"),
+        CheckConstraint("payout_approval IN ('any', 'another_key')", name="payout_approval_is_known"),
+        CheckConstraint("velocity_limit >= 0 AND velocity_hours > 0", name="velocity_is_sensible"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -91,6 +95,17 @@ class Workspace(Base):
     vat_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="1.00")
+    commission_holding_days: Mapped[int] = mapped_column(Integer, server_default="30")
+    """How long orders may be refunded or disputed: so long after the capture a commission is not payable."""
+    payout_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """Smallest balance that a batch pays out; what is below waits for the next one."""
+    payout_approval: Mapped[str] = mapped_column(String(16), server_default="any")
+    """Who approves a batch: `any` key that may, or `another_key` than the one that prepared it."""
+    velocity_limit: Mapped[int] = mapped_column(Integer, server_default="0")
+    """Commissions of one referrer within the window that are not looked at by a person; 0: no limit."""
+    velocity_hours: Mapped[int] = mapped_column(Integer, server_default="24")
+    fingerprint_key: Mapped[bytes | None]
+    """Encrypted: the key of the hashes that cards, e-mails and addresses are compared by."""
     payments_enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     """Whether new payments are taken; running ones and callbacks go on."""
     one_capture_per_order: Mapped[bool] = mapped_column(server_default=text("true"))
@@ -110,8 +125,6 @@ class Workspace(Base):
     order_webhook_url: Mapped[str | None] = mapped_column(Text)
     order_webhook_secret: Mapped[bytes | None]
     """Encrypted."""
-    digest_key: Mapped[bytes | None]
-    """Encrypted: the key of this workspace's keyed hashes (card fingerprints); made when it is first needed."""
     created_at: Mapped[datetime] = _now()
 
 
@@ -179,6 +192,13 @@ class Payment(Base):
         Index("ix_payments_invoice", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
         Index("ix_payments_subscription", "subscription_id", postgresql_where=text("subscription_id IS NOT NULL")),
         CheckConstraint("(invoice_id IS NULL) = (subscription_id IS NULL)", name="an_invoice_is_of_a_subscription"),
+        Index("ix_payments_customer", "workspace_id", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
+        Index(
+            "ix_payments_payer",
+            "workspace_id",
+            "payer_fingerprint",
+            postgresql_where=text("payer_fingerprint IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -237,6 +257,10 @@ class Payment(Base):
     """Whether what the payer pays with is to be saved."""
     off_session: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether the payer is away while the saved method is charged."""
+    card_fingerprint: Mapped[bytes | None]
+    """Keyed hash of the provider's fingerprint of the card that paid."""
+    payer_fingerprint: Mapped[bytes | None]
+    """Keyed hash of the payer's e-mail, normalised, once the payment is captured."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     """Number of the last order notification; they are delivered in this order."""
     subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"))
@@ -716,6 +740,9 @@ class Commission(Base):
         CheckConstraint("clawed_back >= 0 AND clawed_back <= amount", name="clawed_back_is_a_part"),
         UniqueConstraint("workspace_id", "order_id"),  # at most one an order
         Index("ix_commissions_referrer", "workspace_id", "referrer_id", "status"),
+        Index("ix_commissions_recent", "workspace_id", "referrer_id", "created_at"),
+        Index("ix_commissions_vesting", "workspace_id", "vests_at", postgresql_where=text("status = 'accrued'")),
+        Index("ix_commissions_review", "workspace_id", "created_at", postgresql_where=text("review = 'pending'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -729,10 +756,171 @@ class Commission(Base):
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), server_default="accrued")
     clawed_back: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
-    """What refunds of the order took of it, also after it was paid out."""
+    """What refunds and lost disputes of the order took of it, also after it was paid out; all of one rejected."""
+    vests_at: Mapped[datetime] = mapped_column(server_default=text("now() + interval '30 days'"))
+    """End of the holding period: payable from then on, if nothing else holds it."""
+    review: Mapped[str | None] = mapped_column(String(16))
+    """pending → approved or rejected, where a fraud guard asked for a person."""
+    held_by: Mapped[list[str]] = mapped_column(ARRAY(String(32)), server_default=text("'{}'::varchar[]"))
+    """The guards that asked."""
+    review_reason: Mapped[str | None] = mapped_column(String(300))
+    reviewed_by: Mapped[str | None] = mapped_column(String(100))
+    reviewed_at: Mapped[datetime | None]
     payout_reference: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[datetime] = _now()
     paid_at: Mapped[datetime | None]
+
+
+class Referrer(Base):
+    """Who brings orders. The id is the merchant's own; a row is there from the first commission at the latest."""
+
+    __tablename__ = "referrers"
+
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), server_default="active")
+    """active or suspended: then nothing new is accepted unseen and nothing is paid out."""
+    identity: Mapped[bytes | None]
+    """Encrypted: name and e-mail."""
+    email_hint: Mapped[str | None] = mapped_column(String(64))
+    email_hash: Mapped[bytes | None]
+    ip_hash: Mapped[bytes | None]
+    ip_range_hash: Mapped[bytes | None]
+    payout_details: Mapped[bytes | None]
+    """Encrypted: where the money goes."""
+    payout_details_at: Mapped[datetime | None]
+    """When they were last changed."""
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class Blocked(Base):
+    """Somebody or something that earns no commission. Only a keyed hash is kept of what it is."""
+
+    __tablename__ = "blocklist"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "kind", "value_hash"),
+        Index("ix_blocklist_workspace_created", "workspace_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    """referrer, email, domain, card, ip or ip_range."""
+    value_hash: Mapped[bytes]
+    hint: Mapped[str] = mapped_column(String(128))
+    """What is shown of it."""
+    reason: Mapped[str | None] = mapped_column(String(300))
+    created_by: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime] = _now()
+
+
+class Payout(Base):
+    """A batch of payments to referrers. Its workflow is `payout-{id}`."""
+
+    __tablename__ = "payouts"
+    __table_args__ = (
+        Index(
+            "uq_payouts_one_open",
+            "workspace_id",
+            unique=True,  # one open batch at a time
+            postgresql_where=text("status IN ('requested', 'prepared', 'approved')"),
+        ),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+        Index("ix_payouts_workspace_created", "workspace_id", "created_at", "status"),
+        Index("ix_payouts_unstarted", "created_at", postgresql_where=text("status = 'requested'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    status: Mapped[str] = mapped_column(String(16), server_default="requested")
+    """requested → prepared → approved → closed; or rejected, or empty."""
+    cut_off: Mapped[datetime]
+    minimum: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    total: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """Sum of the lines that were not dropped."""
+    prepared_by: Mapped[str] = mapped_column(String(100))
+    decided_by: Mapped[str | None] = mapped_column(String(100))
+    decided_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(String(300))
+    """Why it was rejected."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    fingerprint: Mapped[bytes | None]
+    closed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class PayoutLine(Base):
+    """One referrer's part of a batch."""
+
+    __tablename__ = "payout_lines"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint("carried <= 0 AND amount = gross + carried", name="amount_is_gross_less_debt"),
+        UniqueConstraint("payout_id", "referrer_id"),
+        Index("ix_payout_lines_referrer", "workspace_id", "referrer_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    payout_id: Mapped[UUID] = mapped_column(ForeignKey("payouts.id"))
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    referrer_id: Mapped[str] = mapped_column(String(128))
+    gross: Mapped[Decimal] = mapped_column(AMOUNT)
+    """What is left of its commissions."""
+    carried: Mapped[Decimal] = mapped_column(AMOUNT)
+    """What was clawed back of commissions paid before: zero or negative."""
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    status: Mapped[str] = mapped_column(String(16), server_default="prepared")
+    """prepared → sent → paid or failed; or dropped."""
+    reference: Mapped[str | None] = mapped_column(String(200))
+    """The bank's, of a paid line."""
+    failure: Mapped[str | None] = mapped_column(String(300))
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+
+    @property
+    def money(self) -> Money:
+        """What the referrer gets."""
+        return Money.from_decimal(self.amount, self.currency)
+
+
+class PayoutItem(Base):
+    """One commission on its way out, by a line of a batch or, without one, by hand."""
+
+    __tablename__ = "payout_items"
+    __table_args__ = (
+        Index(
+            "uq_payout_items_live",
+            "commission_id",
+            unique=True,  # a commission is paid out once
+            postgresql_where=text("status <> 'released'"),
+        ),
+        Index("ix_payout_items_line", "line_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    commission_id: Mapped[UUID] = mapped_column(ForeignKey("commissions.id"))
+    line_id: Mapped[UUID | None] = mapped_column(ForeignKey("payout_lines.id"))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    status: Mapped[str] = mapped_column(String(16), server_default="reserved")
+    """reserved → sent → paid; or released."""
+    created_at: Mapped[datetime] = _now()
+
+
+class PayoutFile(Base):
+    """What is given to the bank: made once, after the approval."""
+
+    __tablename__ = "payout_files"
+
+    payout_id: Mapped[UUID] = mapped_column(ForeignKey("payouts.id"), primary_key=True)
+    content: Mapped[bytes]
+    """Encrypted CSV: it names people and accounts."""
+    sha256: Mapped[bytes]
+    """Of the file in clear."""
+    made_at: Mapped[datetime] = _now()
 
 
 class Refund(Base):
@@ -896,7 +1084,7 @@ class OrderNotice(Base):
     __tablename__ = "outbox"
     __table_args__ = (
         UniqueConstraint("stream", "seq"),
-        CheckConstraint("(payment_id IS NULL) <> (subscription_id IS NULL)", name="a_notice_is_of_one_stream"),
+        CheckConstraint("payment_id IS NULL OR subscription_id IS NULL", name="a_notice_is_of_one_stream"),
         Index("ix_outbox_due", "next_attempt_at", postgresql_where=text("status = 'waiting'")),
         Index("ix_outbox_workspace_status", "workspace_id", "status"),
     )
@@ -905,8 +1093,8 @@ class OrderNotice(Base):
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
     payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
     subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"))
-    stream: Mapped[UUID] = mapped_column(Computed("coalesce(payment_id, subscription_id)", persisted=True))
-    """What its order is kept in: the payment or the subscription that it is about."""
+    stream: Mapped[UUID] = mapped_column(Computed("coalesce(payment_id, subscription_id, id)", persisted=True))
+    """What its order is kept in: the payment or the subscription that it is about; a payout batch's is alone."""
     seq: Mapped[int] = mapped_column(Integer)
     type: Mapped[str] = mapped_column(String(64))
     payload: Mapped[dict[str, Any]]

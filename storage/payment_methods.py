@@ -13,9 +13,9 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.fraud import Kind, trace
 from domain.setup import MethodStatus, customer_reference
-from storage import audit
-from storage.digests import keyed_hash
+from storage import audit, fingerprints
 from storage.models import PaymentMethod, ProviderAccount, ProviderCustomer
 from storage.sealing import Sealer
 
@@ -66,7 +66,8 @@ async def keep(
     await _lock_customer(session, account.workspace_id, customer_id)
     marker = None
     if found.fingerprint is not None:
-        marker = await keyed_hash(session, sealer, account.workspace_id, f"{account.provider}:{found.fingerprint}")
+        key = await fingerprints.open_key(session, sealer, account.workspace_id)
+        marker = trace(key, Kind.CARD, found.fingerprint)  # as payments have it: the same card is found again
     card = {
         "brand": found.brand,
         "last4": found.last4,

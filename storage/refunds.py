@@ -95,9 +95,9 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Refund
     return (await session.scalars(query)).all()
 
 
-async def under_way(session: AsyncSession, payment_id: UUID) -> Sequence[UUID]:
+async def under_way(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:
     """Refunds of a payment whose end is not known yet."""
-    query = select(Refund.id).where(Refund.payment_id == payment_id, Refund.status.in_(UNDER_WAY))
+    query = select(Refund).where(Refund.payment_id == payment_id, Refund.status.in_(UNDER_WAY))
     return (await session.scalars(query.order_by(Refund.created_at))).all()
 
 

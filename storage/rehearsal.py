@@ -78,6 +78,7 @@ async def rehearsal(database: Database) -> AsyncIterator[tuple[AsyncSession, Eff
             for (row, name), first in before.items()
             if first != row.__dict__[name]
         ]
+        effects.changes.sort(key=lambda change: (change["subject"], change["id"], change["field"]))
         await session.rollback()
 
 

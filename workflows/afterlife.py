@@ -9,7 +9,7 @@ from uuid import UUID
 from temporalio import workflow
 
 from domain.dispute import ReconcileDisputes
-from domain.payment import Confirm, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
+from domain.payment import Confirm, Confirmation, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
 from domain.refund import ReconcileRefunds
 from workflows import calls
 from workflows.dispute import follow_disputes
@@ -18,7 +18,11 @@ from workflows.wake import wake_subscription
 
 PATIENCE = timedelta(days=3)
 LOOK_AGAIN = timedelta(hours=1)
-REFUND_LOOKS = tuple(timedelta(minutes=5 * 2**step) for step in range(10))
+REFUND_LOOKS = (
+    timedelta(seconds=5),
+    timedelta(minutes=1),
+    *(timedelta(minutes=5 * 2**step) for step in range(10)),
+)
 """Waits for refunds of ours that are under way; they have workflows of their own that go on after that."""
 
 
@@ -61,16 +65,16 @@ class AfterlifeWorkflow:
                 self._triggers.append(trigger)
 
     async def _answer(self, triggers: tuple[ProviderTrigger, ...]) -> PaymentOutcome:
-        payment_id = self._payment_id
-        if any(trigger.kind == "refund" for trigger in triggers):
-            await self._reconcile(tuple(trigger for trigger in triggers if trigger.kind == "refund"))
-        if any(trigger.kind == "dispute" for trigger in triggers):
-            await self._follow(tuple(trigger for trigger in triggers if trigger.kind == "dispute"))
-        confirmation = await workflow.execute_activity(
-            calls.confirm,
-            Confirm(payment_id, tuple(trigger.inbox_id for trigger in triggers)),
-            **calls.provider_call("look, late", patience=PATIENCE),
-        )
+        """Look at the payment, then at its refunds and disputes: what is not settled cannot be refunded."""
+        refunds = tuple(trigger for trigger in triggers if trigger.kind == "refund")
+        disputes = tuple(trigger for trigger in triggers if trigger.kind == "dispute")
+        settles_first = workflow.patched("settle-before-refunds")
+        if not settles_first:
+            await self._after_capture(refunds, disputes)
+        answered = [trigger for trigger in triggers if not settles_first or trigger not in refunds + disputes]
+        confirmation = await self._confirm(tuple(trigger.inbox_id for trigger in answered))
+        if settles_first:
+            await self._after_capture(refunds, disputes)
         del self._triggers[: len(triggers)]
         self._others_open = confirmation.others_open
         await return_surplus(confirmation.surplus_ids)
@@ -80,7 +84,18 @@ class AfterlifeWorkflow:
             await workflow.execute_activity(
                 calls.render_receipt, RenderReceipt(confirmation.receipt_id), **calls.own_database("render receipt PDF")
             )
-        return PaymentOutcome(payment_id, confirmation.status, confirmation.receipt_id)
+        return PaymentOutcome(self._payment_id, confirmation.status, confirmation.receipt_id)
+
+    async def _confirm(self, inbox_ids: tuple[int, ...]) -> Confirmation:
+        return await workflow.execute_activity(
+            calls.confirm, Confirm(self._payment_id, inbox_ids), **calls.provider_call("look, late", patience=PATIENCE)
+        )
+
+    async def _after_capture(self, refunds: tuple[ProviderTrigger, ...], disputes: tuple[ProviderTrigger, ...]) -> None:
+        if refunds:
+            await self._reconcile(refunds)
+        if disputes:
+            await self._follow(disputes)
 
     async def _follow(self, triggers: tuple[ProviderTrigger, ...]) -> None:
         """The payer's bank wants money back: record how its disputes stand, and follow each."""

@@ -171,6 +171,7 @@ def _payment(
         method=text(details, "type"),
         card_brand=text(card, "brand"),
         card_last4=text(card, "last4"),
+        card_fingerprint=text(card, "fingerprint"),
         failure_code=None if captured is not None else failure_code(intent),
         saved_method=_saved_by(intent, charge) if captured is not None else None,
     )

@@ -147,7 +147,7 @@ async def test_a_preview_says_what_will_happen_and_does_nothing(shop: Shop) -> N
     again = await shop.api.post("/refunds", params={"dry_run": True}, json=body)
     assert (again.status_code, again.json()) == (200, said)
     assert (await balances(shop))["provider"] == Money.parse("129.90", "ILS")
-    assert await told(shop, payment["id"]) == ["payment.pending", "payment.paid"]
+    assert (await told(shop, payment["id"]))[-1] == "payment.paid"
     assert (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"] == []
     made = (await refund(shop, payment, "29.90")).json()
     assert (made["vat"], made["commission_clawed_back"]) == (said["vat"], said["commission_clawed_back"])

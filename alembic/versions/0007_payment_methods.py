@@ -1,7 +1,7 @@
 """payment methods
 
-Revision ID: 0006
-Revises: 0005
+Revision ID: 0007
+Revises: 0006
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
-    op.add_column("workspaces", sa.Column("digest_key", sa.LargeBinary(), nullable=True))
     _methods()
     _customers()
     _setups()
@@ -170,4 +169,3 @@ def downgrade() -> None:
     op.drop_table("method_setups")
     op.drop_table("provider_customers")
     op.drop_table("payment_methods")
-    op.drop_column("workspaces", "digest_key")

@@ -1,7 +1,7 @@
 """subscriptions
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0008
+Revises: 0007
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from sqlalchemy.dialects import postgresql
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 CHECKS = (
     ("payments", "ck_payments_an_invoice_is_of_a_subscription", "(invoice_id IS NULL) = (subscription_id IS NULL)"),
-    ("outbox", "ck_outbox_a_notice_is_of_one_stream", "(payment_id IS NULL) <> (subscription_id IS NULL)"),
+    ("outbox", "ck_outbox_a_notice_is_of_one_stream", "payment_id IS NULL OR subscription_id IS NULL"),
     ("workspaces", "ck_workspaces_grace_is_not_negative", "dunning_grace_days >= 0"),
     (
         "workspaces",
@@ -226,10 +226,12 @@ def _changes_to_others() -> None:
     op.add_column(
         "outbox",
         sa.Column(
-            "stream", sa.Uuid(), sa.Computed("coalesce(payment_id, subscription_id)", persisted=True), nullable=False
+            "stream",
+            sa.Uuid(),
+            sa.Computed("coalesce(payment_id, subscription_id, id)", persisted=True),
+            nullable=False,
         ),
     )
-    op.alter_column("outbox", "payment_id", existing_type=sa.UUID(), nullable=True)
     op.drop_constraint(op.f("uq_outbox_payment_id_seq"), "outbox", type_="unique")
     op.create_unique_constraint(op.f("uq_outbox_stream_seq"), "outbox", ["stream", "seq"])
     op.create_foreign_key(op.f("fk_outbox_subscription_id"), "outbox", "subscriptions", ["subscription_id"], ["id"])
@@ -286,7 +288,6 @@ def downgrade() -> None:
     op.drop_constraint(op.f("fk_outbox_subscription_id"), "outbox", type_="foreignkey")
     op.drop_constraint(op.f("uq_outbox_stream_seq"), "outbox", type_="unique")
     op.create_unique_constraint(op.f("uq_outbox_payment_id_seq"), "outbox", ["payment_id", "seq"])
-    op.alter_column("outbox", "payment_id", existing_type=sa.UUID(), nullable=False)
     op.drop_column("outbox", "stream")
     op.drop_column("outbox", "subscription_id")
     op.drop_index("ix_subscription_changes_subscription", table_name="subscription_changes")
