@@ -420,7 +420,8 @@ async def failed(held: Held, invoice: Invoice, payment: Payment) -> Decision:
     details = {"invoice_id": str(invoice.id), "payment_id": str(payment.id), "code": code, "next": decision.next.value}
     note(held, "payment_failed", reason=decision.reason, attempt=invoice.attempts, **details)
     fall_behind(held, reason=code)
-    if decision.next is not Next.GIVE_UP:  # the end has a message of its own
+    unused = held.status is SubscriptionStatus.INCOMPLETE and payment.payment_method_id is None
+    if decision.next is not Next.GIVE_UP and not unused:  # the end has a message of its own
         await tell(
             held,
             "payment_failed",

@@ -61,7 +61,7 @@ class SubscriptionWorkflow:
             if step.start is not None:
                 await self._charge(step.start)
             if step.ended:
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                await workflow.wait_condition(lambda: self._news or self._all_is_done())
                 if not self._news:
                     return self._view(step)
                 continue
@@ -138,6 +138,10 @@ class SubscriptionWorkflow:
         with suppress(TimeoutError):
             await workflow.wait_condition(lambda: self._news, timeout=wait, timeout_summary=step.waiting_for)
 
+    def _all_is_done(self) -> bool:
+        """Whether no update is being answered and every charge has come to its end."""
+        return workflow.all_handlers_finished() and all(charge.done() for charge in self._charges)
+
     def _view(self, step: SubscriptionStep) -> SubscriptionView:
         return SubscriptionView(self._command.subscription_id, step.status, step.waiting_for, step.wake_at)
 
@@ -149,6 +153,5 @@ class SubscriptionWorkflow:
         info = workflow.info()
         if info.get_current_history_length() < LONG_HISTORY and not info.is_continue_as_new_suggested():
             return
-        resting = self._begun and workflow.all_handlers_finished() and all(charge.done() for charge in self._charges)
-        if resting and step.start is None:
+        if self._begun and step.start is None and self._all_is_done():
             workflow.continue_as_new(replace(self._command, resumed=SubscriptionWatch(step.status)))

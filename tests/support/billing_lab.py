@@ -22,12 +22,12 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
 
 import worker
+from activities.refunds import settle_refund
 from activities.settlement import settle
 from activities.subscriptions import SubscriptionActivities
 from dispatch.inbox import subscription_command
 from domain.billing_calendar import add_days
 from domain.payment import (
-    OPEN,
     Checkout,
     Confirm,
     Confirmation,
@@ -47,8 +47,8 @@ from domain.subscription import (
 )
 from engine.subscriptions import SubscriptionEngine
 from providers.base import ProviderPayment
-from storage import audit, ledger, outbox, payments, plans, subscriptions
-from storage.models import Invoice, Payment, PaymentMethod, Plan, Subscription
+from storage import audit, ledger, outbox, payments, plans, refunds, subscriptions
+from storage.models import Invoice, Payment, PaymentMethod, Plan, Refund, Subscription
 from storage.session import Database
 from tests.support.service import Shop
 from workflows.afterlife import AfterlifeWorkflow
@@ -86,6 +86,9 @@ class Bank:
             await self.before_charge()
         if answer == "paid":
             return Checkout((await self.pay(command.payment_id, virtual_now())).status)
+        if answer == "unknown":
+            status = await self._set(command.payment_id, PaymentStatus.UNKNOWN, virtual_now())
+            return Checkout(status)
         if answer in ("link", "action"):
             status = PaymentStatus.PENDING if answer == "link" else PaymentStatus.REQUIRES_ACTION
             url = f"http://pay.example/{command.payment_id}"
@@ -224,12 +227,43 @@ class Lab:
         assert found is not None
         return found
 
-    async def change(self, subscription_id: UUID, kind: ChangeKind, **more: Any) -> SubscriptionChanged:
-        wish = SubscriptionChange(subscription_id, uuid4(), kind, "test", **more)
+    async def change(
+        self, subscription_id: UUID, kind: ChangeKind, change_id: UUID | None = None, **more: Any
+    ) -> SubscriptionChanged:
+        """A wish, by way of the workflow; what it makes due is done as well."""
+        wish = SubscriptionChange(subscription_id, change_id or uuid4(), kind, "test", **more)
         row = await self.row(subscription_id)
         answer = await self.engine.change(subscription_command(row, PollPlan()), wish, wait=WAIT)
         assert answer is not None
         return answer
+
+    async def carried_out(
+        self, subscription_id: UUID, kind: ChangeKind, change_id: UUID, **more: Any
+    ) -> SubscriptionChanged:
+        """The same by the activity alone, as after a crash."""
+        wish = SubscriptionChange(subscription_id, change_id, kind, "test", **more)
+        return await SubscriptionActivities(self.database, lambda: datetime.now(UTC)).change_subscription(wish)
+
+    async def wake(self, subscription_id: UUID) -> None:
+        """What the dispatcher does with a change that was not seen."""
+        await self.engine.wake(subscription_command(await self.row(subscription_id), PollPlan()))
+
+    async def refunds(self, subscription_id: UUID) -> list[Refund]:
+        async with self.database.transaction() as session:
+            query = select(Refund).join(Payment, Payment.id == Refund.payment_id)
+            return list(await session.scalars(query.where(Payment.subscription_id == subscription_id)))
+
+    async def refund(self, payment_id: UUID) -> None:
+        """All of a payment goes back: the real booking."""
+        async with self.database.transaction() as session:
+            payment, workspace = await payments.lock(session, payment_id)
+            refund = await refunds.request(
+                session,
+                payment,
+                {"id": uuid4(), "amount": payment.amount, "origin": "merchant"},
+                actor="test",
+            )
+            await settle_refund(session, payment, workspace, refund, at=await self.now())
 
     async def charges(self, subscription_id: UUID, zone: str) -> list[tuple[str, str, str]]:
         """Every attempt: when (on the wall clock of the zone), how much, and how it ended."""
@@ -313,12 +347,3 @@ async def lab_of(shop: Shop, environment: WorkflowEnvironment) -> AsyncIterator[
         workflow_runner=worker.workflow_runner(),
     ):
         yield Lab(shop, environment, SubscriptionEngine(environment.client, queue), bank)
-
-
-async def orders_of(lab: Lab) -> list[str]:
-    async with lab.database.transaction() as session:
-        rows = await session.scalars(select(Payment.order_id).where(Payment.workspace_id == lab.shop.workspace.id))
-        return list(rows)
-
-
-__all__ = ["OPEN", "Lab", "lab_of", "orders_of"]
