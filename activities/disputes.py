@@ -16,7 +16,6 @@ from temporalio.exceptions import ApplicationError
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.refunds import paid_way
-from domain.commission import CommissionStatus
 from domain.dispute import (
     FINAL_DISPUTE,
     HOLDS_MONEY,
@@ -28,7 +27,6 @@ from domain.dispute import (
 from domain.ledger import LedgerEntry, dispute_lost_entries, dispute_opened_entries, dispute_won_entries
 from domain.money import Money
 from domain.payment import PaymentStatus
-from domain.refund import share
 from providers.base import KnowsDisputes, Provider, ProviderDispute
 from storage import attempts, audit, commissions, disputes, inbox, ledger, outbox, payments
 from storage.models import Commission, Dispute, Payment, Workspace
@@ -157,33 +155,17 @@ class DisputeActivities:
     async def _lose(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
         """The money is gone for good, and the referrer gives back a share of it in proportion."""
         commission = await commissions.lock_of_payment(session, payment.id)
-        back = self._share_of(commission, payment, row)
         payment.dispute_lost = payment.dispute_lost + row.held
-        if commission is not None and back is not None:
-            commission.clawed_back = commission.clawed_back + back.to_decimal()
-            if commission.clawed_back == commission.amount and commission.status == CommissionStatus.ACCRUED:
-                commission.status = CommissionStatus.CLAWED_BACK.value
+        back = None if commission is None else commissions.take_back(commission, payment)
         await self._book(session, payment, row, "lost", self._loss(payment, row, commission, back))
 
     async def _win_back(self, session: AsyncSession, payment: Payment, row: Dispute) -> None:
         """A lost dispute was not lost after all: the loss and the claw-back are undone; the bank holds the money."""
         commission = await commissions.lock_of_payment(session, payment.id)
         payment.dispute_lost = payment.dispute_lost - row.held
-        back = self._share_of(commission, payment, row)
-        if commission is not None and back is not None:
-            commission.clawed_back = commission.clawed_back - back.to_decimal()
-            if commission.status == CommissionStatus.CLAWED_BACK and back.minor:
-                commission.status = CommissionStatus.ACCRUED.value
+        back = None if commission is None else -commissions.take_back(commission, payment)
         undone = [replace(entry, amount=-entry.amount) for entry in self._loss(payment, row, commission, back)]
         await self._book(session, payment, row, "loss_undone", undone)
-
-    def _share_of(self, commission: Commission | None, payment: Payment, row: Dispute) -> Money | None:
-        """What of the commission belongs to this dispute, which is not among the lost ones at this moment."""
-        if commission is None or not row.held:
-            return None
-        gone = Money.from_decimal(payment.refunded + payment.dispute_lost, payment.currency)
-        whole = Money.from_decimal(commission.amount, payment.currency)
-        return share(whole, part=_held(payment, row), of=payment.money, before=gone)
 
     def _loss(
         self, payment: Payment, row: Dispute, commission: Commission | None, back: Money | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
@@ -16,7 +17,6 @@ from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.settlement import ORDER_PAID_TWICE
-from domain.commission import CommissionStatus
 from domain.ledger import refund_entries
 from domain.money import Money
 from domain.payment import CAPTURED, PaymentStatus
@@ -272,16 +272,12 @@ async def settle_refund(
         lost=Money.from_decimal(payment.dispute_lost, amount.currency),
         total=payment.money,
         vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
-        commission=Money.zero(amount.currency)
-        if commission is None
-        else Money.from_decimal(commission.amount, amount.currency),
+        commission=Money.zero(amount.currency),
     )
+    if commission is not None:
+        split = replace(split, commission=commissions.take_back(commission, payment))
     refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
     refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
-    if commission is not None:
-        commission.clawed_back = commission.clawed_back + split.commission.to_decimal()
-        if commission.clawed_back == commission.amount and commission.status == CommissionStatus.ACCRUED:
-            commission.status = CommissionStatus.CLAWED_BACK.value
     document = None if original is None else await _issue_credit_note(session, workspace, refund, original, split, at)
     ledger.book(
         session,

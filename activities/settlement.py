@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.commission import CommissionRefusal, decide_commission
+from activities.fraud import ACCEPTED, FraudGuards
+from domain.commission import CommissionRefusal, Review, decide_commission
+from domain.fraud import Judgement, Verdict
 from domain.ledger import capture_entries
 from domain.money import Money
 from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
 from providers.base import ProviderPayment
-from storage import attempts, audit, commissions, ledger, payments, receipts, surplus
+from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus
 from storage.models import Attempt, Payment, Receipt, Workspace
 
 ORDER_PAID_TWICE = "order_paid_twice"
@@ -32,6 +34,7 @@ async def settle(
     attempt: Attempt | None = None,
     *,
     at: datetime,
+    guards: FraudGuards | None = None,
 ) -> Confirmation:
     """Book captured money on a locked payment: receipt, commission, ledger, notification, audit entry, status.
 
@@ -39,7 +42,7 @@ async def settle(
     payment stays visibly unknown until a person decides. Where the order is one obligation that another payment has
     met, the money is surplus: it makes the payment paid, but earns no receipt and no commission. A repeat finds the
     payment captured and returns what is on record; money beyond that is surplus.
-    `attempt` is the way by which the money came; None when it is not on record yet.
+    `attempt` is the way by which the money came; None when it is not on record yet. `guards` judge the referral.
     """
     captured = observed.captured
     if captured is None:
@@ -57,12 +60,17 @@ async def settle(
         )
         return Confirmation(PaymentStatus(payment.status), None, fault)
     attempt = await _adopt(session, payment, attempt, observed)
+    judgement = ACCEPTED
+    if guards is not None:  # before anything is put on the audit log, whose lock must come after the counter's
+        judgement = await guards.look(session, payment, workspace, observed.card_fingerprint)
     payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
     if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
     receipt = await _issue_receipt(session, payment, workspace, observed, at)
-    commission = await _accrue_commission(session, payment, workspace)
+    if guards is not None:
+        judgement = await guards.look_at_velocity(session, payment, workspace, judgement, at=at)
+    commission = await _accrue_commission(session, payment, workspace, judgement, at)
     ledger.book(
         session,
         workspace_id=workspace.id,
@@ -286,7 +294,9 @@ def _paid_by(payment: Payment, observed: ProviderPayment) -> str:
     return observed.method or payment.provider.title()
 
 
-async def _accrue_commission(session: AsyncSession, payment: Payment, workspace: Workspace) -> Money | None:
+async def _accrue_commission(
+    session: AsyncSession, payment: Payment, workspace: Workspace, judgement: Judgement, at: datetime
+) -> Money | None:
     """Decide, accrue at most once an order, and audit the decision either way."""
     decision = decide_commission(
         paid=payment.money,
@@ -296,19 +306,24 @@ async def _accrue_commission(session: AsyncSession, payment: Payment, workspace:
         customer_id=payment.customer_id,
     )
     amount, refusal = decision.amount, decision.refusal
+    if amount is not None and judgement.verdict is Verdict.REJECT:
+        amount, refusal = None, CommissionRefusal.FRAUD_GUARD
     if amount is not None and not await commissions.insert_once(
-        session, _commission_values(payment, workspace, amount)
+        session, _commission_values(payment, workspace, amount, judgement, at)
     ):
         amount, refusal = None, CommissionRefusal.ORDER_HAS_COMMISSION
-    details = {"order_id": payment.order_id, "rate": str(workspace.commission_rate)}
+    if amount is not None and payment.referrer_id is not None:
+        await referrers.ensure(session, workspace.id, payment.referrer_id)
+    details: dict[str, object] = {"order_id": payment.order_id, "rate": str(workspace.commission_rate)}
     details |= {"amount": str(amount)} if amount is not None else {"reason": refusal.value if refusal else "none"}
+    held = amount is not None and judgement.verdict is Verdict.HOLD
     audit.record(
         session,
         workspace.id,
         actor="settlement",
-        action="commission.accrued" if amount is not None else "commission.refused",
+        action="commission.refused" if amount is None else "commission.held" if held else "commission.accrued",
         subject=("payment", payment.id),
-        details=details,
+        details=details | (judgement.details() if judgement.findings else {}),
     )
     return amount
 
@@ -320,7 +335,10 @@ def _minimum(workspace: Workspace) -> Money:
     return Money.from_decimal(workspace.commission_minimum.quantize(quantum, rounding="ROUND_DOWN"), workspace.currency)
 
 
-def _commission_values(payment: Payment, workspace: Workspace, amount: Money) -> dict[str, object]:
+def _commission_values(
+    payment: Payment, workspace: Workspace, amount: Money, judgement: Judgement, at: datetime
+) -> dict[str, object]:
+    held = judgement.verdict is Verdict.HOLD
     commission_id: UUID = uuid5(payment.id, "commission")
     return {
         "id": commission_id,
@@ -332,4 +350,7 @@ def _commission_values(payment: Payment, workspace: Workspace, amount: Money) ->
         "rate": workspace.commission_rate,
         "amount": amount.to_decimal(),
         "currency": amount.currency,
+        "vests_at": at + timedelta(days=workspace.commission_holding_days),
+        "review": Review.PENDING.value if held else None,
+        "held_by": [one.rule.value for one in judgement.findings] if held else [],
     }

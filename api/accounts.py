@@ -6,16 +6,15 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api import webhooks
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
@@ -24,8 +23,6 @@ from providers.base import (
     NothingMoved,
     ProviderError,
     ProviderMisconfigured,
-    ReadsSettlementFiles,
-    SettlementRow,
 )
 from providers.registry import PROVIDERS, build_provider, required_credentials
 from storage import administration, workspaces
@@ -36,7 +33,6 @@ router = APIRouter(tags=["administration"])
 log = structlog.get_logger()
 
 CALLBACK_TOKEN = "callback_token"  # noqa: S105  (a credential's name)
-MAX_FILE_BYTES = 5_000_000
 _SECRET = re.compile(r"secret|password|token|private|api_?key|_login", re.IGNORECASE)
 UNREADABLE = "CREDENTIALS_KEYS cannot open the stored credentials: put the key back, or connect the account anew."
 SHOWN_ADDRESSES = frozenset({"voucher_url"})
@@ -82,25 +78,6 @@ class AccountCheckOut(BaseModel):
     account_name: str | None = None
     live: bool | None = None
     detail: str = ""
-
-
-class FileRow(BaseModel):
-    """What became of one row. `reason` says why it was refused, or why no payment waits for it."""
-
-    line: int
-    verdict: Literal["taken", "repeated", "refused"]
-    reason: str | None = None
-    payment_id: UUID | None = None
-    amount: str | None = None
-
-
-class FileReport(BaseModel):
-    """A settlement file, row by row."""
-
-    rows: list[FileRow]
-    taken: int
-    repeated: int
-    refused: int
 
 
 class AccountChanges(BaseModel):
@@ -167,7 +144,7 @@ async def list_accounts(caller: Administrator, services: ServicesDep) -> list[Ac
 async def check_account(account_id: UUID, caller: Administrator, services: ServicesDep) -> AccountCheckOut:
     """Ask the provider with the stored credentials."""
     async with services.database.transaction() as session:
-        account = await _owned(session, caller, account_id)
+        account = await owned_account(session, caller, account_id)
     try:
         found = await services.pool.of(account).check_account()
     except ProviderError as error:
@@ -185,7 +162,7 @@ async def change_account(
     """Replace some credentials or the options, or stop and start taking new payments through the account."""
     at = services.now()
     async with services.database.transaction() as session:
-        account = await _owned(session, caller, account_id)
+        account = await owned_account(session, caller, account_id)
         given = {name: value.get_secret_value().strip() for name, value in body.credentials.items()}
         if body.options is not None:
             _check_privileges(caller, services, body.options, account.options)
@@ -206,52 +183,8 @@ async def change_account(
     return account_out(account)
 
 
-@router.post("/provider-accounts/{account_id}/settlement-file", summary="Take in a settlement file")
-async def take_settlement_file(
-    account_id: UUID, request: Request, caller: Administrator, services: ServicesDep
-) -> FileReport:
-    """The network's file of collected payments, as the body of the request. Each good row is taken in like a callback.
-
-    The same row twice, in this file or another, counts once. The report tells row by row what became of it.
-    """
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FILE_BYTES:
-            raise Problem("body_too_large", f"A settlement file has at most {MAX_FILE_BYTES} bytes.")
-    async with services.database.transaction() as session:
-        account = await _owned(session, caller, account_id)
-    try:
-        provider = services.pool.of(account)
-    except (ProviderMisconfigured, SealingError):
-        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
-    if not isinstance(provider, ReadsSettlementFiles):
-        raise Problem("method_unavailable", f"{account.provider} has no settlement files.")
-    rows = [await _take_row(services, account, row) for row in provider.read_settlement_file(bytes(body))]
-    log.info("settlement file", account_id=str(account.id), rows=len(rows))
-    return FileReport(
-        rows=rows,
-        taken=sum(row.verdict == "taken" for row in rows),
-        repeated=sum(row.verdict == "repeated" for row in rows),
-        refused=sum(row.verdict == "refused" for row in rows),
-    )
-
-
-async def _take_row(services: Services, account: ProviderAccount, row: SettlementRow) -> FileRow:
-    if row.event is None:
-        return FileRow(line=row.line, verdict="refused", reason=row.problem)
-    taken = await webhooks.take_in(services, account, row.event, f"settlement file, line {row.line}".encode())
-    amount = row.event.amount
-    return FileRow(
-        line=row.line,
-        verdict="taken" if taken.new else "repeated",
-        reason=taken.outcome,
-        payment_id=taken.payment_id,
-        amount=None if amount is None else str(amount),
-    )
-
-
-async def _owned(session: AsyncSession, caller: Caller, account_id: UUID) -> ProviderAccount:
+async def owned_account(session: AsyncSession, caller: Caller, account_id: UUID) -> ProviderAccount:
+    """An account that this caller may administer. Raises Problem."""
     account = await workspaces.account(session, account_id)
     if account is None or (caller.workspace is not None and account.workspace_id != caller.workspace.id):
         raise Problem("not_found", "There is no such account.")

@@ -62,6 +62,19 @@ class WorkspaceSettings(BaseModel):
     vat_rate: str = Field("0", examples=["0.18"])
     commission_rate: str = Field("0", examples=["0.10"])
     commission_minimum: str = Field("1.00", pattern=r"^\d{1,12}(\.\d{1,4})?$")
+    commission_holding_days: int = Field(
+        30, ge=0, le=730, description="Days in which orders may be refunded or disputed: commissions vest after them."
+    )
+    payout_minimum: str = Field(
+        "0", pattern=r"^\d{1,12}(\.\d{1,4})?$", description="Smallest balance that a payout batch pays."
+    )
+    payout_approval: Literal["any", "another_key"] = Field(
+        "any", description="Who approves a batch: any key that may, or another than the one that prepared it."
+    )
+    velocity_limit: int = Field(
+        0, ge=0, le=1_000_000, description="Commissions of one referrer within the window; more wait for a person."
+    )
+    velocity_hours: int = Field(24, ge=1, le=24 * 366, description="The window.")
     payments_enabled: bool = Field(default=True, description="Whether new payments are taken.")
     one_capture_per_order: bool = Field(
         default=True, description="A second captured payment of an order id is surplus; false where orders are split."
@@ -134,6 +147,11 @@ class WorkspaceOut(BaseModel):
     vat_rate: str
     commission_rate: str
     commission_minimum: str
+    commission_holding_days: int
+    payout_minimum: str
+    payout_approval: str
+    velocity_limit: int
+    velocity_hours: int
     payments_enabled: bool
     one_capture_per_order: bool
     surplus_policy: str
@@ -324,6 +342,11 @@ def workspace_values(
         "vat_rate": Decimal(body.vat_rate),
         "commission_rate": Decimal(body.commission_rate),
         "commission_minimum": Decimal(body.commission_minimum),
+        "commission_holding_days": body.commission_holding_days,
+        "payout_minimum": Decimal(body.payout_minimum),
+        "payout_approval": body.payout_approval,
+        "velocity_limit": body.velocity_limit,
+        "velocity_hours": body.velocity_hours,
         "payments_enabled": body.payments_enabled,
         "one_capture_per_order": body.one_capture_per_order,
         "surplus_policy": body.surplus_policy,
@@ -347,6 +370,11 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         vat_rate=format(row.vat_rate.normalize(), "f"),
         commission_rate=format(row.commission_rate.normalize(), "f"),
         commission_minimum=format(row.commission_minimum, f".{minor_digits(row.currency)}f"),
+        commission_holding_days=row.commission_holding_days,
+        payout_minimum=format(row.payout_minimum, f".{minor_digits(row.currency)}f"),
+        payout_approval=row.payout_approval,
+        velocity_limit=row.velocity_limit,
+        velocity_hours=row.velocity_hours,
         payments_enabled=row.payments_enabled,
         one_capture_per_order=row.one_capture_per_order,
         surplus_policy=row.surplus_policy,

@@ -19,10 +19,13 @@ from api import (
     methods,
     metrics,
     pages,
+    payment_methods,
     payments,
     problems,
     receipts,
+    referrers,
     refunds,
+    settlement_files,
     surplus,
     ways,
     webhooks,
@@ -33,7 +36,22 @@ from api.limits import BodyLimits
 log = structlog.get_logger()
 
 PREFIX = "/api/v1"
-V1 = (methods, ways, payments, refunds, disputes, webhooks, receipts, commissions, surplus, accounts, admin)
+V1 = (
+    methods,
+    ways,
+    payments,
+    payment_methods,
+    refunds,
+    disputes,
+    webhooks,
+    receipts,
+    commissions,
+    referrers,
+    surplus,
+    accounts,
+    settlement_files,
+    admin,
+)
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
 _PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.problems import Problem
-from domain.commission import CommissionStatus
+from domain.commission import CommissionState, CommissionStatus, Review
 from domain.money import Money
 from storage import commissions
 from storage.models import Commission
@@ -37,6 +37,11 @@ class CommissionOut(BaseModel):
     clawed_back: str = Field(description="What refunds of the order took of it, also after it was paid out.")
     currency: str
     status: CommissionStatus
+    state: CommissionState = Field(description="The status, and of an accrued one what the books say at this moment.")
+    vests_at: datetime = Field(description="End of the holding period: payable from then on, if nothing holds it.")
+    review: Review | None = Field(description="Set where a fraud guard asked for a person.")
+    held_by: list[str] = Field(description="The guards that asked.")
+    review_reason: str | None
     payout_reference: str | None
     created_at: datetime
     paid_at: datetime | None
@@ -77,6 +82,15 @@ class MarkPaid(BaseModel):
     reference: str | None = Field(None, max_length=200, examples=["bank-transfer-2026-11"])
 
 
+class ReviewDecision(BaseModel):
+    """What a person decides on a commission that a fraud guard holds."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    decision: Literal["approve", "reject"]
+    reason: str = Field(min_length=1, max_length=300, examples=["the office shares one address"])
+
+
 @router.get("/commissions", summary="List commissions")
 async def list_commissions(
     caller: Reader,
@@ -85,8 +99,9 @@ async def list_commissions(
     cursor: str | None = None,
     referrer_id: Annotated[str | None, Query(max_length=128)] = None,
     status: CommissionStatus | None = None,
+    state: CommissionState | None = None,
 ) -> CommissionPage:
-    """Newest first."""
+    """Newest first. `state` says where each stands now, such as pending, payable or held."""
     async with services.database.transaction() as session:
         rows = await commissions.page(
             session,
@@ -95,10 +110,12 @@ async def list_commissions(
             before=decode_cursor(cursor),
             referrer_id=referrer_id,
             status=None if status is None else status.value,
+            state=None if state is None else state.value,
+            at=services.now(),
         )
     shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
-    return CommissionPage(data=[_out(row) for row in shown], next_cursor=more)
+    more = encode_cursor(shown[-1][0].created_at, shown[-1][0].id) if len(rows) > limit else None
+    return CommissionPage(data=[_out(*row) for row in shown], next_cursor=more)
 
 
 @router.get("/referrers/{referrer_id}/report", summary="A referrer's report")
@@ -106,7 +123,9 @@ async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDe
     """Counts and totals by status, and the latest commissions. An unknown referrer has an empty report."""
     async with services.database.transaction() as session:
         totals = await commissions.totals(session, caller.workspace.id, referrer_id)
-        latest = await commissions.page(session, caller.workspace.id, limit=100, referrer_id=referrer_id)
+        latest = await commissions.page(
+            session, caller.workspace.id, limit=100, referrer_id=referrer_id, at=services.now()
+        )
     return ReferrerReport(
         referrer_id=referrer_id,
         count=sum(total.count for total in totals),
@@ -121,7 +140,7 @@ async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDe
             )
             for total in totals
         ],
-        commissions=[_out(row) for row in latest],
+        commissions=[_out(*row) for row in latest],
     )
 
 
@@ -129,7 +148,11 @@ async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDe
 async def mark_paid(
     commission_id: UUID, body: MarkPaid, caller: Payer, services: ServicesDep, *, dry_run: DryRun = False
 ) -> CommissionOut | EffectsOut:
-    """Books the payout. A repeat with the same reference changes nothing; with another it is refused."""
+    """Books a payment by hand, also before the holding period is over. What is held or in a batch is refused.
+
+    A repeat with the same reference changes nothing; with another it is refused.
+    """
+    at = services.now()
 
     async def book(session: AsyncSession) -> Commission:
         return await commissions.mark_paid(
@@ -138,7 +161,7 @@ async def mark_paid(
             commission_id,
             reference=body.reference,
             actor=caller.actor,
-            at=services.now(),
+            at=at,
         )
 
     try:
@@ -147,17 +170,47 @@ async def mark_paid(
                 await book(session)
             return effects_out(effects)
         async with services.database.transaction() as session:
-            commission = await book(session)
+            await book(session)
+            await session.flush()
+            return _out(*await commissions.get(session, caller.workspace.id, commission_id, at=at))
     except commissions.CommissionNotFound:
         raise Problem("not_found", "This workspace has no such commission.") from None
+    except commissions.CommissionHeld:
+        raise Problem("commission_held", "A review or a dispute is undecided, or the referrer is suspended.") from None
+    except commissions.CommissionInPayout:
+        raise Problem("commission_in_payout", "An unfinished payout batch has it.") from None
+    except commissions.CommissionRejected:
+        raise Problem("commission_rejected", "A review has refused it.") from None
     except commissions.CommissionClawedBack:
         raise Problem("commission_clawed_back", "Refunds of the order have taken all of it.") from None
     except commissions.CommissionAlreadyPaid:
         raise Problem("commission_already_paid", "It was paid under another reference.") from None
-    return _out(commission)
 
 
-def _out(row: Commission) -> CommissionOut:
+@router.post("/commissions/{commission_id}/review", summary="Decide on a held commission")
+async def review(commission_id: UUID, body: ReviewDecision, caller: Payer, services: ServicesDep) -> CommissionOut:
+    """Approve: it vests like any other. Reject: it is owed to nobody. The first decision stays."""
+    at = services.now()
+    try:
+        async with services.database.transaction() as session:
+            await commissions.review(
+                session,
+                caller.workspace.id,
+                commission_id,
+                approve=body.decision == "approve",
+                reason=body.reason,
+                actor=caller.actor,
+                at=at,
+            )
+            await session.flush()
+            return _out(*await commissions.get(session, caller.workspace.id, commission_id, at=at))
+    except commissions.CommissionNotFound:
+        raise Problem("not_found", "This workspace has no such commission.") from None
+    except commissions.NotUnderReview:
+        raise Problem("commission_not_in_review", "No guard holds it, or it was decided otherwise before.") from None
+
+
+def _out(row: Commission, state: CommissionState) -> CommissionOut:
     return CommissionOut(
         id=row.id,
         payment_id=row.payment_id,
@@ -169,6 +222,11 @@ def _out(row: Commission) -> CommissionOut:
         clawed_back=str(Money.from_decimal(row.clawed_back, row.currency)),
         currency=row.currency,
         status=CommissionStatus(row.status),
+        state=state,
+        vests_at=row.vests_at,
+        review=None if row.review is None else Review(row.review),
+        held_by=list(row.held_by),
+        review_reason=row.review_reason,
         payout_reference=row.payout_reference,
         created_at=row.created_at,
         paid_at=row.paid_at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -10,10 +11,12 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
+from dispatch.methods import ABOUT_METHODS, MethodHandover, named
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
@@ -28,6 +31,9 @@ log = structlog.get_logger()
 
 DISPATCHER_WAITS = timedelta(seconds=5)
 """The dispatcher leaves a new event to this route for so long."""
+
+MAX_EVENT_ID = 255
+"""Characters that are kept of a provider's name for an event."""
 
 _PROBLEM_OF = {
     Rejection.BAD_SIGNATURE: ("signature_invalid", "The signature does not fit; check the account's webhook secret."),
@@ -88,7 +94,9 @@ async def _receive(
     if event.proof is not None and not await _proven(services, account, event):
         await _refuse(services, provider, str(account.id), Rejection.WRONG_TOKEN.value)
         raise Problem(*_PROBLEM_OF[Rejection.WRONG_TOKEN])
-    await take_in(services, account, event, body)
+    taken = await _store(services, account, Told(event, body))
+    if taken.handover is not None:
+        await _signal(services, taken.handover)
     return Response(status_code=200)
 
 
@@ -99,15 +107,15 @@ class TakenIn:
     new: bool
     payment_id: UUID | None
     outcome: str | None
-    handover: Handover | None
+    handover: Handover | MethodHandover | None
 
 
-async def take_in(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> TakenIn:
-    """Commit a verified event to the inbox and tell its payment's workflow, now or by the dispatcher."""
-    taken = await _store(services, account, event, body)
-    if taken.handover is not None:
-        await _signal(services, taken.handover)
-    return taken
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A verified event with what is kept of its wording."""
+
+    event: ProviderEvent
+    body: bytes
 
 
 async def _read(request: Request, services: Services, account: ProviderAccount) -> bytes:
@@ -160,8 +168,11 @@ async def _refuse(services: Services, provider: str, account: str, reason: str) 
         )
 
 
-async def _store(services: Services, account: ProviderAccount, event: ProviderEvent, body: bytes) -> TakenIn:
+async def _store(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
+    if told.event.kind in ABOUT_METHODS:
+        return await _store_about_methods(services, account, told)
+    event, now = told.event, services.now()
     async with services.database.transaction() as session:
         payment, attempt, foreign = await attempts.payment_of_event(
             session,
@@ -171,26 +182,16 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
             transaction_id=event.transaction_id,
         )
         outcome = _outcome_without_workflow(payment, attempt, foreign=foreign, event=event)
-        values = _inbox_values(account, event, body, payment, attempt, services.now())
-        if outcome is not None:
-            values |= {"status": "ignored" if payment is None else "handled", "outcome": outcome}
-            values |= {"handled_at": services.now()}
+        values = _inbox_values(account, told, payment, attempt, outcome, now=now)
         answered_with = (
             payment is not None
             and outcome is None
             and event.kind is EventKind.CAPTURED
             and await inbox.capture_is_being_looked_at(session, payment, values["reference"])
         )
-        row = await inbox.store(session, values)
-        if row.new and payment is not None and event.kind in (EventKind.REFUND, EventKind.DISPUTE):
-            audit.record(
-                session,
-                payment.workspace_id,
-                actor=f"provider:{account.provider}",
-                action=f"payment.{event.kind.value}_reported",
-                subject=("payment", payment.id),
-                details={"event": event.event_id, "type": event.type},
-            )
+        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
+        if row.new and payment is not None:
+            _audit_report(session, account, payment, event)
     log.info(
         "callback stored",
         payment_id=str(payment.id) if payment else None,
@@ -202,6 +203,79 @@ async def _store(services: Services, account: ProviderAccount, event: ProviderEv
         return TakenIn(row.new, None if payment is None else payment.id, outcome, None)
     trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
     return TakenIn(row.new, payment.id, outcome, Handover(payment.id, PaymentStatus(payment.status), trigger))
+
+
+async def _store_about_methods(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
+    """The same for an event about a set-up or saved methods."""
+    event, now = told.event, services.now()
+    async with services.database.transaction() as session:
+        reference = await named(session, account, event)
+        outcome = None if reference is not None else f"no {event.kind.value} of ours"
+        values = _inbox_values(account, told, None, None, outcome, now=now) | {"reference": reference}
+        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
+    log.info("callback stored", event_id=event.event_id, type=event.type, repeat=not row.new)
+    if reference is None or not row.new:
+        return TakenIn(row.new, None, outcome, None)
+    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
+    return TakenIn(row.new, None, None, MethodHandover(reference, trigger))
+
+
+async def store_many(
+    session: AsyncSession, account: ProviderAccount, told: Sequence[Told], *, now: datetime
+) -> list[TakenIn]:
+    """The same for many events of one account, in their order; the dispatcher tells the workflows."""
+    subjects = await _subjects(session, account, [one.event for one in told])
+    outcomes = [
+        _outcome_without_workflow(payment, attempt, foreign=foreign, event=one.event)
+        for one, (payment, attempt, foreign) in zip(told, subjects, strict=True)
+    ]
+    rows: dict[str, dict[str, Any]] = {}
+    for one, (payment, attempt, _), outcome in zip(told, subjects, outcomes, strict=True):
+        row = _inbox_values(account, one, payment, attempt, outcome, now=now)
+        rows.setdefault(row["event_id"], row)
+    unseen = await inbox.store_many(session, list(rows.values()))
+    taken = []
+    for one, (payment, _, _), outcome in zip(told, subjects, outcomes, strict=True):
+        event_id = one.event.event_id[:MAX_EVENT_ID]
+        if event_id in unseen and payment is not None:
+            _audit_report(session, account, payment, one.event)
+        taken.append(TakenIn(event_id in unseen, None if payment is None else payment.id, outcome, None))
+        unseen.discard(event_id)  # whoever tells of it once more in these same rows repeats it
+    return taken
+
+
+async def _subjects(
+    session: AsyncSession, account: ProviderAccount, events: Sequence[ProviderEvent]
+) -> list[tuple[Payment | None, Attempt | None, bool]]:
+    """What each event is about, as `attempts.payment_of_event` finds it."""
+    sessions = [event.session_id for event in events if event.session_id is not None]
+    transactions = [event.transaction_id for event in events if event.transaction_id is not None]
+    by_session = await attempts.by_provider_ids(session, account, Attempt.session_id, sessions)
+    by_transaction = await attempts.by_provider_ids(session, account, Attempt.transaction_id, transactions)
+    found: list[tuple[Payment | None, Attempt | None, bool]] = []
+    for event in events:
+        known = by_session.get(event.session_id or "") or by_transaction.get(event.transaction_id or "")
+        if event.reference is not None:
+            found.append(
+                await attempts.payment_of_event(
+                    session, account, reference=event.reference, session_id=None, transaction_id=None
+                )
+            )
+        else:
+            found.append((None, None, False) if known is None else (*known, False))
+    return found
+
+
+def _audit_report(session: AsyncSession, account: ProviderAccount, payment: Payment, event: ProviderEvent) -> None:
+    if event.kind in (EventKind.REFUND, EventKind.DISPUTE):
+        audit.record(
+            session,
+            payment.workspace_id,
+            actor=f"provider:{account.provider}",
+            action=f"payment.{event.kind.value}_reported",
+            subject=("payment", payment.id),
+            details={"event": event.event_id, "type": event.type},
+        )
 
 
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:
@@ -231,16 +305,19 @@ def _outcome_without_workflow(
 
 def _inbox_values(
     account: ProviderAccount,
-    event: ProviderEvent,
-    body: bytes,
+    told: Told,
     payment: Payment | None,
     attempt: Attempt | None,
+    outcome: str | None,
+    *,
     now: datetime,
 ) -> dict[str, Any]:
+    event, body = told.event, told.body
+    status = "received" if outcome is None else "ignored" if payment is None else "handled"
     return {
         "provider_account_id": account.id,
         "provider": account.provider,
-        "event_id": event.event_id[:255],
+        "event_id": event.event_id[:MAX_EVENT_ID],
         "type": event.type[:100],
         "kind": event.kind.value,
         "payment_id": None if payment is None else payment.id,
@@ -249,19 +326,33 @@ def _inbox_values(
         "transaction_id": None if event.transaction_id is None else event.transaction_id[:255],
         "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
         "claimed_currency": None if event.amount is None else event.amount.currency,
-        "body": body if event.proof is None else body.replace(event.proof.encode(), b"[session secret]"),
-        "next_attempt_at": now + DISPATCHER_WAITS,
+        "body": _without_secrets(body, event),
+        "status": status,
+        "outcome": outcome,
+        "handled_at": None if outcome is None else now,
+        "next_attempt_at": now,
         "occurred_at": event.occurred_at,
     }
 
 
-async def _signal(services: Services, handover: Handover) -> None:
+def _without_secrets(body: bytes, event: ProviderEvent) -> bytes:
+    """The body as it is kept: what proves a callback, or charges a card, is not left lying about."""
+    if event.proof is not None:
+        body = body.replace(event.proof.encode(), b"[session secret]")
+    return body if event.method_token is None else body.replace(event.method_token.encode(), b"[token]")
+
+
+async def _signal(services: Services, handover: Handover | MethodHandover) -> None:
     """Best effort: what fails here the dispatcher does later, because the row stays as it is."""
+    inbox_id = handover.trigger.inbox_id
     try:
-        await services.dispatcher.hand_over(handover)
+        if isinstance(handover, MethodHandover):
+            await services.dispatcher.hand_over_methods(handover)
+        else:
+            await services.dispatcher.hand_over(handover)
     except (NoSuchWorkflow, EngineUnavailable) as error:
-        log.warning("signal postponed", payment_id=str(handover.payment_id), error=type(error).__name__)
+        log.warning("signal postponed", inbox_id=inbox_id, error=type(error).__name__)
     except Exception as error:
         if not is_outage(error):
             raise
-        log.warning("signal not recorded", payment_id=str(handover.payment_id), error=type(error).__name__)
+        log.warning("signal not recorded", inbox_id=inbox_id, error=type(error).__name__)

@@ -42,6 +42,11 @@ _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--vat-rate", {"help": "A fraction: 0.18."}),
     ("--commission-rate", {"help": "A fraction: 0.10."}),
     ("--commission-minimum", {"help": "Smallest commission that is accrued."}),
+    ("--commission-holding-days", {"help": "Commissions vest so many days after the payment."}),
+    ("--payout-minimum", {"help": "Smallest balance that a payout batch pays."}),
+    ("--payout-approval", {"type": click.Choice(["any", "another_key"]), "help": "Who approves a payout batch."}),
+    ("--velocity-limit", {"help": "Commissions of a referrer in the window; more wait for a person. 0: no limit."}),
+    ("--velocity-hours", {"help": "The window."}),
     ("--order-webhook-url", {"help": "Where the order service listens."}),
     ("--order-webhook-secret", {"help": "Standard Webhooks secret; '-' asks for it."}),
 )

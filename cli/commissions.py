@@ -10,6 +10,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, workspace_named
+from domain.commission import CommissionState, CommissionStatus
 from domain.money import Money
 from settings import Settings
 from storage import commissions as book
@@ -49,16 +50,27 @@ def report(slug: str, referrer: str | None, *, json_output: bool) -> None:
 @commissions.command("list")
 @click.option("--workspace", "slug", required=True)
 @click.option("--referrer", help="Of one referrer.")
-@click.option("--status", type=click.Choice(["accrued", "paid", "clawed_back"]))
+@click.option("--status", type=click.Choice([status.value for status in CommissionStatus]))
+@click.option("--state", type=click.Choice([state.value for state in CommissionState]), help="Where it stands now.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @click.option("--json", "json_output", is_flag=True)
-def list_commissions(slug: str, referrer: str | None, status: str | None, limit: int, *, json_output: bool) -> None:
+def list_commissions(
+    slug: str, referrer: str | None, status: str | None, state: str | None, limit: int, *, json_output: bool
+) -> None:
     """The latest, newest first."""
 
     async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
         workspace = await workspace_named(session, slug)
-        rows = await book.page(session, workspace.id, limit=limit, referrer_id=referrer, status=status)
-        return [_row(row) for row in rows]
+        rows = await book.page(
+            session,
+            workspace.id,
+            limit=limit,
+            at=datetime.now(UTC),
+            referrer_id=referrer,
+            status=status,
+            state=state,
+        )
+        return [_row(*row) for row in rows]
 
     rows = in_database(work)
     as_json(rows) if json_output else table("Commissions", rows)
@@ -74,21 +86,27 @@ def pay(commission_id: UUID, slug: str, reference: str | None) -> None:
     async def work(session: AsyncSession, _: Settings) -> dict[str, Any]:
         workspace = await workspace_named(session, slug)
         try:
-            done = await book.mark_paid(
-                session, workspace.id, commission_id, reference=reference, actor=ACTOR, at=datetime.now(UTC)
-            )
+            at = datetime.now(UTC)
+            await book.mark_paid(session, workspace.id, commission_id, reference=reference, actor=ACTOR, at=at)
+            await session.flush()
+            return _row(*await book.get(session, workspace.id, commission_id, at=at))
         except book.CommissionNotFound:
             fail(f"{slug} has no commission {commission_id}; see payment-cli commissions list.")
         except book.CommissionClawedBack:
             fail("Refunds of the order have taken all of it.")
         except book.CommissionAlreadyPaid:
             fail("It was paid before, under another reference; see payment-cli commissions list.")
-        return _row(done)
+        except book.CommissionHeld:
+            fail("It is held: a review or a dispute is undecided, or the referrer is suspended.")
+        except book.CommissionInPayout:
+            fail("An unfinished payout batch has it.")
+        except book.CommissionRejected:
+            fail("A review has refused it.")
 
     table("Paid", [in_database(work)])
 
 
-def _row(row: Commission) -> dict[str, Any]:
+def _row(row: Commission, state: CommissionState) -> dict[str, Any]:
     return {
         "id": str(row.id),
         "referrer": row.referrer_id,
@@ -97,6 +115,9 @@ def _row(row: Commission) -> dict[str, Any]:
         "clawed_back": str(Money.from_decimal(row.clawed_back, row.currency)),
         "currency": row.currency,
         "status": row.status,
+        "state": state.value,
+        "vests": row.vests_at,
+        "held_by": list(row.held_by),
         "reference": row.payout_reference,
         "created": row.created_at,
     }

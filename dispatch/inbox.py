@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from dispatch.late import LateStarts
+from dispatch.methods import ABOUT_METHODS, MethodDispatcher, MethodHandover, start_setup_command
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -23,8 +24,9 @@ from domain.payment import (
 )
 from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
+from engine.setups import SetupEngine
 from providers.base import EventKind
-from storage import inbox, payments, refunds, surplus
+from storage import inbox, payments, refunds, setups, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, WebhookEvent
@@ -34,6 +36,8 @@ log = structlog.get_logger()
 
 LEASE = timedelta(seconds=30)
 BATCH = 100
+AT_ONCE = 10
+"""Events of a batch that are handed over side by side: a settlement file brings thousands."""
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
 UNSTARTED_SURPLUS_AFTER = timedelta(minutes=2)
@@ -105,6 +109,7 @@ def start_command(payment: Payment, poll: PollPlan) -> StartPayment:
         currency=payment.currency,
         expires_at=payment.expires_at,
         poll=poll,
+        payment_method_id=payment.payment_method_id,
     )
 
 
@@ -118,6 +123,15 @@ class InboxDispatcher:
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
         self._late_surplus = LateStarts("surplus_id")
+        self._late_setups = LateStarts("setup_id")
+
+    @property
+    def _setups(self) -> SetupEngine:
+        return SetupEngine(self._engine.client, self._engine.task_queue)
+
+    async def hand_over_methods(self, event: MethodHandover) -> None:
+        """The same for an event about a set-up or saved methods. Raises EngineUnavailable."""
+        await MethodDispatcher(self._database, self._setups, self._poll).hand_over(event)
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
@@ -137,12 +151,29 @@ class InboxDispatcher:
             await inbox.mark_dispatched(session, event.trigger.inbox_id)
 
     async def dispatch_due(self) -> int:
-        """One round over what is due. Returns how many events it took up."""
+        """Rounds over what is due, until nothing is, or nothing gets through. Returns how many events it took up."""
+        taken_up = 0
+        while True:
+            number, done = await self._round()
+            taken_up += number
+            if number < BATCH or not done:
+                return taken_up
+
+    async def _round(self) -> tuple[int, int]:
+        """Take up a batch, some at a time. Returns how many that were, and how many of them are off our hands."""
         async with self._database.transaction() as session:
             due = await inbox.claim_due(session, lease=LEASE, limit=BATCH)
-        for one in due:
-            await self._take_up(one)
-        return len(due)
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def take_up(one: Due) -> bool:
+            async with gate:
+                return await self._take_up(one)
+
+        results = await asyncio.gather(*(take_up(one) for one in due), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(due), sum(result is True for result in results)
 
     async def start_unstarted(self, *, older_than: datetime) -> int:
         """Start workflows of payments that were accepted before this moment and never began. Returns how many."""
@@ -176,46 +207,75 @@ class InboxDispatcher:
             {surplus_id: partial(self._engine.return_surplus, surplus_id) for surplus_id in waiting}
         )
 
-    async def _take_up(self, due: Due) -> None:
-        """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on."""
+    async def start_unstarted_setups(self, *, older_than: datetime) -> int:
+        """The same for set-ups of payment methods. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await setups.unstarted(session, older_than=older_than, limit=BATCH)
+        return await self._late_setups.start(
+            {
+                row.id: partial(self._setups.start, start_setup_command(row, self._poll), wait=START_WAIT)
+                for row in waiting
+            }
+        )
+
+    async def _take_up(self, due: Due) -> bool:
+        """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on.
+
+        Returns whether that is done; if not, it comes again later.
+        """
         event, payment = due.event, due.payment
+        trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
         try:
+            if event.kind in ABOUT_METHODS and event.reference is not None:
+                return await self._try_methods(MethodHandover(event.reference, trigger))
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
-                return
+                return True
             status = PaymentStatus(payment.status)
             outcome = settled_already(EventKind(event.kind), status, due.attempt, event.transaction_id)
             if outcome is not None:
                 await self._finish(event.id, outcome)
-                return
-            trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
-            await self._try(Handover(payment.id, status, trigger), payment)
+                return True
+            return await self._try(Handover(payment.id, status, trigger), payment)
         except Exception as error:
             if is_outage(error):
                 raise
             log.exception("event could not be dispatched", inbox_id=event.id)
             await self._postpone(event.id, type(error).__name__)
+            return False
 
-    async def _try(self, event: Handover, payment: Payment) -> None:
+    async def _try_methods(self, event: MethodHandover) -> bool:
+        try:
+            await self.hand_over_methods(event)
+        except EngineUnavailable as error:
+            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
+            return False
+        return True
+
+    async def _try(self, event: Handover, payment: Payment) -> bool:
         try:
             await self.hand_over(event)
         except NoSuchWorkflow:
-            await self._without_workflow(event, payment)
+            return await self._without_workflow(event, payment)
         except EngineUnavailable as error:
             await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
+            return False
+        return True
 
-    async def _without_workflow(self, event: Handover, payment: Payment) -> None:
+    async def _without_workflow(self, event: Handover, payment: Payment) -> bool:
         """Not begun yet: start it and come back. Ended without a final status (terminated by hand): after-life."""
         try:
             if payment.status == PaymentStatus.CREATED:
                 await self._engine.start(start_command(payment, self._poll), wait=START_WAIT)
                 await self._postpone(event.trigger.inbox_id, "workflow was not started yet")
-            else:
-                await self._engine.signal_afterlife(event.payment_id, event.trigger)
-                async with self._database.statement() as session:
-                    await inbox.mark_dispatched(session, event.trigger.inbox_id)
+                return False
+            await self._engine.signal_afterlife(event.payment_id, event.trigger)
+            async with self._database.statement() as session:
+                await inbox.mark_dispatched(session, event.trigger.inbox_id)
         except EngineUnavailable as error:
             await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
+            return False
+        return True
 
     async def _postpone(self, inbox_id: int, error: str) -> None:
         async with self._database.statement() as session:
@@ -247,6 +307,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         dispatcher.dispatch_due,
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
     await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 
-from domain.money import Money
+from domain.money import Money, MoneyError
 
 
 class CommissionStatus(StrEnum):
@@ -15,7 +16,32 @@ class CommissionStatus(StrEnum):
     ACCRUED = "accrued"
     PAID = "paid"
     CLAWED_BACK = "clawed_back"
-    """All of it went back with the order's refunds before it was paid out."""
+    """All of it went back with the order's refunds and lost disputes before it was paid out."""
+    REJECTED = "rejected"
+    """A person looked at what a fraud guard had held, and said no."""
+
+
+class CommissionState(StrEnum):
+    """Where a commission stands at a moment: its status, and what a rule on the books says of an accrued one."""
+
+    PENDING = "pending"
+    """In its holding period: the order may still be refunded or disputed."""
+    PAYABLE = "payable"
+    HELD = "held"
+    """A review or an open dispute of the order is undecided, or the referrer is suspended."""
+    IN_PAYOUT = "in_payout"
+    """In a batch that is not finished."""
+    PAID = "paid"
+    CLAWED_BACK = "clawed_back"
+    REJECTED = "rejected"
+
+
+class Review(StrEnum):
+    """A person's look at a commission that a fraud guard holds."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
 
 
 class CommissionRefusal(StrEnum):
@@ -26,6 +52,8 @@ class CommissionRefusal(StrEnum):
     BELOW_MINIMUM = "below_minimum"
     NO_RATE = "no_rate"
     ORDER_HAS_COMMISSION = "order_has_commission"
+    FRAUD_GUARD = "fraud_guard"
+    """The entry also names the rules that said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +84,18 @@ def decide_commission(
     if amount < minimum or amount.minor <= 0:
         return CommissionDecision(None, CommissionRefusal.BELOW_MINIMUM)
     return CommissionDecision(amount, None)
+
+
+def claw_back(commission: Money, *, gone: Money, of: Money, taken: Money) -> Money:
+    """What the referrer gives back now, when `gone` of the `of` that was captured has left by refunds and disputes.
+
+    `taken` is what was given back before. The rule looks at the running total and not at this one movement, so refunds
+    and disputes in any order, also a lost one that is won after all, leave exactly the share of what is gone. Negative
+    when money has come back. Raises MoneyError when more would be gone than there was.
+    """
+    if not 0 <= gone.minor <= of.minor:
+        raise MoneyError("at most what was captured can be gone")
+    return commission.times(Fraction(gone.minor, of.minor)) - taken
 
 
 def _refusal(rate: Decimal, referrer_id: str | None, customer_id: str | None) -> CommissionRefusal | None:

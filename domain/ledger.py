@@ -30,7 +30,7 @@ def capture_entries(
     if commission is not None and referrer is not None:
         entries += [
             LedgerEntry("commission_expense", commission),
-            LedgerEntry(f"commission_payable:{referrer}", -commission),
+            LedgerEntry(owed_to(referrer), -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
 
@@ -51,10 +51,15 @@ def surplus_refund_entries(amount: Money, *, provider_account: str, payment_id: 
     ]
 
 
+def owed_to(referrer: str) -> str:
+    """The account of what we owe a referrer: a credit balance is owed, a debit balance is carried forward."""
+    return f"commission_payable:{referrer}"
+
+
 def payout_entries(*, amount: Money, referrer: str) -> list[LedgerEntry]:
     """A commission paid out: what we owed the referrer has left us. A zero amount makes no entry."""
     entries = [
-        LedgerEntry(f"commission_payable:{referrer}", amount),
+        LedgerEntry(owed_to(referrer), amount),
         LedgerEntry("commission_paid_out", -amount),
     ]
     return [entry for entry in entries if entry.amount.minor]
@@ -75,9 +80,42 @@ def refund_entries(
     ]
     if referrer is not None:
         entries += [
-            LedgerEntry(f"commission_payable:{referrer}", commission),
+            LedgerEntry(owed_to(referrer), commission),
             LedgerEntry("commission_expense", -commission),
         ]
+    return [entry for entry in entries if entry.amount.minor]
+
+
+def payout_sent_entries(amount: Money, *, referrer: str, payout_id: str) -> list[LedgerEntry]:
+    """A line of an approved batch: what we owed the referrer is on its way."""
+    return [
+        LedgerEntry(owed_to(referrer), amount),
+        LedgerEntry(f"payouts_in_transit:{payout_id}", -amount),
+    ]
+
+
+def payout_paid_entries(amount: Money, *, payout_id: str) -> list[LedgerEntry]:
+    """It has arrived: the money has left us."""
+    return [
+        LedgerEntry(f"payouts_in_transit:{payout_id}", amount),
+        LedgerEntry("commission_paid_out", -amount),
+    ]
+
+
+def payout_returned_entries(amount: Money, *, referrer: str, payout_id: str) -> list[LedgerEntry]:
+    """It could not be paid: we owe it to the referrer again."""
+    return [
+        LedgerEntry(f"payouts_in_transit:{payout_id}", amount),
+        LedgerEntry(owed_to(referrer), -amount),
+    ]
+
+
+def commission_rejected_entries(amount: Money, *, referrer: str) -> list[LedgerEntry]:
+    """A commission that a person refused is owed to nobody. A zero amount makes no entry."""
+    entries = [
+        LedgerEntry(owed_to(referrer), amount),
+        LedgerEntry("commission_expense", -amount),
+    ]
     return [entry for entry in entries if entry.amount.minor]
 
 
@@ -107,7 +145,7 @@ def dispute_lost_entries(
     ]
     if commission is not None and referrer is not None:
         entries += [
-            LedgerEntry(f"commission_payable:{referrer}", commission),
+            LedgerEntry(owed_to(referrer), commission),
             LedgerEntry("commission_expense", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]

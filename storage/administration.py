@@ -15,7 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from storage import audit, workspaces
-from storage.models import ApiKey, Attempt, IdempotentAnswer, Payment, ProviderAccount, Workspace
+from storage.models import (
+    ApiKey,
+    Attempt,
+    IdempotentAnswer,
+    MethodSetup,
+    Payment,
+    PaymentMethod,
+    PayoutFile,
+    ProviderAccount,
+    Referrer,
+    Workspace,
+)
 from storage.sealing import Sealer
 
 SCOPES = ("payments:write", "payments:read", "refunds:write", "reports:read", "commissions:write", "admin")
@@ -182,6 +193,8 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: st
     for workspace in await session.scalars(select(Workspace).order_by(Workspace.id).with_for_update(key_share=True)):
         if workspace.order_webhook_secret is not None:
             workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
+        if workspace.fingerprint_key is not None:
+            workspace.fingerprint_key = sealer.rotate(workspace.fingerprint_key)
         audit.record(
             session,
             workspace.id,
@@ -192,13 +205,26 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: st
         )
     await _rotate_columns(session, sealer, Payment, ("client_secret", "method_fields"))
     await _rotate_columns(session, sealer, Attempt, ("session_secret", "form", "method_fields"))
+    await _rotate_columns(session, sealer, PaymentMethod, ("token",))
+    await _rotate_columns(session, sealer, MethodSetup, ("session_secret",))
+    for referrer in await session.scalars(select(Referrer).order_by(Referrer.id).with_for_update(key_share=True)):
+        for name in ("identity", "payout_details"):
+            if getattr(referrer, name) is not None:
+                setattr(referrer, name, sealer.rotate(getattr(referrer, name)))
+    for kept in await session.scalars(
+        select(PayoutFile).order_by(PayoutFile.payout_id).with_for_update(key_share=True)
+    ):
+        kept.content = sealer.rotate(kept.content)
     for answer in await session.scalars(select(IdempotentAnswer).where(IdempotentAnswer.status_code != 0)):
         answer.body = sealer.rotate(answer.body)
     return len(accounts)
 
 
 async def _rotate_columns(
-    session: AsyncSession, sealer: Sealer, model: type[Payment | Attempt], names: Sequence[str]
+    session: AsyncSession,
+    sealer: Sealer,
+    model: type[Payment | Attempt | PaymentMethod | MethodSetup],
+    names: Sequence[str],
 ) -> None:
     columns = [getattr(model, name) for name in names]
     sealed = select(model).where(or_(*(column.is_not(None) for column in columns)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from domain.payment import OPEN, PaymentStatus, attempt_reference
 from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Workspace
@@ -105,6 +107,21 @@ async def not_opened(session: AsyncSession, attempt_id: int, *, status: str, err
     )
 
 
+async def claim(session: AsyncSession, attempt_id: int, *, seen: datetime, at: datetime) -> bool:
+    """Note that the provider is asked again now, unless somebody has done so since `seen`. Returns whether it was."""
+    statement = update(Attempt).where(Attempt.id == attempt_id, Attempt.updated_at == seen).values(updated_at=at)
+    return (await session.execute(statement.returning(Attempt.id))).first() is not None
+
+
+async def name_session(session: AsyncSession, attempt_id: int, session_id: str) -> None:
+    """Keep what the provider calls an attempt that came to nothing, so that its events find it."""
+    await session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt_id, Attempt.session_id.is_(None))
+        .values(session_id=session_id[:255])
+    )
+
+
 async def withdraw(session: AsyncSession, attempt_id: int, *, error_code: str) -> None:
     """Nobody has begun to open this attempt, and nobody will."""
     await session.execute(
@@ -161,6 +178,20 @@ async def by_reference(session: AsyncSession, reference: UUID) -> Attempt | None
     """The attempt that carries a reference of ours, as it is now."""
     query = select(Attempt).where(Attempt.reference == reference)
     return await session.scalar(query.execution_options(populate_existing=True))
+
+
+async def by_provider_ids(
+    session: AsyncSession, account: ProviderAccount, column: InstrumentedAttribute[str | None], ids: Sequence[str]
+) -> dict[str, tuple[Payment, Attempt]]:
+    """The payments and attempts of an account by the provider's own ids, of sessions or of transactions."""
+    if not ids:
+        return {}
+    query = (
+        select(column, Payment, Attempt)
+        .join(Payment, Payment.id == Attempt.payment_id)
+        .where(Attempt.provider_account_id == account.id, column.in_(ids))
+    )
+    return {found: (payment, attempt) for found, payment, attempt in await session.execute(query) if found is not None}
 
 
 async def payment_of_event(

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
@@ -29,16 +29,29 @@ class Stored:
 
 async def store(session: AsyncSession, values: dict[str, Any]) -> Stored:
     """Insert a verified event, or count one more delivery of it."""
-    statement = insert(WebhookEvent).values(values)
-    statement = statement.on_conflict_do_update(
+    statement = _stored_once().values(values).returning(WebhookEvent.id, _INSERTED, WebhookEvent.status)
+    inbox_id, new, status = (await session.execute(statement)).one()
+    return Stored(inbox_id, new, status)
+
+
+async def store_many(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """The same for many events of one account, each with a name of its own. Returns the names of the new ones."""
+    if not rows:
+        return set()
+    statement = _stored_once().returning(WebhookEvent.event_id, _INSERTED)
+    result = await (await session.connection()).execute(statement, rows)
+    return {event_id for event_id, new in result if new}
+
+
+_INSERTED: ColumnElement[bool] = literal_column("xmax = 0")
+"""xmax is zero only on a row that the statement itself has inserted."""
+
+
+def _stored_once() -> Insert:
+    return insert(WebhookEvent).on_conflict_do_update(
         index_elements=["provider_account_id", "event_id"],
         set_={"deliveries": WebhookEvent.deliveries + 1},
     )
-    # xmax is zero only on a row that this statement inserted
-    inserted: ColumnElement[bool] = literal_column("xmax = 0")
-    row = await session.execute(statement.returning(WebhookEvent.id, inserted, WebhookEvent.status))
-    inbox_id, new, status = row.one()
-    return Stored(inbox_id, new, status)
 
 
 async def capture_is_being_looked_at(session: AsyncSession, payment: Payment, reference: UUID | None) -> bool:

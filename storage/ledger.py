@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -17,7 +18,7 @@ def book(
     session: AsyncSession,
     *,
     workspace_id: UUID,
-    payment_id: UUID,
+    payment_id: UUID | None,
     movement_id: UUID,
     kind: str,
     entries: Iterable[Entry],
@@ -61,3 +62,53 @@ async def entries_of(session: AsyncSession, payment_id: UUID) -> Sequence[Ledger
     return (
         await session.scalars(select(LedgerEntry).where(LedgerEntry.payment_id == payment_id).order_by(LedgerEntry.id))
     ).all()
+
+
+async def owed(session: AsyncSession, workspace_id: UUID, account: str, currency: str, *, before: datetime) -> Money:
+    """What an account was in credit by before a moment; negative where it was in debit."""
+    query = select(func.coalesce(func.sum(LedgerEntry.amount), 0)).where(
+        LedgerEntry.workspace_id == workspace_id,
+        LedgerEntry.account == account,
+        LedgerEntry.currency == currency,
+        LedgerEntry.created_at < before,
+    )
+    return -Money.from_decimal((await session.execute(query)).scalar_one(), currency)
+
+
+async def credits_by_kind(
+    session: AsyncSession, workspace_id: UUID, account: str, currency: str, *, since: datetime, before: datetime
+) -> dict[str, Money]:
+    """What each kind of movement added to an account's credit within a period."""
+    query = (
+        select(LedgerEntry.kind, func.sum(LedgerEntry.amount))
+        .where(
+            LedgerEntry.workspace_id == workspace_id,
+            LedgerEntry.account == account,
+            LedgerEntry.currency == currency,
+            LedgerEntry.created_at >= since,
+            LedgerEntry.created_at < before,
+        )
+        .group_by(LedgerEntry.kind)
+    )
+    return {kind: -Money.from_decimal(amount, currency) for kind, amount in (await session.execute(query)).all()}
+
+
+async def entries_on(
+    session: AsyncSession,
+    workspace_id: UUID,
+    account: str,
+    currency: str,
+    *,
+    since: datetime,
+    before: datetime,
+    limit: int,
+) -> Sequence[LedgerEntry]:
+    """An account's entries within a period, oldest first."""
+    query = select(LedgerEntry).where(
+        LedgerEntry.workspace_id == workspace_id,
+        LedgerEntry.account == account,
+        LedgerEntry.currency == currency,
+        LedgerEntry.created_at >= since,
+        LedgerEntry.created_at < before,
+    )
+    return (await session.scalars(query.order_by(LedgerEntry.id).limit(limit))).all()

@@ -70,6 +70,10 @@ class Workspace(Base):
     __table_args__ = (
         CheckConstraint("vat_rate >= 0 AND vat_rate < 1", name="vat_rate_is_a_fraction"),
         CheckConstraint("commission_rate >= 0 AND commission_rate < 1", name="commission_rate_is_a_fraction"),
+        CheckConstraint("commission_holding_days BETWEEN 0 AND 730", name="holding_days_are_sensible"),
+        CheckConstraint("payout_minimum >= 0", name="payout_minimum_is_not_negative"),
+        CheckConstraint("payout_approval IN ('any', 'another_key')", name="payout_approval_is_known"),
+        CheckConstraint("velocity_limit >= 0 AND velocity_hours > 0", name="velocity_is_sensible"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -88,6 +92,17 @@ class Workspace(Base):
     vat_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="1.00")
+    commission_holding_days: Mapped[int] = mapped_column(Integer, server_default="30")
+    """How long orders may be refunded or disputed: so long after the capture a commission is not payable."""
+    payout_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """Smallest balance that a batch pays out; what is below waits for the next one."""
+    payout_approval: Mapped[str] = mapped_column(String(16), server_default="any")
+    """Who approves a batch: `any` key that may, or `another_key` than the one that prepared it."""
+    velocity_limit: Mapped[int] = mapped_column(Integer, server_default="0")
+    """Commissions of one referrer within the window that are not looked at by a person; 0: no limit."""
+    velocity_hours: Mapped[int] = mapped_column(Integer, server_default="24")
+    fingerprint_key: Mapped[bytes | None]
+    """Encrypted: the key of the hashes that cards, e-mails and addresses are compared by."""
     payments_enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     """Whether new payments are taken; running ones and callbacks go on."""
     one_capture_per_order: Mapped[bool] = mapped_column(server_default=text("true"))
@@ -163,6 +178,13 @@ class Payment(Base):
         Index("ix_payments_session", "provider", "provider_session_id"),
         Index("ix_payments_referrer", "workspace_id", "referrer_id", postgresql_where=text("referrer_id IS NOT NULL")),
         Index("ix_payments_unstarted", "created_at", postgresql_where=text("status = 'created'")),
+        Index("ix_payments_customer", "workspace_id", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
+        Index(
+            "ix_payments_payer",
+            "workspace_id",
+            "payer_fingerprint",
+            postgresql_where=text("payer_fingerprint IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -215,6 +237,16 @@ class Payment(Base):
     """What disputes have taken, for now or for good: it cannot be refunded a second time."""
     dispute_lost: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     """The part of it that is gone for good."""
+    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_methods.id"))
+    """The saved method that is charged."""
+    save_method: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether what the payer pays with is to be saved."""
+    off_session: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether the payer is away while the saved method is charged."""
+    card_fingerprint: Mapped[bytes | None]
+    """Keyed hash of the provider's fingerprint of the card that paid."""
+    payer_fingerprint: Mapped[bytes | None]
+    """Keyed hash of the payer's e-mail, normalised, once the payment is captured."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     """Number of the last order notification; they are delivered in this order."""
     expires_at: Mapped[datetime]
@@ -226,6 +258,108 @@ class Payment(Base):
     def money(self) -> Money:
         """The amount to be paid."""
         return Money.from_decimal(self.amount, self.currency)
+
+
+class PaymentMethod(Base):
+    """A customer's tokenised method. The token is sealed; of a card only brand, last digits and expiry are kept."""
+
+    __tablename__ = "payment_methods"
+    __table_args__ = (
+        UniqueConstraint("provider_account_id", "token_hash", "customer_id"),  # a customer's token is stored once
+        Index(
+            "uq_payment_methods_default",
+            "workspace_id",
+            "customer_id",
+            unique=True,
+            postgresql_where=text("is_default"),
+        ),
+        CheckConstraint("NOT is_default OR status = 'active'", name="the_default_is_active"),
+        CheckConstraint("exp_month BETWEEN 1 AND 12", name="exp_month_is_a_month"),
+        Index("ix_payment_methods_customer", "workspace_id", "customer_id", "created_at"),
+        Index("ix_payment_methods_provider_customer", "provider_account_id", "provider_customer_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    customer_id: Mapped[str] = mapped_column(String(128))
+    """The merchant's own id of the customer."""
+    provider_customer_id: Mapped[str | None] = mapped_column(String(255))
+    token: Mapped[bytes]
+    """Encrypted."""
+    token_hash: Mapped[bytes]
+    """SHA-256: tokens are long and random, so this finds one again and gives none away."""
+    kind: Mapped[str] = mapped_column(String(32), server_default="card")
+    brand: Mapped[str | None] = mapped_column(String(32))
+    last4: Mapped[str | None] = mapped_column(String(4))
+    exp_month: Mapped[int | None] = mapped_column(Integer)
+    exp_year: Mapped[int | None] = mapped_column(Integer)
+    fingerprint: Mapped[bytes | None]
+    """Keyed hash of what the provider knows the card by."""
+    status: Mapped[str] = mapped_column(String(16), server_default="active")
+    """active, detached (cannot be charged any more) or expired."""
+    is_default: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+    detached_at: Mapped[datetime | None]
+
+
+class ProviderCustomer(Base):
+    """Which customer of ours is which customer at a provider's account."""
+
+    __tablename__ = "provider_customers"
+    __table_args__ = (
+        UniqueConstraint("provider_account_id", "customer_id"),
+        UniqueConstraint("provider_account_id", "provider_customer_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """Derived from account and customer."""
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    customer_id: Mapped[str] = mapped_column(String(128))
+    provider_customer_id: Mapped[str] = mapped_column(String(255))
+    deleted: Mapped[bool] = mapped_column(server_default=text("false"))
+    """The provider no longer has this one; the next that is made takes its place."""
+    created_at: Mapped[datetime] = _now()
+
+
+class MethodSetup(Base):
+    """A page where a customer enters a method to be saved. Its workflow is `setup-{id}`."""
+
+    __tablename__ = "method_setups"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "idempotency_key"),
+        UniqueConstraint("provider_account_id", "session_id"),
+        CheckConstraint("(status = 'succeeded') = (payment_method_id IS NOT NULL)", name="success_has_a_method"),
+        Index("ix_method_setups_unstarted", "created_at", postgresql_where=text("status = 'created'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    customer_id: Mapped[str] = mapped_column(String(128))
+    customer_name: Mapped[str | None] = mapped_column(String(200))
+    customer_email: Mapped[str | None] = mapped_column(String(320))
+    customer_phone: Mapped[str | None] = mapped_column(String(32))
+    make_default: Mapped[bool] = mapped_column(server_default=text("true"))
+    language: Mapped[str] = mapped_column(String(2), server_default="en")
+    success_url: Mapped[str | None] = mapped_column(Text)
+    cancel_url: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16), server_default="created")
+    error_code: Mapped[str | None] = mapped_column(String(100))
+    session_id: Mapped[str | None] = mapped_column(String(255))
+    session_secret: Mapped[bytes | None]
+    """Encrypted."""
+    checkout_url: Mapped[str | None] = mapped_column(Text)
+    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_methods.id"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    fingerprint: Mapped[bytes | None]
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
 
 
 class Attempt(Base):
@@ -409,6 +543,9 @@ class Commission(Base):
         CheckConstraint("clawed_back >= 0 AND clawed_back <= amount", name="clawed_back_is_a_part"),
         UniqueConstraint("workspace_id", "order_id"),  # at most one an order
         Index("ix_commissions_referrer", "workspace_id", "referrer_id", "status"),
+        Index("ix_commissions_recent", "workspace_id", "referrer_id", "created_at"),
+        Index("ix_commissions_vesting", "workspace_id", "vests_at", postgresql_where=text("status = 'accrued'")),
+        Index("ix_commissions_review", "workspace_id", "created_at", postgresql_where=text("review = 'pending'")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -422,10 +559,171 @@ class Commission(Base):
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), server_default="accrued")
     clawed_back: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
-    """What refunds of the order took of it, also after it was paid out."""
+    """What refunds and lost disputes of the order took of it, also after it was paid out; all of one rejected."""
+    vests_at: Mapped[datetime] = mapped_column(server_default=text("now() + interval '30 days'"))
+    """End of the holding period: payable from then on, if nothing else holds it."""
+    review: Mapped[str | None] = mapped_column(String(16))
+    """pending → approved or rejected, where a fraud guard asked for a person."""
+    held_by: Mapped[list[str]] = mapped_column(ARRAY(String(32)), server_default=text("'{}'::varchar[]"))
+    """The guards that asked."""
+    review_reason: Mapped[str | None] = mapped_column(String(300))
+    reviewed_by: Mapped[str | None] = mapped_column(String(100))
+    reviewed_at: Mapped[datetime | None]
     payout_reference: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[datetime] = _now()
     paid_at: Mapped[datetime | None]
+
+
+class Referrer(Base):
+    """Who brings orders. The id is the merchant's own; a row is there from the first commission at the latest."""
+
+    __tablename__ = "referrers"
+
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16), server_default="active")
+    """active or suspended: then nothing new is accepted unseen and nothing is paid out."""
+    identity: Mapped[bytes | None]
+    """Encrypted: name and e-mail."""
+    email_hint: Mapped[str | None] = mapped_column(String(64))
+    email_hash: Mapped[bytes | None]
+    ip_hash: Mapped[bytes | None]
+    ip_range_hash: Mapped[bytes | None]
+    payout_details: Mapped[bytes | None]
+    """Encrypted: where the money goes."""
+    payout_details_at: Mapped[datetime | None]
+    """When they were last changed."""
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class Blocked(Base):
+    """Somebody or something that earns no commission. Only a keyed hash is kept of what it is."""
+
+    __tablename__ = "blocklist"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "kind", "value_hash"),
+        Index("ix_blocklist_workspace_created", "workspace_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    kind: Mapped[str] = mapped_column(String(16))
+    """referrer, email, domain, card, ip or ip_range."""
+    value_hash: Mapped[bytes]
+    hint: Mapped[str] = mapped_column(String(128))
+    """What is shown of it."""
+    reason: Mapped[str | None] = mapped_column(String(300))
+    created_by: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime] = _now()
+
+
+class Payout(Base):
+    """A batch of payments to referrers. Its workflow is `payout-{id}`."""
+
+    __tablename__ = "payouts"
+    __table_args__ = (
+        Index(
+            "uq_payouts_one_open",
+            "workspace_id",
+            unique=True,  # one open batch at a time
+            postgresql_where=text("status IN ('requested', 'prepared', 'approved')"),
+        ),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+        Index("ix_payouts_workspace_created", "workspace_id", "created_at", "status"),
+        Index("ix_payouts_unstarted", "created_at", postgresql_where=text("status = 'requested'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    status: Mapped[str] = mapped_column(String(16), server_default="requested")
+    """requested → prepared → approved → closed; or rejected, or empty."""
+    cut_off: Mapped[datetime]
+    minimum: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    total: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """Sum of the lines that were not dropped."""
+    prepared_by: Mapped[str] = mapped_column(String(100))
+    decided_by: Mapped[str | None] = mapped_column(String(100))
+    decided_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(String(300))
+    """Why it was rejected."""
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    fingerprint: Mapped[bytes | None]
+    closed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+    updated_at: Mapped[datetime] = _now()
+
+
+class PayoutLine(Base):
+    """One referrer's part of a batch."""
+
+    __tablename__ = "payout_lines"
+    __table_args__ = (
+        CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint("carried <= 0 AND amount = gross + carried", name="amount_is_gross_less_debt"),
+        UniqueConstraint("payout_id", "referrer_id"),
+        Index("ix_payout_lines_referrer", "workspace_id", "referrer_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    payout_id: Mapped[UUID] = mapped_column(ForeignKey("payouts.id"))
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    referrer_id: Mapped[str] = mapped_column(String(128))
+    gross: Mapped[Decimal] = mapped_column(AMOUNT)
+    """What is left of its commissions."""
+    carried: Mapped[Decimal] = mapped_column(AMOUNT)
+    """What was clawed back of commissions paid before: zero or negative."""
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    status: Mapped[str] = mapped_column(String(16), server_default="prepared")
+    """prepared → sent → paid or failed; or dropped."""
+    reference: Mapped[str | None] = mapped_column(String(200))
+    """The bank's, of a paid line."""
+    failure: Mapped[str | None] = mapped_column(String(300))
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = _now()
+
+    @property
+    def money(self) -> Money:
+        """What the referrer gets."""
+        return Money.from_decimal(self.amount, self.currency)
+
+
+class PayoutItem(Base):
+    """One commission on its way out, by a line of a batch or, without one, by hand."""
+
+    __tablename__ = "payout_items"
+    __table_args__ = (
+        Index(
+            "uq_payout_items_live",
+            "commission_id",
+            unique=True,  # a commission is paid out once
+            postgresql_where=text("status <> 'released'"),
+        ),
+        Index("ix_payout_items_line", "line_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    commission_id: Mapped[UUID] = mapped_column(ForeignKey("commissions.id"))
+    line_id: Mapped[UUID | None] = mapped_column(ForeignKey("payout_lines.id"))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    status: Mapped[str] = mapped_column(String(16), server_default="reserved")
+    """reserved → sent → paid; or released."""
+    created_at: Mapped[datetime] = _now()
+
+
+class PayoutFile(Base):
+    """What is given to the bank: made once, after the approval."""
+
+    __tablename__ = "payout_files"
+
+    payout_id: Mapped[UUID] = mapped_column(ForeignKey("payouts.id"), primary_key=True)
+    content: Mapped[bytes]
+    """Encrypted CSV: it names people and accounts."""
+    sha256: Mapped[bytes]
+    """Of the file in clear."""
+    made_at: Mapped[datetime] = _now()
 
 
 class Refund(Base):
@@ -595,7 +893,8 @@ class OrderNotice(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
-    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
+    """Without one it is about a payout batch."""
     seq: Mapped[int] = mapped_column(Integer)
     type: Mapped[str] = mapped_column(String(64))
     payload: Mapped[dict[str, Any]]

@@ -12,11 +12,11 @@ import pytest_asyncio
 from cryptography.fernet import Fernet
 from sqlalchemy import func, select, update
 
-from api.accounts import MAX_FILE_BYTES
+from api.settlement_files import MAX_FILE_BYTES, ROWS_AT_ONCE
 from providers.efecty.codes import CodeRule
 from providers.registry import capabilities_of
 from storage import provider_health
-from storage.models import BankList, ProviderAccount, ProviderHealth, Receipt, Workspace
+from storage.models import AuditEntry, BankList, ProviderAccount, ProviderHealth, Receipt, WebhookEvent, Workspace
 from storage.provider_health import OPENS_AFTER, STAYS_OPEN
 from storage.sealing import Sealer
 from tests.providers.payers import payer_class
@@ -339,6 +339,33 @@ async def test_a_settlement_file_is_reported_row_by_row_and_counts_once(counter:
     async with counter.service.database.transaction() as session:
         receipts = select(func.count()).where(Receipt.workspace_id == counter.workspace.id)
         assert await session.scalar(receipts) == 1
+
+
+async def test_a_long_settlement_file_is_taken_in_parts_and_sent_again_as_a_whole(counter: Shop) -> None:
+    """The first upload broke off; what was on record by then counts once, and the rest is taken."""
+    paid = [await counter.pays() for _ in range(3)]
+    agreement, rule = counter.till.credentials["agreement"], CodeRule()
+    others = [rule.code_for(UUID(int=number), 0) for number in range(2 * ROWS_AT_ONCE)]
+    codes = [*others[:100], *(payment["instructions"]["code"] for payment in paid), *others[100:]]
+    lines = [f"{agreement};{code};25000.00;2026-09-21 08:12;{number};" for number, code in enumerate(codes)]
+    first = (await upload(counter, lines[:1200])).json()
+    assert (first["taken"], first["repeated"], first["refused"]) == (1200, 0, 0)
+    whole = (await upload(counter, lines)).json()
+    assert (whole["taken"], whole["repeated"], whole["refused"]) == (len(lines) - 1200, 1200, 0)
+    assert [row["line"] for row in whole["rows"]] == list(range(2, len(lines) + 2))
+    assert [row["payment_id"] for row in whole["rows"][100:103]] == [payment["id"] for payment in paid]
+    for payment in paid:
+        await counter.until(payment["id"], "paid")
+    async with counter.service.database.transaction() as session:
+        mine = WebhookEvent.provider_account_id == counter.account.id
+        assert await session.scalar(select(func.count()).where(mine)) == len(lines)
+        query = select(AuditEntry).where(AuditEntry.workspace_id == counter.workspace.id)
+        kept = await session.scalars(query.where(AuditEntry.action == "provider_account.settlement_file_taken"))
+        log = [(entry.details["taken"], entry.details["repeated"], len(entry.details["sha256"])) for entry in kept]
+        assert log == [(1200, 0, 64), (len(lines) - 1200, 1200, 64)]
+        # many rows a transaction: one by one, a file of the greatest length would take minutes
+        began = select(func.count(func.distinct(WebhookEvent.received_at))).where(mine)
+        assert await session.scalar(began) == 4
 
 
 async def test_who_may_upload_a_settlement_file_and_for_which_account(shop: Shop, counter: Shop) -> None:

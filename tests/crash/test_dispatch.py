@@ -15,7 +15,7 @@ import pytest_asyncio
 from sqlalchemy import select, update
 
 from dispatch import late
-from dispatch.inbox import InboxDispatcher
+from dispatch.inbox import BATCH, InboxDispatcher
 from domain.payment import PollPlan, ProviderTrigger, StartPayment
 from embedded import postgres
 from embedded.stack import Stack, migrate
@@ -120,6 +120,7 @@ async def desk(quiet_database: Database, service: Service) -> AsyncIterator[Desk
     await shop.api.aclose()
     async with quiet_database.transaction() as session:
         await session.execute(update(Payment).values(status="failed"))
+        await session.execute(update(WebhookEvent).values(status="handled"))
 
 
 def test_the_engine_of_these_tests_is_called_like_the_real_one() -> None:
@@ -165,3 +166,14 @@ async def test_an_event_that_cannot_be_handed_over_keeps_no_other_waiting(desk: 
     assert stuck.last_error in ("temporal: UNAVAILABLE", "RuntimeError")
     assert stuck.next_attempt_at > NOW
     assert await desk.dispatcher.dispatch_due() == 0
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_long_line_is_worked_off_unless_temporal_is_away(desk: Desk, *, away: bool) -> None:
+    """A settlement file puts thousands in line. While nothing gets through, one batch finds that out, not all."""
+    waiting = await desk.payments(BATCH + 20, "pending")
+    await asyncio.gather(*(desk.event(payment_id) for payment_id in waiting))
+    if away:
+        desk.engine.trouble = dict.fromkeys(waiting, EngineUnavailable("UNAVAILABLE"))
+    assert await desk.dispatcher.dispatch_due() == (BATCH if away else BATCH + 20)
+    assert len(desk.engine.signalled) == len(set(desk.engine.signalled)) == (BATCH if away else BATCH + 20)

@@ -20,6 +20,7 @@ from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.setups import SetupActivities
 from activities.surplus import SurplusActivities
 from api.app import PREFIX, create_app
 from api.problems import _PATTERNS, CODES
@@ -33,6 +34,7 @@ IMPLEMENTATIONS = (
     DisputeActivities,
     ReceiptActivities,
     RefundActivities,
+    SetupActivities,
     SurplusActivities,
 )
 ROOT = Path(__file__).parents[2]

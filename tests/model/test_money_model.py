@@ -334,6 +334,8 @@ class Books(RuleBasedStateMachine):
         """The referrer gets what is left of the commission, once."""
         if not sale.commission or sale.paid_out is not None or sale.earned == 0:
             return
+        if any(claim.status == "needs_response" for claim in sale.claims.values()):
+            return  # an open dispute holds it
         self.does(self._paid_out(sale))
         sale.paid_out = sale.earned
 

@@ -133,7 +133,7 @@ class Merchant:
         return app
 
     def told(self, payment_id: str) -> list[str]:
-        return [notice["type"] for notice in self.notices if notice["data"]["payment_id"] == payment_id]
+        return [notice["type"] for notice in self.notices if notice["data"].get("payment_id") == payment_id]
 
 
 @dataclass
