@@ -24,6 +24,7 @@ from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
 from activities.guard import ProviderGuard
+from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.surplus import SurplusActivities
@@ -39,12 +40,13 @@ from storage.session import Database
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.payout import PayoutWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow)
+WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow, PayoutWorkflow)
 
 
 def utc_now() -> datetime:
@@ -76,6 +78,7 @@ def build_worker(
     refunds = RefundActivities(database, guard, sealer, now)
     disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
+    payouts = PayoutActivities(database, sealer, utc_now)
     documents = ReceiptActivities(database)
     return Worker(
         client,
@@ -87,6 +90,11 @@ def build_worker(
             surplus.return_surplus,
             disputes.reconcile_disputes,
             disputes.remind_of_dispute,
+            payouts.prepare_payout,
+            payouts.decide_payout,
+            payouts.export_payout,
+            payouts.look_at_payout,
+            payouts.remind_of_payout,
             refunds.advance_refund,
             refunds.reconcile_refunds,
             confirmation.confirm,

@@ -18,7 +18,16 @@ from storage import audit, workspaces
 from storage.models import ApiKey, Attempt, IdempotentAnswer, Payment, PayoutFile, ProviderAccount, Referrer, Workspace
 from storage.sealing import Sealer
 
-SCOPES = ("payments:write", "payments:read", "refunds:write", "reports:read", "commissions:write", "admin")
+SCOPES = (
+    "payments:write",
+    "payments:read",
+    "refunds:write",
+    "reports:read",
+    "commissions:write",
+    "payouts:write",
+    "payouts:approve",
+    "admin",
+)
 
 
 def _hint(secret: str) -> str:
