@@ -24,9 +24,11 @@ from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
 from activities.guard import ProviderGuard
+from activities.method_news import MethodNews
 from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.setups import SetupActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
@@ -42,11 +44,22 @@ from workflows.dispute import DisputeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.payout import PayoutWorkflow
 from workflows.refund import RefundWorkflow
+from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
 
-WORKFLOWS = (PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow, RefundWorkflow, DisputeWorkflow, PayoutWorkflow)
+WORKFLOWS = (
+    PaymentWorkflow,
+    AfterlifeWorkflow,
+    SurplusWorkflow,
+    RefundWorkflow,
+    DisputeWorkflow,
+    SetupWorkflow,
+    RefreshMethodsWorkflow,
+    DetachMethodWorkflow,
+    PayoutWorkflow,
+)
 
 
 def utc_now() -> datetime:
@@ -74,7 +87,9 @@ def build_worker(
     """A worker with every workflow and activity. `now` is the activities' clock, UTC."""
     guard = ProviderGuard(database, pool, now)
     checkout = CheckoutActivities(database, guard, sealer, now, public_base_url=public_base_url)
-    confirmation = ConfirmationActivities(database, guard, sealer, now)
+    news = MethodNews(database, client)
+    confirmation = ConfirmationActivities(database, guard, sealer, now, news=news)
+    setups = SetupActivities(database, guard, sealer, now, public_base_url=public_base_url, news=news)
     refunds = RefundActivities(database, guard, sealer, now)
     disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
@@ -99,6 +114,11 @@ def build_worker(
             refunds.reconcile_refunds,
             confirmation.confirm,
             confirmation.record_status,
+            setups.open_setup,
+            setups.look_at_setup,
+            setups.fail_setup,
+            setups.refresh_methods,
+            setups.detach_method,
             documents.render_receipt,
         ],
         workflow_runner=workflow_runner(),

@@ -14,6 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.charges import SavedCharges
+from activities.customers import ProviderCustomers
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from domain.money import Money
@@ -70,20 +72,26 @@ class CheckoutActivities:
         self._sealer = sealer
         self._now = now
         self._base = public_base_url.rstrip("/")
+        self._charges = SavedCharges(database, guard, sealer, now, public_base_url=public_base_url)
+        self._customers = ProviderCustomers(database, guard)
 
     @activity.defn
     async def open_checkout(self, command: StartPayment) -> Checkout:
         """Create, or find again, the provider's checkout for this payment, and record it.
 
-        Safe to repeat: the provider gets our reference as idempotency value (or is asked for it first), and a payment
-        whose checkout is on record is answered from there. Where it is certain that an account's checkout cannot be
-        paid, the payment's next account is tried. Raises ApplicationError typed as in providers/base.py.
+        A payment of a saved method has none: the method is charged instead (activities/charges.py). Safe to repeat: the
+        provider gets our reference as idempotency value (or is asked for it first), and a payment whose checkout is on
+        record is answered from there. Where it is certain that an account's checkout cannot be paid, the payment's next
+        account is tried. Raises ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             found = await attempts.load(session, command.payment_id)
         if found is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         payment = found.payment
+        if payment.payment_method_id is not None:
+            with as_application_error():
+                return await self._charges.charge(found, _payer(payment), _vat(payment, found.workspace))
         if payment.provider_session_id is not None:
             return Checkout(PaymentStatus(payment.status), payment.checkout_url)
         route = [payment.provider_account_id, *payment.fallback_accounts]
@@ -229,9 +237,11 @@ class CheckoutActivities:
         number: int,
         attempt: Attempt | None = None,
     ) -> Checkout:
-        payment = loaded.payment
+        payment, customer = loaded.payment, None
+        if payment.save_method:
+            customer = await self._customers.of(account, health, payment.customer_id, _payer(payment))
         for salt in range(CODES_TRIED):
-            request = self._request(loaded, account, number, attempt, salt)
+            request = self._request(loaded, account, number, attempt, salt, customer)
             opened = await self._guard.call(account, health, lambda adapter: adapter.open_checkout(request))  # noqa: B023
             try:
                 status, url = await self._record(payment, account, number, attempt, opened)
@@ -313,6 +323,7 @@ class CheckoutActivities:
         number: int,
         attempt: Attempt | None,
         salt: int,
+        customer: str | None,
     ) -> CheckoutRequest:
         """All of it comes from rows, so every try sends the same."""
         payment, workspace = loaded.payment, loaded.workspace
@@ -335,6 +346,8 @@ class CheckoutActivities:
             method=payment.method if attempt is None else attempt.method,
             method_fields={} if sealed is None else self._sealer.open_mapping(sealed),
             salt=salt,
+            save_method=payment.save_method,
+            customer=customer,
         )
 
 

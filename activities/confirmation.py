@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 from activities.errors import as_application_error
 from activities.fraud import FraudGuards
 from activities.guard import ProviderGuard
+from activities.method_news import MethodNews
 from activities.settlement import AMOUNT_UNCONFIRMED, TRANSACTION_TAKEN, record_surplus, settle
 from domain.payment import (
     CAPTURED,
@@ -27,11 +28,20 @@ from domain.payment import (
     RecordStatus,
     attempt_reference,
 )
-from providers.base import Acknowledges, CheckoutMode, CheckoutRef, Provider, ProviderError, ProviderPayment
-from storage import attempts, audit, inbox, payments, receipts, surplus
+from providers.base import (
+    Acknowledges,
+    CheckoutMode,
+    CheckoutRef,
+    Provider,
+    ProviderError,
+    ProviderPayment,
+    SavedMethod,
+)
+from storage import attempts, audit, inbox, payment_methods, payments, receipts, surplus
 from storage.attempts import LIVE, SETTLED, Loaded, Way
 from storage.inbox import Named
 from storage.models import Attempt, Payment, Workspace
+from storage.payment_methods import NewMethod
 from storage.sealing import Sealer
 from storage.session import Database
 
@@ -88,12 +98,21 @@ class Silent:
 class ConfirmationActivities:
     """The look at the providers: first the calls, then one transaction with everything that follows from them."""
 
-    def __init__(self, database: Database, guard: ProviderGuard, sealer: Sealer, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        guard: ProviderGuard,
+        sealer: Sealer,
+        now: Callable[[], datetime],
+        *,
+        news: MethodNews | None = None,
+    ) -> None:
         self._database = database
         self._guard = guard
         self._sealer = sealer
         self._guards = FraudGuards(sealer)
         self._now = now
+        self._news = news
 
     @activity.defn
     async def confirm(self, command: Confirm) -> Confirmation:
@@ -243,8 +262,31 @@ class ConfirmationActivities:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
             confirmation = await self._apply(session, locked, workspace, seen, command)
+            kept = await self._keep_methods(session, locked, seen)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
-            return confirmation
+        if kept and self._news is not None and locked.customer_id is not None:
+            await self._news.method_changed(locked.workspace_id, locked.customer_id)
+        return confirmation
+
+    async def _keep_methods(self, session: AsyncSession, payment: Payment, seen: Sequence[Seen]) -> bool:
+        """Store what the payer has let us save while paying. Returns whether that is news."""
+        news = False
+        for one in seen:
+            saved = one.observed.saved_method
+            if saved is None or not payment.save_method or payment.customer_id is None:
+                continue
+            kept = await payment_methods.keep(
+                session,
+                self._sealer,
+                one.way.account,
+                payment.customer_id,
+                new_method(saved),
+                make_default=False,
+                at=self._now(),
+                actor="provider",
+            )
+            news = news or kept.news
+        return news
 
     async def _apply(
         self, session: AsyncSession, payment: Payment, workspace: Workspace, seen: Sequence[Seen], command: Confirm
@@ -385,6 +427,20 @@ class ConfirmationActivities:
 
     def _ref(self, payment: Payment, attempt: Attempt | None) -> CheckoutRef:
         return ref_of(payment, attempt, self._sealer)
+
+
+def new_method(saved: SavedMethod) -> NewMethod:
+    """A provider's method as the storage takes it."""
+    return NewMethod(
+        token=saved.token,
+        kind=saved.kind[:32],
+        provider_customer_id=saved.customer,
+        brand=None if saved.brand is None else saved.brand[:32],
+        last4=saved.last4[-4:] if saved.last4 else None,
+        exp_month=saved.exp_month,
+        exp_year=saved.exp_year,
+        fingerprint=saved.fingerprint,
+    )
 
 
 def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> CheckoutRef:

@@ -41,6 +41,12 @@ async def thank_you() -> HTMLResponse:
     return _page("thanks.html")
 
 
+@router.get("/saved")
+async def method_saved() -> HTMLResponse:
+    """Where customers land after a set-up when the shop named no page of its own. It does not say that it worked."""
+    return _page("thanks.html")
+
+
 @router.get("/checkout/{reference}")
 async def checkout(reference: UUID, services: ServicesDep) -> Response:
     """Take the payer to the provider, or show what to say at the counter. The reference is unguessable.

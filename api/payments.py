@@ -23,6 +23,7 @@ from pydantic import (
     IPvAnyAddress,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
@@ -30,14 +31,16 @@ from uuid_utils.compat import uuid7
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
+from api.payment_methods import chargeable
 from api.problems import Problem
 from api.routing import Fit, Wanted, lifetime, route
 from dispatch.inbox import start_command
+from domain.declines import DeclineClass, decline_class
 from domain.money import Money, MoneyError
 from domain.payment import OPEN, Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
 from providers.base import CheckoutMode, Payer
-from storage import attempts, audit, inbox, outbox, payments, receipts
+from storage import attempts, audit, inbox, outbox, payment_methods, payments, receipts
 from storage.models import Payment, Workspace
 from storage.rehearsal import rehearsal
 
@@ -45,6 +48,8 @@ router = APIRouter(tags=["payments"])
 
 Reader = Annotated[Member, Depends(member("payments:read"))]
 Writer = Annotated[Member, Depends(member("payments:write"))]
+SAVED_LIFETIME = timedelta(days=3)
+"""How long the payer of a saved method has to confirm to the bank, unless the request says otherwise."""
 CANCEL_WAIT = timedelta(seconds=20)
 
 
@@ -120,6 +125,13 @@ class NewPayment(BaseModel):
     method_fields: dict[str, str] = Field(
         default_factory=dict, max_length=10, description="What the method asks for, such as the payer's bank."
     )
+    payment_method_id: UUID | None = Field(
+        None, description="Charge this saved method; there is no checkout, unless the payer's bank asks for one."
+    )
+    off_session: bool = Field(
+        default=True, description="With payment_method_id: the payer is away. false: the payer is waiting."
+    )
+    save_method: bool = Field(default=False, description="Save what the payer pays with; customer.id is needed.")
     success_url: HttpUrl | None = None
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$", description="Language of the receipt.")
@@ -159,6 +171,16 @@ class NewPayment(BaseModel):
             raise ValueError("must be greater than zero")
         return value
 
+    @model_validator(mode="after")
+    def _one_way(self) -> NewPayment:
+        if self.payment_method_id is not None:
+            chosen = (self.provider, self.provider_account_id, self.method, self.method_fields or None)
+            if any(one is not None for one in chosen) or not self.checkout_mode or self.save_method:
+                raise ValueError("payment_method_id: it says how to pay; leave provider, method and the like out")
+        elif self.save_method and self.customer.id is None:
+            raise ValueError("save_method: customer.id says whose method it will be")
+        return self
+
     @property
     def money(self) -> Money:
         """The amount, exact."""
@@ -173,6 +195,7 @@ class NewPayment(BaseModel):
             mode=CheckoutMode.HOSTED if self.checkout_mode else CheckoutMode.DIRECT,
             method=self.method,
             fields=self.method_fields,
+            save_method=self.save_method,
             payer=Payer(
                 id=customer.id,
                 name=customer.name,
@@ -187,6 +210,9 @@ class NewPayment(BaseModel):
     def fingerprint(self) -> bytes:
         """The same for the same request, however its JSON was written."""
         canonical = self.model_dump(mode="json") | {"amount": str(self.money)}
+        for name, usual in (("payment_method_id", None), ("off_session", True), ("save_method", False)):
+            if canonical[name] == usual:  # as before these fields were there
+                del canonical[name]
         return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).digest()
 
 
@@ -209,6 +235,10 @@ class PaymentOut(BaseModel):
     provider_account_id: UUID
     provider_transaction_id: str | None
     method: str | None
+    payment_method_id: UUID | None = None
+    decline_class: DeclineClass | None = Field(
+        None, description="Of a failed payment: hard, soft, action_required or unknown."
+    )
     checkout_url: str | None
     instructions: dict[str, Any] | None = Field(
         None, description="Cash: network, code, agreement, expires_at, voucher_url. Or approve_in: the payer's app."
@@ -262,7 +292,8 @@ async def create_payment(
     """Start the payment's workflow and answer with the address where the payer pays.
 
     202 without an address means that the provider is slow: the payment goes on, read it again. `status_reason` says
-    why, once that is known.
+    why, once that is known. With `payment_method_id` the saved method is charged: the answer is `paid`,
+    `requires_action` with an address where the payer confirms, or the problem `provider_declined`.
     """
     payment, created = await _accept(services, caller, body, idempotency_key)
     if not created and payment.status != PaymentStatus.CREATED:
@@ -275,7 +306,7 @@ async def create_payment(
             return _out(services, await existing_payment(session, caller, payment.id))
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
         raise opening_failed(payment, checkout, payment.provider_account_id)
-    if payment.checkout_mode == CheckoutMode.DIRECT or not created or _has_more(services, payment, checkout):
+    if payment.checkout_mode != CheckoutMode.HOSTED or not created or _has_more(services, payment, checkout):
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment.id)
     else:
@@ -391,13 +422,13 @@ async def _accept(
     payment_id = uuid7() if idempotency_key is None else payment_id_for(workspace.id, idempotency_key)
     async with services.database.transaction() as session:
         try:
-            fitting = await _fitting(session, services, workspace, body)
+            fitting, saved = await _fitting(session, services, workspace, body)
         except Problem:
             known = None if idempotency_key is None else await payments.get(session, workspace.id, payment_id)
             if known is None:
                 raise
             return _repeated(known, body), False
-        values = _values(services, caller, body, fitting, payment_id, idempotency_key)
+        values = _values(services, caller, body, fitting, payment_id, idempotency_key) | saved
         created = await payments.insert_new(session, values)
         if created:
             audit.record(
@@ -413,15 +444,27 @@ async def _accept(
         return _repeated(await existing_payment(session, caller, payment_id), body), False
 
 
-async def _fitting(session: AsyncSession, services: Services, workspace: Workspace, body: NewPayment) -> list[Fit]:
-    """The accounts to try. Raises Problem when a new payment cannot be taken as it is."""
+async def _fitting(
+    session: AsyncSession, services: Services, workspace: Workspace, body: NewPayment
+) -> tuple[list[Fit], dict[str, Any]]:
+    """The accounts to try, and the columns of a payment that charges a saved method.
+
+    Raises Problem when a new payment cannot be taken as it is.
+    """
     if not workspace.payments_enabled:
         raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
     if body.currency != workspace.currency:
         raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
-    return await route(
+    if body.payment_method_id is not None:
+        method, account, sheet = await chargeable(
+            session, services, workspace, body.payment_method_id, body.customer.id
+        )
+        columns = payment_methods.charged_to(method, off_session=body.off_session)
+        return [Fit(account, sheet, None)], columns | {"customer_id": method.customer_id}
+    fitting = await route(
         session, services, workspace, body.wanted, provider=body.provider, account_id=body.provider_account_id
     )
+    return fitting, {"save_method": body.save_method}
 
 
 def _repeated(known: Payment, body: NewPayment) -> Payment:
@@ -445,6 +488,9 @@ def _values(
 ) -> dict[str, Any]:
     now, first, customer = services.now(), fitting[0], body.customer
     lives = lifetime(first, body.expires_in_seconds, services.limits.checkout_expires_seconds)
+    if body.payment_method_id is not None:  # there is no page that a provider would close
+        asked = body.expires_in_seconds
+        lives = SAVED_LIFETIME if asked is None else timedelta(seconds=asked)
     return {
         "id": payment_id,
         "workspace_id": caller.workspace.id,
@@ -501,12 +547,16 @@ def opening_failed(payment: Payment, checkout: Checkout, account_id: UUID) -> Pr
         checkout.error_type or "", "provider_rejected"
     )
     more = f" ({detail.rstrip('.')})" if detail not in ("", code) else ""
+    declined: dict[str, Any] = {}
+    if problem == "provider_declined":
+        declined["decline_class"] = decline_class(code).value
     advice = f" Run payment-cli account check {account_id}." if problem == "provider_misconfigured" else ""
     return Problem(
         problem,
         f"The provider answered {code}{more}.{advice}",
         payment_id=str(payment.id),
         provider_code=code,
+        **declined,
     )
 
 
@@ -572,6 +622,8 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         provider_account_id=payment.provider_account_id,
         provider_transaction_id=payment.provider_transaction_id,
         method=payment.method,
+        payment_method_id=payment.payment_method_id,
+        decline_class=decline_class(payment.status_reason) if status is PaymentStatus.FAILED else None,
         checkout_url=payment.checkout_url if is_open else None,
         instructions=payment.instructions if is_open else None,
         client_secret=secret,

@@ -25,6 +25,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "This method is not supported here"),
     "idempotency_key_reused": (409, "The idempotency key was used with another request"),
+    "payment_method_not_active": (409, "The payment method cannot be charged"),
     "payment_is_final": (409, "The payment is no longer open"),
     "commission_clawed_back": (409, "Nothing is left of the commission"),
     "commission_already_paid": (409, "The commission was paid before"),

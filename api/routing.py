@@ -33,6 +33,7 @@ class Wanted:
     method: str | None
     fields: dict[str, str]
     payer: Payer
+    save_method: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,8 @@ def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:
     if sheet.currencies is not None and currency not in sheet.currencies:
         takes = ", ".join(sorted(sheet.currencies)[:10])
         raise Problem("currency_not_of_provider", f"{account.provider} takes {takes}.")
+    if wanted.save_method and not sheet.saves_methods:
+        raise Problem("method_unavailable", f"{account.provider} cannot save what the payer pays with.")
     if wanted.mode is CheckoutMode.DIRECT:
         if not sheet.direct_payment:
             raise Problem("method_unavailable", f"{account.provider} has hosted pages only: send checkout_mode true.")
@@ -121,6 +124,8 @@ def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:
     if method is None:
         names = ", ".join(one.name for one in available(account, sheet, currency)) or "none"
         raise Problem("method_unavailable", f"{account.provider} offers by this account: {names}.")
+    if wanted.save_method and method.kind == "link":
+        raise Problem("method_unavailable", "A payment link saves nothing: leave method or save_method out.")
     _check_amount(account, method, wanted.amount)
     missing = [f"customer.{name}" for name in method.payer_fields if not getattr(wanted.payer, name)]
     missing += [f"method_fields.{name}" for name in method.fields if not wanted.fields.get(name)]

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
+from dispatch.methods import ABOUT_METHODS, MethodHandover, named
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
@@ -106,7 +107,7 @@ class TakenIn:
     new: bool
     payment_id: UUID | None
     outcome: str | None
-    handover: Handover | None
+    handover: Handover | MethodHandover | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,8 @@ async def _refuse(services: Services, provider: str, account: str, reason: str) 
 
 async def _store(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
+    if told.event.kind in ABOUT_METHODS:
+        return await _store_about_methods(services, account, told)
     event, now = told.event, services.now()
     async with services.database.transaction() as session:
         payment, attempt, foreign = await attempts.payment_of_event(
@@ -200,6 +203,21 @@ async def _store(services: Services, account: ProviderAccount, told: Told) -> Ta
         return TakenIn(row.new, None if payment is None else payment.id, outcome, None)
     trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
     return TakenIn(row.new, payment.id, outcome, Handover(payment.id, PaymentStatus(payment.status), trigger))
+
+
+async def _store_about_methods(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
+    """The same for an event about a set-up or saved methods."""
+    event, now = told.event, services.now()
+    async with services.database.transaction() as session:
+        reference = await named(session, account, event)
+        outcome = None if reference is not None else f"no {event.kind.value} of ours"
+        values = _inbox_values(account, told, None, None, outcome, now=now) | {"reference": reference}
+        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
+    log.info("callback stored", event_id=event.event_id, type=event.type, repeat=not row.new)
+    if reference is None or not row.new:
+        return TakenIn(row.new, None, outcome, None)
+    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
+    return TakenIn(row.new, None, None, MethodHandover(reference, trigger))
 
 
 async def store_many(
@@ -308,7 +326,7 @@ def _inbox_values(
         "transaction_id": None if event.transaction_id is None else event.transaction_id[:255],
         "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
         "claimed_currency": None if event.amount is None else event.amount.currency,
-        "body": body if event.proof is None else body.replace(event.proof.encode(), b"[session secret]"),
+        "body": _without_secrets(body, event),
         "status": status,
         "outcome": outcome,
         "handled_at": None if outcome is None else now,
@@ -317,13 +335,24 @@ def _inbox_values(
     }
 
 
-async def _signal(services: Services, handover: Handover) -> None:
+def _without_secrets(body: bytes, event: ProviderEvent) -> bytes:
+    """The body as it is kept: what proves a callback, or charges a card, is not left lying about."""
+    if event.proof is not None:
+        body = body.replace(event.proof.encode(), b"[session secret]")
+    return body if event.method_token is None else body.replace(event.method_token.encode(), b"[token]")
+
+
+async def _signal(services: Services, handover: Handover | MethodHandover) -> None:
     """Best effort: what fails here the dispatcher does later, because the row stays as it is."""
+    inbox_id = handover.trigger.inbox_id
     try:
-        await services.dispatcher.hand_over(handover)
+        if isinstance(handover, MethodHandover):
+            await services.dispatcher.hand_over_methods(handover)
+        else:
+            await services.dispatcher.hand_over(handover)
     except (NoSuchWorkflow, EngineUnavailable) as error:
-        log.warning("signal postponed", payment_id=str(handover.payment_id), error=type(error).__name__)
+        log.warning("signal postponed", inbox_id=inbox_id, error=type(error).__name__)
     except Exception as error:
         if not is_outage(error):
             raise
-        log.warning("signal not recorded", payment_id=str(handover.payment_id), error=type(error).__name__)
+        log.warning("signal not recorded", inbox_id=inbox_id, error=type(error).__name__)

@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from dispatch.late import LateStarts
+from dispatch.methods import ABOUT_METHODS, MethodDispatcher, MethodHandover, start_setup_command
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -25,8 +26,9 @@ from domain.payout import StartPayout
 from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from engine.payouts import PayoutEngine
+from engine.setups import SetupEngine
 from providers.base import EventKind
-from storage import inbox, payments, payouts, refunds, surplus
+from storage import inbox, payments, payouts, refunds, setups, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, WebhookEvent
@@ -109,6 +111,7 @@ def start_command(payment: Payment, poll: PollPlan) -> StartPayment:
         currency=payment.currency,
         expires_at=payment.expires_at,
         poll=poll,
+        payment_method_id=payment.payment_method_id,
     )
 
 
@@ -123,6 +126,15 @@ class InboxDispatcher:
         self._late_refunds = LateStarts("refund_id")
         self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
+        self._late_setups = LateStarts("setup_id")
+
+    @property
+    def _setups(self) -> SetupEngine:
+        return SetupEngine(self._engine.client, self._engine.task_queue)
+
+    async def hand_over_methods(self, event: MethodHandover) -> None:
+        """The same for an event about a set-up or saved methods. Raises EngineUnavailable."""
+        await MethodDispatcher(self._database, self._setups, self._poll).hand_over(event)
 
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
@@ -212,13 +224,27 @@ class InboxDispatcher:
             }
         )
 
+    async def start_unstarted_setups(self, *, older_than: datetime) -> int:
+        """The same for set-ups of payment methods. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await setups.unstarted(session, older_than=older_than, limit=BATCH)
+        return await self._late_setups.start(
+            {
+                row.id: partial(self._setups.start, start_setup_command(row, self._poll), wait=START_WAIT)
+                for row in waiting
+            }
+        )
+
     async def _take_up(self, due: Due) -> bool:
         """Hand one event over, or close it where there is nothing to do. What fails here leaves the rest to go on.
 
         Returns whether that is done; if not, it comes again later.
         """
         event, payment = due.event, due.payment
+        trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
         try:
+            if event.kind in ABOUT_METHODS and event.reference is not None:
+                return await self._try_methods(MethodHandover(event.reference, trigger))
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return True
@@ -227,7 +253,6 @@ class InboxDispatcher:
             if outcome is not None:
                 await self._finish(event.id, outcome)
                 return True
-            trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
             return await self._try(Handover(payment.id, status, trigger), payment)
         except Exception as error:
             if is_outage(error):
@@ -235,6 +260,14 @@ class InboxDispatcher:
             log.exception("event could not be dispatched", inbox_id=event.id)
             await self._postpone(event.id, type(error).__name__)
             return False
+
+    async def _try_methods(self, event: MethodHandover) -> bool:
+        try:
+            await self.hand_over_methods(event)
+        except EngineUnavailable as error:
+            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
+            return False
+        return True
 
     async def _try(self, event: Handover, payment: Payment) -> bool:
         try:
@@ -292,6 +325,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_payouts(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
     await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))

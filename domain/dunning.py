@@ -6,20 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from domain.declines import DeclineClass
+
 DAY = timedelta(days=1)
-
-
-class DeclineClass(StrEnum):
-    """What a decline means for another try with the same method."""
-
-    SOFT = "soft"
-    """It may work later: no funds, a limit, a bank that did not answer."""
-    HARD = "hard"
-    """It never will: lost, stolen, closed, not allowed. Networks fine those who try again."""
-    ACTION_REQUIRED = "action_required"
-    """The payer has to confirm it."""
-    UNKNOWN = "unknown"
-    """The code tells nothing."""
 
 
 class FinalAction(StrEnum):

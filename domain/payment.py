@@ -152,6 +152,8 @@ class StartPayment:
     expires_at: datetime
     poll: PollPlan = field(default_factory=PollPlan)
     resumed: Watch | None = None
+    payment_method_id: UUID | None = None
+    """A saved method that is charged; there is no page to open, and more patience, since nobody waits at one."""
 
     @property
     def amount(self) -> Money:
@@ -164,6 +166,7 @@ class Checkout:
     """Where the payer goes. `url` is None in direct mode and when opening failed; then `error_code` says why.
 
     `error_type` is the name of the provider error (ProviderDeclined, ProviderRejected, ProviderMisconfigured).
+    `look_now`: the provider has answered for good already, as after the charge of a saved method.
     """
 
     status: PaymentStatus
@@ -171,6 +174,7 @@ class Checkout:
     error_code: str | None = None
     error_detail: str | None = None
     error_type: str | None = None
+    look_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)

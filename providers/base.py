@@ -21,22 +21,30 @@ from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
 
+from domain.declines import DeclineClass, decline_class
 from domain.dispute import DisputeState
 from domain.money import Money
 from domain.payment import PaymentStatus
+from domain.setup import SetupStatus
 
 UNREACHABLE = "unreachable"
 """The code of ProviderBusy where no connection could be made: nothing was sent."""
 
 
 class ProviderError(Exception):
-    """Base of all that a provider call raises. `code` is stable and safe to show; the text holds no personal data."""
+    """Base of all that a provider call raises. `code` is stable and safe to show; the text holds no personal data.
 
-    def __init__(self, code: str, detail: str = "", *, retry_after: timedelta | None = None) -> None:
+    `session_id` is the provider's object that the error is about, where there is one: a charge that was declined.
+    """
+
+    def __init__(
+        self, code: str, detail: str = "", *, retry_after: timedelta | None = None, session_id: str | None = None
+    ) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+        self.session_id = session_id
 
 
 class NothingMoved(ProviderError):
@@ -44,7 +52,12 @@ class NothingMoved(ProviderError):
 
 
 class ProviderDeclined(NothingMoved):
-    """The payer's bank or the provider declined."""
+    """The payer's bank or the provider declined. The code is one of domain/declines.py where it can be."""
+
+    @property
+    def decline_class(self) -> DeclineClass:
+        """Whether the same method may pay later."""
+        return decline_class(self.code)
 
 
 class ProviderRejected(NothingMoved):
@@ -134,6 +147,16 @@ class Capabilities:
     looks_up_by_reference: bool = False
     lists_events: bool = False
     failed_can_become_paid: bool = True
+    saves_methods: bool = False
+    """A hosted checkout can save the payer's method (`CheckoutRequest.save_method`)."""
+    sets_up_methods: bool = False
+    """The adapter also has `SavesMethods`: a page that saves a method and takes no money."""
+    off_session: bool = False
+    """The adapter also has `ChargesSaved`: a saved method is charged without the payer."""
+    imports_tokens: bool = False
+    """A token that the merchant's page got from the provider's own library can be put on record; never a card."""
+    customers: bool = False
+    """The adapter also has `KeepsCustomers`: saved methods belong to a customer at the provider."""
     unit: Literal["minor", "major"] = "minor"
     currencies: frozenset[str] | None = None
     """None: every ISO 4217 currency."""
@@ -161,10 +184,15 @@ def offered(sheet: Capabilities, currency: str, options: Mapping[str, object]) -
 
 
 class CheckoutMode(StrEnum):
-    """`HOSTED`: the provider's own page. `DIRECT`: the merchant's page with the provider's client library."""
+    """`HOSTED`: the provider's own page. `DIRECT`: the merchant's page with the provider's client library.
+
+    `SAVED`: a saved method is charged; the payer sees a page only where the bank asks for it. Nobody can try another
+    card, so a charge that was declined is over: `look` answers FAILED.
+    """
 
     HOSTED = "hosted"
     DIRECT = "direct"
+    SAVED = "saved"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -210,6 +238,10 @@ class CheckoutRequest:
     method_fields: Mapping[str, str] = field(default_factory=dict, repr=False)
     salt: int = 0
     """Raised when a code that we made ourselves was taken already; providers that make the ids ignore it."""
+    save_method: bool = False
+    """Save what the payer pays with, for later charges; `look` then tells it as `saved_method`."""
+    customer: str | None = field(default=None, repr=False)
+    """The provider's id of the payer, where `capabilities.customers` says that methods belong to one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +298,109 @@ class CheckoutRef:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedMethod:
+    """A tokenised method as the provider has it. `token` charges it: secret, stored sealed, in no history.
+
+    `fingerprint` is the same for the same card at this account, where the provider tells; it is kept as a keyed hash.
+    """
+
+    token: str = field(repr=False)
+    kind: str = "card"
+    customer: str | None = field(default=None, repr=False)
+    """The provider's id of the customer that it belongs to."""
+    brand: str | None = None
+    last4: str | None = None
+    exp_month: int | None = None
+    exp_year: int | None = None
+    fingerprint: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SetupRequest:
+    """Open a page where a customer enters a method to be saved; no money is taken.
+
+    `reference` is the set-up's id: ours at the provider and the idempotency value, the same on every try.
+    """
+
+    reference: UUID
+    workspace_id: UUID
+    currency: str
+    created_at: datetime
+    expires_at: datetime
+    description: str
+    customer: str | None = field(default=None, repr=False)
+    success_url: str | None = None
+    cancel_url: str | None = None
+    callback_url: str | None = None
+    payer: Payer = field(default_factory=Payer, repr=False)
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class SetupRef:
+    """How a set-up is found again at the provider."""
+
+    reference: UUID
+    session_id: str | None
+    created_at: datetime
+    session_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSetup:
+    """What the provider says about a set-up. `method` is set when, and only when, it succeeded.
+
+    UNKNOWN: the provider does not know our reference. An attempt that failed leaves the page open: PENDING with a code.
+    """
+
+    status: SetupStatus
+    session_id: str | None = None
+    method: SavedMethod | None = None
+    failure_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeRequest:
+    """Charge a saved method. `reference` is the attempt's: ours at the provider and the idempotency value.
+
+    `off_session`: the payer is not there. Otherwise, and where the bank insists, the payer is led to
+    `Charged.action_url` and comes back to `return_url`.
+    """
+
+    reference: UUID
+    workspace_id: UUID
+    order_id: str
+    amount: Money
+    description: str
+    token: str = field(repr=False)
+    customer: str | None = field(repr=False)
+    created_at: datetime
+    expires_at: datetime
+    off_session: bool = True
+    return_url: str | None = None
+    callback_url: str | None = None
+    payer: Payer = field(default_factory=Payer, repr=False)
+    vat: Money | None = None
+    language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """The provider's answer to a charge: PAID, PENDING (it is decided later) or REQUIRES_ACTION.
+
+    `session_id` is what `look` finds it by. `action_url` is where the payer confirms to the bank; `client_secret` does
+    the same in the merchant's page, where there is no address.
+    """
+
+    session_id: str
+    status: PaymentStatus
+    transaction_id: str | None = None
+    action_url: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    session_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderPayment:
     """What the provider says now. `captured` is set when, and only when, money arrived."""
 
@@ -280,6 +415,8 @@ class ProviderPayment:
     card_fingerprint: str | None = None
     """The same for the same card in one account, where the provider tells; stored as a keyed hash only."""
     failure_code: str | None = None
+    saved_method: SavedMethod | None = field(default=None, repr=False)
+    """What was saved during the payment, where that was asked for and money arrived."""
 
 
 class EventKind(StrEnum):
@@ -294,6 +431,10 @@ class EventKind(StrEnum):
     CANCELED = "canceled"
     REFUND = "refund"
     DISPUTE = "dispute"
+    SETUP = "setup"
+    """About a set-up; `reference` is the set-up's id."""
+    METHOD = "method"
+    """A saved method, or the customer that it belongs to, was changed at the provider."""
     OTHER = "other"
 
 
@@ -315,6 +456,10 @@ class ProviderEvent:
     amount: Money | None = None
     occurred_at: datetime | None = None
     proof: str | None = field(default=None, repr=False)
+    method_token: str | None = field(default=None, repr=False)
+    """Of a METHOD event: the method that it is about; None when it is about all of the customer's."""
+    customer: str | None = field(default=None, repr=False)
+    """Of a METHOD event: the provider's id of the customer."""
 
 
 class RefundStatus(StrEnum):
@@ -459,6 +604,56 @@ class KnowsDisputes(Protocol):
 
     async def disputes_of(self, transaction_id: str) -> Sequence[ProviderDispute]:
         """All of them, as they stand now. Raises ProviderError subclasses."""
+        ...
+
+
+@runtime_checkable
+class KeepsCustomers(Protocol):
+    """A provider at which saved methods belong to a customer."""
+
+    async def create_customer(self, reference: UUID, payer: Payer) -> str:
+        """The provider's id of a new customer; a quick repeat finds the first one. Raises ProviderError subclasses.
+
+        One that nobody uses (a crash before its id was stored) costs nothing and holds nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class SavesMethods(Protocol):
+    """A provider with a page that saves a method without taking money. Calls raise ProviderError subclasses."""
+
+    async def open_setup(self, request: SetupRequest) -> OpenedCheckout:
+        """Open the page, or find again the one that an earlier try opened."""
+        ...
+
+    async def look_setup(self, ref: SetupRef) -> ProviderSetup:
+        """What the provider says now, and the method once it is saved."""
+        ...
+
+    async def close_setup(self, ref: SetupRef) -> ProviderSetup:
+        """Make sure that nothing can be entered any more, and the state after it; a repeat is harmless."""
+        ...
+
+    async def look_method(self, token: str) -> SavedMethod | None:
+        """A saved method as it is now; None when it is gone, or no longer anybody's."""
+        ...
+
+    async def detach(self, token: str) -> None:
+        """Make sure that the method cannot be charged any more; a repeat is harmless."""
+        ...
+
+
+@runtime_checkable
+class ChargesSaved(Protocol):
+    """A provider that charges saved methods."""
+
+    async def charge(self, request: ChargeRequest) -> Charged:
+        """Charge once for a reference. Raises ProviderDeclined with the decline's code, other ProviderErrors.
+
+        Where the provider has idempotency keys a repeat finds the first charge, also past the keys' lifetime. Where it
+        has none the caller looks the reference up (`look`, mode SAVED) before any repeat.
+        """
         ...
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sandbox.courier import Courier
 from sandbox.faults import Fault, FaultPlan, UnknownFault
 from sandbox.state import Json, new_id
+from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import GOOD, StripeTwin, public
 
 
@@ -37,6 +38,12 @@ class Card(BaseModel):
     approved: bool | None = None
 
 
+class Outcomes(BaseModel):
+    """In order: `succeed`, or a decline such as insufficient_funds, stolen_card, authentication_required."""
+
+    outcomes: list[str]
+
+
 class Settlement(BaseModel):
     """What becomes of a payment that settles later."""
 
@@ -49,9 +56,10 @@ class Resend(BaseModel):
     times: int = 1
 
 
-def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
+def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: FaultPlan) -> APIRouter:
     """The controls."""
     routes = APIRouter(prefix="/sandbox")
+    _control_banks(routes, twin, vault)
     notices: list[Json] = []
 
     @routes.post("/faults")
@@ -85,6 +93,8 @@ def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
     @routes.post("/sessions/{session_id}/pay")
     async def pay(session_id: str, body: Card) -> Json:
         session = _found(twin, "checkout.session", session_id)
+        if session["mode"] == "setup":
+            return {"outcome": vault.enter(session, body.card, approved=body.approved)}
         return {"outcome": twin.pay_session(session, body.card, approved=body.approved)}
 
     @routes.post("/sessions/{session_id}/pay-later")
@@ -110,15 +120,6 @@ def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
     @routes.post("/payment_intents/{intent_id}/confirm")
     async def confirm(intent_id: str, body: Card) -> Json:
         return {"outcome": twin.confirm(_found(twin, "payment_intent", intent_id), body.card, approved=body.approved)}
-
-    @routes.post("/charges/{charge_id}/dispute")
-    async def dispute(charge_id: str, body: Json | None = None) -> Json:
-        """A dispute; the body replaces what a usual one holds, such as `amount`, `status` or `evidence_details`."""
-        return twin.dispute(_found(twin, "charge", charge_id), body or {})
-
-    @routes.post("/disputes/{dispute_id}/{status}")
-    async def decide_dispute(dispute_id: str, status: str) -> Json:
-        return twin.decide_dispute(_found(twin, "dispute", dispute_id), status)
 
     @routes.post("/events/{event_id}/resend")
     async def resend(event_id: str, body: Resend) -> Json:
@@ -162,6 +163,38 @@ def router(twin: StripeTwin, courier: Courier, faults: FaultPlan) -> APIRouter:
         return notices
 
     return routes
+
+
+def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> None:
+    """What payers' banks do apart from the merchant: to charges of saved methods, to cards, to captured money."""
+
+    @routes.post("/payment_intents/{intent_id}/authenticate")
+    async def authenticate(intent_id: str, body: Card) -> Json:
+        """The payer answers the bank about the charge of a saved method."""
+        intent = _found(twin, "payment_intent", intent_id)
+        return {"outcome": vault.authenticate(intent, approved=body.approved is not False)}
+
+    @routes.post("/payment_methods/{method_id}/outcomes")
+    async def plan_outcomes(method_id: str, body: Outcomes) -> Json:
+        """What the next charges of a saved method do; afterwards it behaves as its card number says."""
+        method = _found(twin, "payment_method", method_id)
+        method["_outcomes"] = list(body.outcomes)
+        twin.store.put("payment_method", twin.store.owner_of(method_id), method)
+        return {"planned": len(body.outcomes)}
+
+    @routes.post("/payment_methods/{method_id}/renew")
+    async def renew_card(method_id: str, body: Json) -> Json:
+        """The bank sends a new card: the body replaces `last4`, `exp_month`, `exp_year`."""
+        return public(vault.renew(_found(twin, "payment_method", method_id), body))
+
+    @routes.post("/charges/{charge_id}/dispute")
+    async def dispute(charge_id: str, body: Json | None = None) -> Json:
+        """A dispute; the body replaces what a usual one holds, such as `amount`, `status` or `evidence_details`."""
+        return twin.dispute(_found(twin, "charge", charge_id), body or {})
+
+    @routes.post("/disputes/{dispute_id}/{status}")
+    async def decide_dispute(dispute_id: str, status: str) -> Json:
+        return twin.decide_dispute(_found(twin, "dispute", dispute_id), status)
 
 
 def _found(twin: StripeTwin, kind: str, thing_id: str) -> Json:

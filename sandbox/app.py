@@ -13,6 +13,7 @@ from sandbox import admin, efecty, meshulam, pages, payplus, payu, stripe, wompi
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
+from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import StripeTwin
 from sandbox.webhooks import StripeEvents
 
@@ -31,6 +32,7 @@ def create_app(state_file: Path | None = None) -> FastAPI:
     store, faults = Store(state_file), FaultPlan()
     courier = Courier(store, faults, httpx.AsyncClient(limits=httpx.Limits(max_connections=100)))
     twin = StripeTwin(store, StripeEvents(store, courier))
+    vault = StripeVault(twin)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -45,9 +47,9 @@ def create_app(state_file: Path | None = None) -> FastAPI:
     async def alive() -> dict[str, str]:
         return {"status": "ok"}
 
-    app.include_router(stripe.router(stripe.StripeApi(twin, faults)))
-    app.include_router(pages.router(twin))
-    app.include_router(admin.router(twin, courier, faults))
+    app.include_router(stripe.router(stripe.StripeApi(twin, faults, vault)))
+    app.include_router(pages.router(twin, vault))
+    app.include_router(admin.router(twin, vault, courier, faults))
     for further in TWINS:
         app.include_router(further(store, courier, faults))
     return app

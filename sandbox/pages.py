@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from sandbox.state import Json
+from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import CHALLENGE, GOOD, StripeTwin
 
 CARDS = {
@@ -47,7 +48,7 @@ def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     return HTMLResponse(_pages.get_template(template).render(**values), status)
 
 
-def router(twin: StripeTwin) -> APIRouter:
+def router(twin: StripeTwin, vault: StripeVault) -> APIRouter:
     """The pages."""
     routes = APIRouter()
 
@@ -55,7 +56,7 @@ def router(twin: StripeTwin) -> APIRouter:
         twin.expire_if_due(session)
         view = {
             "name": session["_product"],
-            "amount": shown_amount(session["amount_total"], session["currency"]),
+            "amount": _amount_of(session),
             "action": f"/c/pay/{session['id']}",
             "email": session.get("customer_email"),
             "error": error,
@@ -70,8 +71,8 @@ def router(twin: StripeTwin) -> APIRouter:
 
     def after(session: Json, outcome: str) -> Response:
         if outcome == "challenge":
-            amount = shown_amount(session["amount_total"], session["currency"])
-            return _page("challenge.html", action=f"/c/pay/{session['id']}/challenge", amount=amount, secret="")
+            action = f"/c/pay/{session['id']}/challenge"
+            return _page("challenge.html", action=action, amount=_amount_of(session), secret="")
         return checkout(session, None if outcome in ("paid", "later") else outcome)
 
     @routes.get("/c/pay/{session_id}")
@@ -91,6 +92,8 @@ def router(twin: StripeTwin) -> APIRouter:
         if outcome == "later":
             return after(session, twin.pay_session_later(session))
         number = card if outcome == "pay" and card else CARDS.get(outcome, GOOD)
+        if session["mode"] == "setup":
+            return after(session, vault.enter(session, number))
         return after(session, twin.pay_session(session, number))
 
     @routes.post("/c/pay/{session_id}/challenge")
@@ -98,7 +101,31 @@ def router(twin: StripeTwin) -> APIRouter:
         session = twin.store.get("checkout.session", session_id)
         if session is None:
             return _page("missing.html", 404)
+        if session["mode"] == "setup":
+            entered = twin.must("setup_intent", session["setup_intent"]).get("_card", CHALLENGE)
+            return after(session, vault.enter(session, entered, approved=approve == "yes"))
         return after(session, twin.pay_session(session, CHALLENGE, approved=approve == "yes"))
+
+    @routes.get("/pay/authenticate/{intent_id}")
+    def show_authentication(intent_id: str, client_secret: str = "") -> Response:
+        intent = twin.store.get("payment_intent", intent_id)
+        if intent is None or intent["client_secret"] != client_secret:
+            return _page("missing.html", 404)
+        if intent["status"] != "requires_action":
+            return RedirectResponse(intent["_return_url"] or "/", 303)
+        action, amount = f"/pay/authenticate/{intent_id}", shown_amount(intent["amount"], intent["currency"])
+        return _page("challenge.html", action=action, amount=amount, secret=client_secret)
+
+    @routes.post("/pay/authenticate/{intent_id}")
+    async def authenticate(
+        intent_id: str, client_secret: Annotated[str, Form()], approve: Annotated[str, Form()]
+    ) -> Response:
+        """The payer answers the bank about a saved method and goes back to the shop."""
+        intent = twin.store.get("payment_intent", intent_id)
+        if intent is None or intent["client_secret"] != client_secret:
+            return _page("missing.html", 404)
+        vault.authenticate(intent, approved=approve == "yes")
+        return RedirectResponse(intent.get("_return_url") or "/", 303)
 
     @routes.get("/pay/pi/{intent_id}")
     def show_intent(intent_id: str, client_secret: str = "") -> Response:
@@ -125,6 +152,11 @@ def router(twin: StripeTwin) -> APIRouter:
         return _intent_page(intent, None if result == "paid" else result)
 
     return routes
+
+
+def _amount_of(session: Json) -> str:
+    """What a session takes; a set-up takes nothing."""
+    return "nothing now" if session["mode"] == "setup" else shown_amount(session["amount_total"], session["currency"])
 
 
 def _intent_page(intent: Json, error: str | None) -> HTMLResponse:

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from sandbox import stripe_links
 from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
 from sandbox.state import Json, new_id
+from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import StripeTwin, public
 
 MINIMUM = {
@@ -35,7 +36,7 @@ class StripeFault(Exception):
     def __init__(self, status: int, kind: str, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"type": kind, "message": message, "code": code, "param": param}}
+        self.body: Json = {"error": {"type": kind, "message": message, "code": code, "param": param}}
 
 
 def invalid(message: str, code: str | None = None, param: str | None = None, status: int = 400) -> StripeFault:
@@ -97,14 +98,21 @@ class StripeApi:
 
     twin: StripeTwin
     faults: FaultPlan
+    vault: StripeVault
     in_progress: set[str] = field(default_factory=set)
 
     def create_session(self, call: Call, _: str) -> Json:
         """POST /v1/checkout/sessions."""
         fields = call.fields
         items = fields.get("line_items") or []
+        if fields.get("customer") and self.twin.store.get("customer", fields["customer"], call.owner) is None:
+            raise invalid(f"No such customer: '{fields['customer']}'", "resource_missing", "customer")
+        if fields.get("mode") == "setup":
+            if not re.fullmatch(r"[a-z]{3}", str(fields.get("currency", ""))):
+                raise invalid("Missing required param: currency.", "parameter_missing", "currency")
+            return self.twin.expanded(self.vault.new_setup(call.owner, call.base_url, fields), call.expand)
         if fields.get("mode") != "payment":
-            raise invalid("This sandbox takes mode payment.", param="mode")
+            raise invalid("This sandbox takes the modes payment and setup.", param="mode")
         if not items:
             raise invalid("Missing required param: line_items.", "parameter_missing", "line_items")
         price = items[0].get("price_data", {})
@@ -124,12 +132,14 @@ class StripeApi:
             cancel_url=fields.get("cancel_url"),
             client_reference_id=fields.get("client_reference_id"),
             currency=currency,
+            customer=fields.get("customer"),
             customer_email=fields.get("customer_email"),
             expires_at=expires_at,
             metadata=fields.get("metadata", {}),
             success_url=fields.get("success_url"),
             _intent_metadata=fields.get("payment_intent_data", {}).get("metadata", {}),
             _product=price.get("product_data", {}).get("name", "Payment"),
+            _setup_future_usage=fields.get("payment_intent_data", {}).get("setup_future_usage"),
         )
         return self.twin.expanded(session, call.expand)
 
@@ -179,7 +189,11 @@ class StripeApi:
         """POST /v1/payment_intents."""
         amount, currency = int(call.fields.get("amount", 0)), str(call.fields.get("currency", "")).lower()
         _check_amount(amount, currency, "amount")
-        return self.twin.new_intent(call.owner, call.fields | {"amount": amount, "currency": currency})
+        method = self._chargeable(call) if call.fields.get("payment_method") else None
+        intent = self.twin.new_intent(call.owner, call.fields | {"amount": amount, "currency": currency})
+        if method is not None and call.fields.get("confirm") == "true":
+            return self._charged(call, intent, method)
+        return public(intent)
 
     def read_intent(self, call: Call, intent_id: str) -> Json:
         """GET /v1/payment_intents/{id}."""
@@ -200,8 +214,13 @@ class StripeApi:
         return {"object": "search_result", "data": hits, "has_more": False, "url": "/v1/payment_intents/search"}
 
     def confirm_intent(self, call: Call, intent_id: str) -> Json:
-        """POST /v1/payment_intents/{id}/confirm with the test field `card`."""
+        """POST /v1/payment_intents/{id}/confirm with `payment_method`, or with the test field `card`."""
         intent = self._intent(call, intent_id)
+        if call.fields.get("payment_method"):
+            if intent["status"] not in ("requires_payment_method", "requires_confirmation"):
+                message = f"This PaymentIntent's status is {intent['status']}; it cannot be confirmed."
+                raise invalid(message, "payment_intent_unexpected_state")
+            return self._charged(call, intent, self._chargeable(call, intent.get("customer")))
         self.twin.confirm(intent, str(call.fields.get("card", "4242424242424242")))
         return self.twin.expanded(intent, call.expand)
 
@@ -261,6 +280,60 @@ class StripeApi:
             "business_profile": {"name": "Sandbox merchant"},
             "settings": {"dashboard": {"display_name": "Sandbox merchant"}},
         }
+
+    def create_customer(self, call: Call, _: str) -> Json:
+        """POST /v1/customers."""
+        return public(self.vault.new_customer(call.owner, call.fields))
+
+    def delete_customer(self, call: Call, customer_id: str) -> Json:
+        """DELETE /v1/customers/{id}."""
+        customer = self.twin.store.get("customer", customer_id, call.owner)
+        if customer is None:
+            raise missing("customer", customer_id)
+        return self.vault.delete_customer(customer)
+
+    def read_method(self, call: Call, method_id: str) -> Json:
+        """GET /v1/payment_methods/{id}."""
+        return public(self._method(call, method_id))
+
+    def detach_method(self, call: Call, method_id: str) -> Json:
+        """POST /v1/payment_methods/{id}/detach."""
+        method = self._method(call, method_id)
+        if method["customer"] is None:
+            raise invalid("The payment method you provided is not attached to a customer so detachment is impossible.")
+        return public(self.vault.detach(method))
+
+    def _method(self, call: Call, method_id: str) -> Json:
+        method = self.twin.store.get("payment_method", method_id, call.owner)
+        if method is None:
+            raise missing("PaymentMethod", method_id)
+        return method
+
+    def _chargeable(self, call: Call, customer: str | None = None) -> Json:
+        """The method that a charge names: attached, and to the customer that the charge names."""
+        method = self._method(call, str(call.fields["payment_method"]))
+        if method["customer"] is None:
+            message = "The provided PaymentMethod was detached from a Customer and cannot be used again."
+            raise invalid(message, "payment_method_unexpected_state", "payment_method")
+        if method["customer"] != (customer or call.fields.get("customer")):
+            raise invalid("The PaymentMethod belongs to a Customer; name it.", None, "payment_method")
+        return method
+
+    def _charged(self, call: Call, intent: Json, method: Json) -> Json:
+        """Confirm with a saved method; a decline is an error of 402 that holds the intent."""
+        fields = call.fields
+        off_session = fields.get("off_session") == "true"
+        if not off_session and not fields.get("return_url"):
+            raise invalid("A return_url is needed to confirm with redirects.", "parameter_missing", "return_url")
+        self.vault.charge(
+            intent, method, off_session=off_session, return_url=fields.get("return_url"), base_url=call.base_url
+        )
+        fault = intent["last_payment_error"]
+        if fault is not None:
+            declined = StripeFault(402, "card_error", fault["message"], fault["code"])
+            declined.body["error"] |= {"decline_code": fault["decline_code"], "payment_intent": public(intent)}
+            raise declined
+        return self.twin.expanded(intent, call.expand)
 
     def _session(self, call: Call, session_id: str) -> Json:
         session = self.twin.store.get("checkout.session", session_id, call.owner)
@@ -329,10 +402,15 @@ class StripeApi:
                 )
                 raise StripeFault(400, "idempotency_error", message)
             return known["status"], known["body"], True
-        body = act()
+        try:
+            status, body = 200, act()
+        except StripeFault as fault:
+            if fault.status != 402:  # nothing is kept of a request that was not valid
+                raise
+            status, body = 402, fault.body
         stored = json.loads(json.dumps(public(body)))
-        self.twin.store.put("idempotency", call.owner, {"digest": digest, "status": 200, "body": stored}, slot)
-        return 200, body, False
+        self.twin.store.put("idempotency", call.owner, {"digest": digest, "status": status, "body": stored}, slot)
+        return status, body, False
 
 
 def _authenticate(header: str) -> str:
@@ -383,6 +461,10 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/payment_intents/{thing_id}", "read_intent"),
     ("POST", "/v1/payment_intents/{thing_id}/confirm", "confirm_intent"),
     ("POST", "/v1/payment_intents/{thing_id}/cancel", "cancel_intent"),
+    ("POST", "/v1/customers", "create_customer"),
+    ("DELETE", "/v1/customers/{thing_id}", "delete_customer"),
+    ("GET", "/v1/payment_methods/{thing_id}", "read_method"),
+    ("POST", "/v1/payment_methods/{thing_id}/detach", "detach_method"),
     ("POST", "/v1/refunds", "create_refund"),
     ("GET", "/v1/refunds", "list_refunds"),
     ("GET", "/v1/refunds/{thing_id}", "read_refund"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,22 @@ DECLINES = {
     "4000000000009995": ("card_declined", "insufficient_funds", "Your card has insufficient funds."),
     "4000000000000069": ("expired_card", None, "Your card has expired."),
     "4000000000000127": ("incorrect_cvc", None, "Your card's security code is incorrect."),
+    "4000000000009979": ("card_declined", "stolen_card", "Your card was declined."),
     "4000000000000119": ("processing_error", None, "An error occurred while processing your card."),
 }
 CHALLENGE = "4000000000003220"
 GOOD = "4242424242424242"
 
 
-def _card_details(number: str) -> Json:
-    """What a charge tells of its card; the fingerprint is the same for the same number."""
-    fingerprint = hashlib.sha256(f"sandbox:{number}".encode()).hexdigest()[:16]
-    return {"brand": "visa", "last4": number[-4:], "fingerprint": fingerprint}
+def card_details(number: str) -> Json:
+    """What Stripe tells of a card; the fingerprint is the same for the same number."""
+    return {
+        "brand": {"5": "mastercard", "3": "amex"}.get(number[:1], "visa"),
+        "exp_month": 12,
+        "exp_year": time.gmtime().tm_year + 2,
+        "fingerprint": hashlib.sha256(f"sandbox:{number}".encode()).hexdigest()[:16],
+        "last4": number[-4:],
+    }
 
 
 @dataclass(slots=True)
@@ -33,6 +40,8 @@ class StripeTwin:
 
     store: Store
     events: StripeEvents
+    on_capture: Callable[[str, Json, str], None] | None = None
+    """Told of every capture before it happens: whoever saves methods does so then."""
 
     def new_intent(self, owner: str, fields: Json) -> Json:
         """A payment intent that waits for a card."""
@@ -52,7 +61,9 @@ class StripeTwin:
             "livemode": False,
             "metadata": fields.get("metadata", {}),
             "next_action": None,
+            "customer": fields.get("customer"),
             "payment_method": None,
+            "setup_future_usage": fields.get("setup_future_usage"),
             "status": "requires_payment_method",
         }
         self.store.put("payment_intent", owner, intent)
@@ -146,6 +157,7 @@ class StripeTwin:
             return "This link was paid already."
         if session["payment_intent"] is None:
             fields = {"amount": session["amount_total"], "currency": session["currency"]}
+            fields |= {"customer": session.get("customer"), "setup_future_usage": session.get("_setup_future_usage")}
             intent = self.new_intent(owner, fields | {"metadata": session["_intent_metadata"]})
             self.store.put("checkout.session", owner, session | {"payment_intent": intent["id"]})
             session["payment_intent"] = intent["id"]
@@ -162,6 +174,8 @@ class StripeTwin:
     def pay_session_later(self, session: Json) -> str:
         """The payer chooses a bank debit: the page is complete, the money comes (or not) later."""
         owner = self.store.owner_of(session["id"])
+        if session["mode"] != "payment":
+            return "This page takes cards."
         if session["status"] != "open":
             return "This page has expired."
         if self._link_refuses(session):
@@ -181,7 +195,7 @@ class StripeTwin:
         """The bank debit of a complete session arrives or bounces."""
         owner, intent = self.store.owner_of(session["id"]), self.must("payment_intent", session["payment_intent"])
         if succeeded:
-            self._capture(owner, intent, GOOD)
+            self.capture(owner, intent, GOOD)
             session["payment_status"] = "paid"
         else:
             intent |= {
@@ -210,14 +224,14 @@ class StripeTwin:
             self.events.emit(owner, "payment_intent.requires_action", intent)
             return "challenge"
         if card == CHALLENGE and not approved:
-            return self._decline(
+            return self.decline(
                 owner, intent, "payment_intent_authentication_failure", None, "The bank could not confirm it was you."
             )
         if card in DECLINES:
-            return self._decline(owner, intent, *DECLINES[card])
+            return self.decline(owner, intent, *DECLINES[card])
         if not (card.isdigit() and 12 <= len(card) <= 19):
             return "Your card number is invalid."
-        self._capture(owner, intent, card)
+        self.capture(owner, intent, card)
         return "paid"
 
     def cancel_intent(self, intent: Json) -> Json:
@@ -233,6 +247,9 @@ class StripeTwin:
         owner = self.store.owner_of(session["id"])
         session |= {"status": "expired", "url": None}
         self.store.put("checkout.session", owner, session)
+        if session.get("setup_intent") is not None:
+            setup = self.must("setup_intent", session["setup_intent"])
+            self.store.put("setup_intent", owner, setup | {"status": "canceled"})
         if session["payment_intent"] is not None:
             self.cancel_intent(self.must("payment_intent", session["payment_intent"]))
         self.events.emit(owner, "checkout.session.expired", public(session))
@@ -317,14 +334,18 @@ class StripeTwin:
     def _expand(self, holder: Json, path: list[str]) -> None:
         name, rest = path[0], path[1:]
         value: Any = holder.get(name)
-        kind = {"payment_intent": "payment_intent", "latest_charge": "charge"}.get(name)
+        kinds = {"payment_intent", "setup_intent", "payment_method"}
+        kind = "charge" if name == "latest_charge" else name if name in kinds else None
         if isinstance(value, str) and kind is not None:
             found = self.store.get(kind, value)
             holder[name] = value = public(found) if found is not None else value
         if rest and isinstance(value, dict):
             self._expand(value, rest)
 
-    def _capture(self, owner: str, intent: Json, card: str) -> None:
+    def capture(self, owner: str, intent: Json, card: str) -> None:
+        """Money arrives; where the intent is to be used again, what paid it is saved."""
+        if self.on_capture is not None:
+            self.on_capture(owner, intent, card)
         charge: Json = {
             "id": new_id("ch"),
             "object": "charge",
@@ -335,10 +356,14 @@ class StripeTwin:
             "metadata": intent["metadata"],
             "paid": True,
             "payment_intent": intent["id"],
-            "payment_method_details": {"type": "card", "card": _card_details(card)},
+            "payment_method": intent["payment_method"],
+            "payment_method_details": {"type": "card", "card": card_details(card)},
             "refunded": False,
             "status": "succeeded",
         }
+        if intent["payment_method"] is not None:
+            known = self.store.get("payment_method", intent["payment_method"])
+            charge["payment_method_details"] = {"type": "card", "card": dict(known["card"]) if known else {}}
         self.store.put("charge", owner, charge)
         intent |= {
             "status": "succeeded",
@@ -351,7 +376,8 @@ class StripeTwin:
         self.events.emit(owner, "charge.succeeded", charge)
         self.events.emit(owner, "payment_intent.succeeded", intent)
 
-    def _decline(self, owner: str, intent: Json, code: str, decline_code: str | None, message: str) -> str:
+    def decline(self, owner: str, intent: Json, code: str, decline_code: str | None, message: str) -> str:
+        """The bank says no; the intent waits for another try."""
         error = {"type": "card_error", "code": code, "decline_code": decline_code, "message": message}
         intent |= {"status": "requires_payment_method", "last_payment_error": error, "next_action": None}
         self.store.put("payment_intent", owner, intent)

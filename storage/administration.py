@@ -15,7 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from storage import audit, workspaces
-from storage.models import ApiKey, Attempt, IdempotentAnswer, Payment, PayoutFile, ProviderAccount, Referrer, Workspace
+from storage.models import (
+    ApiKey,
+    Attempt,
+    IdempotentAnswer,
+    MethodSetup,
+    Payment,
+    PaymentMethod,
+    PayoutFile,
+    ProviderAccount,
+    Referrer,
+    Workspace,
+)
 from storage.sealing import Sealer
 
 SCOPES = (
@@ -203,6 +214,8 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: st
         )
     await _rotate_columns(session, sealer, Payment, ("client_secret", "method_fields"))
     await _rotate_columns(session, sealer, Attempt, ("session_secret", "form", "method_fields"))
+    await _rotate_columns(session, sealer, PaymentMethod, ("token",))
+    await _rotate_columns(session, sealer, MethodSetup, ("session_secret",))
     for referrer in await session.scalars(select(Referrer).order_by(Referrer.id).with_for_update(key_share=True)):
         for name in ("identity", "payout_details"):
             if getattr(referrer, name) is not None:
@@ -217,7 +230,10 @@ async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: st
 
 
 async def _rotate_columns(
-    session: AsyncSession, sealer: Sealer, model: type[Payment | Attempt], names: Sequence[str]
+    session: AsyncSession,
+    sealer: Sealer,
+    model: type[Payment | Attempt | PaymentMethod | MethodSetup],
+    names: Sequence[str],
 ) -> None:
     columns = [getattr(model, name) for name in names]
     sealed = select(model).where(or_(*(column.is_not(None) for column in columns)))

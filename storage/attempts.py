@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -103,6 +104,21 @@ async def not_opened(session: AsyncSession, attempt_id: int, *, status: str, err
         update(Attempt)
         .where(Attempt.id == attempt_id, Attempt.session_id.is_(None), Attempt.status.in_(LIVE))
         .values(status=status, error_code=error_code[:100], updated_at=func.now())
+    )
+
+
+async def claim(session: AsyncSession, attempt_id: int, *, seen: datetime, at: datetime) -> bool:
+    """Note that the provider is asked again now, unless somebody has done so since `seen`. Returns whether it was."""
+    statement = update(Attempt).where(Attempt.id == attempt_id, Attempt.updated_at == seen).values(updated_at=at)
+    return (await session.execute(statement.returning(Attempt.id))).first() is not None
+
+
+async def name_session(session: AsyncSession, attempt_id: int, session_id: str) -> None:
+    """Keep what the provider calls an attempt that came to nothing, so that its events find it."""
+    await session.execute(
+        update(Attempt)
+        .where(Attempt.id == attempt_id, Attempt.session_id.is_(None))
+        .values(session_id=session_id[:255])
     )
 
 

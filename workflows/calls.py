@@ -35,6 +35,7 @@ from domain.payout import (
     RemindOfPayout,
 )
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress
+from domain.setup import DetachMethod, FailSetup, LookAtSetup, OpenedSetup, RefreshMethods, SetupProgress, StartSetup
 
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
@@ -215,4 +216,34 @@ async def record_status(command: RecordStatus) -> Confirmation:
 @activity.defn
 async def render_receipt(command: RenderReceipt) -> None:
     """Render and keep the PDF of an issued document."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def open_setup(command: StartSetup) -> OpenedSetup:
+    """Open, or find again, the provider's page where the customer enters a method to be saved."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def look_at_setup(command: LookAtSetup) -> SetupProgress:
+    """Ask the provider how a set-up stands; store the method once there is one."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def fail_setup(command: FailSetup) -> SetupProgress:
+    """Record what the workflow itself concluded about a set-up."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def refresh_methods(command: RefreshMethods) -> int:
+    """Bring saved methods up to date after the provider told of a change. Returns how many changed."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def detach_method(command: DetachMethod) -> bool:
+    """Make sure at the provider that a detached method cannot be charged any more."""
     raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -30,6 +31,9 @@ from workflows.surplus import return_surplus
 
 OPENING_PATIENCE = timedelta(minutes=15)
 """How long a checkout is tried for when the provider does not answer; nobody has its address yet."""
+CHARGING_PATIENCE = timedelta(days=1)
+"""The same for the charge of a saved method, which is looked up before each repeat; a cancel ends it at once."""
+LINGERS = timedelta(seconds=2)
 CLOSING_PATIENCE = timedelta(minutes=2)
 MAX_REMEMBERED_EVENTS = 500
 
@@ -70,6 +74,8 @@ class PaymentWorkflow:
         """Open, watch until final, render the receipt; then answer what came meanwhile."""
         if command.resumed is None:
             await self._open()
+            if command.payment_method_id is not None and self._status not in OPEN:
+                await self._linger()
         while True:
             while self._status in OPEN or self._others_open:
                 await self._wait_for_news()
@@ -158,18 +164,32 @@ class PaymentWorkflow:
                 return
             await self._record(PaymentStatus.UNKNOWN, f"opening: {calls.error_code(error)[0]}")
             try:
-                patience = min(OPENING_PATIENCE, command.expires_at - workflow.now())
-                opened = await workflow.execute_activity(
-                    calls.open_checkout, command, **calls.provider_call(summary, patience=patience)
-                )
+                opened = await self._open_patiently(summary)
             except calls.CallFailed as slow_error:
                 if calls.will_never_work(slow_error):
                     await self._could_not_open(slow_error)
                 else:  # nobody got the address, but we do not know: the watch looks our reference up
                     self._checkout = _not_opened(self._status, slow_error)
                 return
-        self._checkout = opened
         self._advance(Confirmation(opened.status))
+        if opened.look_now:  # whoever asked for the charge is told how it ended
+            await self._look()
+            opened = replace(opened, status=self._status)
+        self._checkout = opened
+
+    async def _open_patiently(self, summary: str) -> Checkout:
+        """Repeat the opening until the provider answers. A charge that nobody waits for is given more time."""
+        command = self._command
+        saved = command.payment_method_id is not None
+        patience = min(CHARGING_PATIENCE if saved else OPENING_PATIENCE, command.expires_at - workflow.now())
+        patiently = calls.provider_call(summary, patience=patience)
+        if not saved:
+            return await workflow.execute_activity(calls.open_checkout, command, **patiently)
+        patiently["cancellation_type"] = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+        trying = workflow.start_activity(calls.open_checkout, command, **patiently)
+        await workflow.wait_condition(lambda: trying.done() or self._cancel_requested)
+        trying.cancel()  # whoever cancels stops the charge at once; the look that follows says what came
+        return await trying
 
     async def _open_way(self, command: OpenWay) -> Checkout:
         """One quick try, then patience. Returns why there is no address, if there is none."""
@@ -197,6 +217,16 @@ class PaymentWorkflow:
     async def _could_not_open(self, error: BaseException) -> None:
         await self._record(PaymentStatus.FAILED, calls.error_code(error)[0])
         self._checkout = _not_opened(PaymentStatus.FAILED, error)
+
+    async def _linger(self) -> None:
+        """A charge is over within one task, while the provider tells of it at the same moment: hear that here.
+
+        Without it the server would refuse the task that ends the workflow, and with it the answer to the caller.
+        """
+        with suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._fresh_trigger, timeout=LINGERS, timeout_summary="what the provider tells of the charge"
+            )
 
     async def _wait_for_news(self) -> None:
         """Until an event, a cancel, or the time of the next look or of the checkout's end."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import stripe
 
@@ -18,11 +19,14 @@ from providers.base import (
     AccountConfig,
     Callback,
     Capabilities,
+    Charged,
+    ChargeRequest,
     CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
     OpenedCheckout,
     OutcomeUnknown,
+    Payer,
     ProviderDispute,
     ProviderError,
     ProviderEvent,
@@ -30,12 +34,17 @@ from providers.base import (
     ProviderPayment,
     ProviderRefund,
     ProviderRejected,
+    ProviderSetup,
     RefundRequest,
+    SavedMethod,
+    SetupRef,
+    SetupRequest,
 )
 from providers.http import base_address
 from providers.stripe.amounts import SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
+from providers.stripe.methods import StripeMethods
 from providers.stripe.objects import JsonObject, dispute_of, payment_of_intent, payment_of_session, refund_of, text
 from providers.stripe.requests import (
     MAX_SESSION_LIFETIME,
@@ -76,6 +85,10 @@ class StripeProvider:
         idempotency_key_lifetime=KEY_LIFETIME,
         looks_up_by_reference=True,
         failed_can_become_paid=False,
+        saves_methods=True,
+        sets_up_methods=True,
+        off_session=True,
+        customers=True,
         currencies=SUPPORTED_CURRENCIES,
         min_checkout_lifetime=MIN_SESSION_LIFETIME,
         max_checkout_lifetime=MAX_SESSION_LIFETIME,
@@ -117,11 +130,11 @@ class StripeProvider:
         first. Method `link` makes a payment link instead of a session, under `link-{reference}`.
 
         Raises ProviderRejected `checkout_window_passed` when Stripe would no longer accept a session's expiry,
-        `method_not_supported` for a method or a link in direct mode that there is not.
+        `method_not_supported` for a method or a link in direct mode that there is not, or a link that is to save one.
         """
         method = self.capabilities.method(request.method)
         hosted = request.mode is CheckoutMode.HOSTED
-        if method is None or (method is LINK and not hosted):
+        if method is None or (method is LINK and (not hosted or request.save_method)):
             raise ProviderRejected("method_not_supported")
         if method is LINK:
             return await self._links().open(request, key_trusted=self._trusts_key(request))
@@ -136,7 +149,7 @@ class StripeProvider:
         try:
             if ref.mode is CheckoutMode.HOSTED:
                 return payment_of_session(await self._session(ref.session_id))
-            return payment_of_intent(await self._intent(ref.session_id))
+            return payment_of_intent(await self._intent(ref.session_id), one_try=ref.mode is CheckoutMode.SAVED)
         except ProviderRejected as rejected:
             if rejected.code == NOT_FOUND:
                 return _UNKNOWN
@@ -180,6 +193,34 @@ class StripeProvider:
     async def disputes_of(self, transaction_id: str) -> list[ProviderDispute]:
         """Every dispute of a payment intent, as it stands now."""
         return [dispute_of(dispute) for dispute in await self._search().disputes(transaction_id)]
+
+    async def create_customer(self, reference: UUID, payer: Payer) -> str:
+        """Stripe's id of a new customer."""
+        return await self._methods().create_customer(reference, payer)
+
+    async def open_setup(self, request: SetupRequest) -> OpenedCheckout:
+        """A hosted session that saves a method, under the key `setup-{reference}`."""
+        return await self._methods().open_setup(request)
+
+    async def look_setup(self, ref: SetupRef) -> ProviderSetup:
+        """How a set-up stands."""
+        return await self._methods().look_setup(ref)
+
+    async def close_setup(self, ref: SetupRef) -> ProviderSetup:
+        """Expire the session of a set-up."""
+        return await self._methods().close_setup(ref)
+
+    async def look_method(self, token: str) -> SavedMethod | None:
+        """A saved method as it is now."""
+        return await self._methods().look_method(token)
+
+    async def detach(self, token: str) -> None:
+        """Detach a saved method from its customer, for ever."""
+        await self._methods().detach(token)
+
+    async def charge(self, request: ChargeRequest) -> Charged:
+        """Charge a saved method once, under the key `charge-{reference}`."""
+        return await self._methods().charge(request)
 
     async def check_account(self) -> AccountCheck:
         """Connection test: the account's own name, whether the key is live, and whether it can take money."""
@@ -251,7 +292,8 @@ class StripeProvider:
             session = await self._search().session(str(ref.reference), ref.created_at)
             return payment_of_session(session) if session is not None else _UNKNOWN
         intent = await self._search().intent(str(ref.reference), ref.created_at)
-        return payment_of_intent(intent) if intent is not None else _UNKNOWN
+        one_try = ref.mode is CheckoutMode.SAVED
+        return payment_of_intent(intent, one_try=one_try) if intent is not None else _UNKNOWN
 
     async def _session(self, session_id: str) -> JsonObject:
         sessions = self._api().v1.checkout.sessions
@@ -263,6 +305,9 @@ class StripeProvider:
 
     def _trusts_key(self, request: CheckoutRequest) -> bool:
         return self._clock() - request.created_at <= KEY_TRUSTED_FOR
+
+    def _methods(self) -> StripeMethods:
+        return StripeMethods(self._api(), self._call, clock=self._clock, key_trusted_for=KEY_TRUSTED_FOR)
 
     def _links(self) -> StripeLinks:
         return StripeLinks(self._api(), self._call)

@@ -31,6 +31,7 @@ FAILURE_REPLAYED = "failure_replayed"
 NOT_FOUND = "resource_missing"
 
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
+_INTENT = re.compile(r"pi_[A-Za-z0-9_]{1,250}")
 _PARAMETER = re.compile(r"[a-z0-9_\[\].]{1,100}")
 _REQUEST_ID = re.compile(r"req_[A-Za-z0-9]{1,64}")
 
@@ -40,7 +41,9 @@ def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
     code, detail = _code(error), _detail(error)
     match error:
         case stripe.CardError():
-            return ProviderDeclined(_decline_code(error) or code or "card_declined", detail)
+            return ProviderDeclined(
+                _decline_code(error) or code or "card_declined", detail, session_id=_intent_id(error)
+            )
         case stripe.RateLimitError() | NotConnected():
             said = UNREACHABLE if isinstance(error, NotConnected) else code or "rate_limit"
             return ProviderBusy(said, detail, retry_after=_retry_after(error, now))
@@ -79,6 +82,15 @@ def _field(error: stripe.StripeError, name: str) -> str:
     fault = body.get("error") if isinstance(body, Mapping) else None
     value = fault.get(name) if isinstance(fault, Mapping) else None
     return value if isinstance(value, str) else ""
+
+
+def _intent_id(error: stripe.StripeError) -> str | None:
+    """The payment intent that was declined, which Stripe puts into the error as a whole."""
+    body = error.json_body
+    fault = body.get("error") if isinstance(body, Mapping) else None
+    intent = fault.get("payment_intent") if isinstance(fault, Mapping) else None
+    intent_id = intent.get("id") if isinstance(intent, Mapping) else None
+    return intent_id if isinstance(intent_id, str) and _INTENT.fullmatch(intent_id) else None
 
 
 def _header(error: stripe.StripeError, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from domain.dispute import DisputeState
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import OutcomeUnknown, ProviderDispute, ProviderPayment, ProviderRefund, RefundStatus
+from providers.base import OutcomeUnknown, ProviderDispute, ProviderPayment, ProviderRefund, RefundStatus, SavedMethod
 from providers.stripe.amounts import from_wire
 
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -48,7 +48,7 @@ def payment_of_session(session: JsonObject) -> ProviderPayment:
     Status PAID also where part or all was refunded later: `captured` and `refunded` say how much. Money that arrived
     wins over everything else that the session says, expired sessions included.
     """
-    intent = _object(session, "payment_intent")
+    intent = part(session, "payment_intent")
     complete = session.get("status") == "complete"
     free = complete and session.get("payment_status") == "no_payment_required"  # a coupon of the whole amount
     paid = free or session.get("payment_status") == "paid"
@@ -57,13 +57,16 @@ def payment_of_session(session: JsonObject) -> ProviderPayment:
     return _payment(status, captured, intent, session_id=text(session, "id"), transaction_id=reference(session))
 
 
-def payment_of_intent(intent: JsonObject) -> ProviderPayment:
-    """The payment behind a payment intent that was fetched with `latest_charge` expanded (direct mode).
+def payment_of_intent(intent: JsonObject, *, one_try: bool = False) -> ProviderPayment:
+    """The payment behind a payment intent that was fetched with `latest_charge` expanded (direct and saved mode).
 
-    A declined attempt leaves the intent open for the next one, so it is PENDING with a `failure_code`.
+    A declined attempt leaves the intent open for the next one, so it is PENDING with a `failure_code`; with `one_try`
+    (a saved method was charged, nobody can enter another one) it is FAILED.
     """
     captured = _captured_by(intent)
     status = PaymentStatus.PAID if captured is not None else _intent_status(intent)
+    if one_try and intent.get("status") == "requires_payment_method" and failure_code(intent) is not None:
+        status = PaymentStatus.FAILED
     intent_id = text(intent, "id")
     return _payment(status, captured, intent, session_id=intent_id, transaction_id=intent_id)
 
@@ -109,7 +112,7 @@ def dispute_of(dispute: JsonObject) -> ProviderDispute:
     dispute_id, amount = text(dispute, "id"), _money(dispute.get("amount"), dispute.get("currency"))
     if dispute_id is None:
         raise OutcomeUnknown("unreadable_answer", "dispute without id")
-    due = _object(dispute, "evidence_details").get("due_by")
+    due = part(dispute, "evidence_details").get("due_by")
     return ProviderDispute(
         dispute_id,
         _DISPUTE_STATE.get(str(dispute.get("status")), DisputeState.UNDER_REVIEW),
@@ -137,7 +140,8 @@ def our_reference(source: JsonObject) -> object:
     Metadata is ours alone. `client_reference_id` is the second place in a hosted session, but whoever opens a payment
     link can write anything there, so in a link's session it counts for nothing.
     """
-    named = _object(source, "metadata").get("payment_id")
+    metadata = part(source, "metadata")
+    named = metadata.get("payment_id") or metadata.get("setup_id")
     return named if named or source.get("payment_link") else source.get("client_reference_id")
 
 
@@ -154,9 +158,9 @@ def _payment(
     session_id: str | None,
     transaction_id: str | None,
 ) -> ProviderPayment:
-    charge = _object(intent, "latest_charge")
-    details = _object(charge, "payment_method_details")
-    card = _object(details, "card")
+    charge = part(intent, "latest_charge")
+    details = part(charge, "payment_method_details")
+    card = part(details, "card")
     refunded = charge.get("amount_refunded")
     return ProviderPayment(
         status=status,
@@ -168,13 +172,46 @@ def _payment(
         card_brand=text(card, "brand"),
         card_last4=text(card, "last4"),
         card_fingerprint=text(card, "fingerprint"),
-        failure_code=None if captured is not None else _failure_code(intent),
+        failure_code=None if captured is not None else failure_code(intent),
+        saved_method=_saved_by(intent, charge) if captured is not None else None,
+    )
+
+
+def method_of(source: JsonObject, *, customer: str | None = None) -> SavedMethod | None:
+    """A payment method object, or None where it is only an id. `customer` is whose it is where it does not say so."""
+    token, kind = text(source, "id"), text(source, "type")
+    if token is None or kind is None:
+        return None
+    return _method(token, kind, part(source, kind), reference(source, "customer") or customer)
+
+
+def _saved_by(intent: JsonObject, charge: JsonObject) -> SavedMethod | None:
+    """What was saved with a payment: only where that was asked for and Stripe knows the customer."""
+    details = part(charge, "payment_method_details")
+    token, kind = reference(charge, "payment_method"), text(details, "type")
+    customer = reference(intent, "customer")
+    if not intent.get("setup_future_usage") or token is None or kind is None or customer is None:
+        return None
+    return _method(token, kind, part(details, kind), customer)
+
+
+def _method(token: str, kind: str, details: JsonObject, customer: str | None) -> SavedMethod:
+    month, year = details.get("exp_month"), details.get("exp_year")
+    return SavedMethod(
+        token=token,
+        kind=kind,
+        customer=customer,
+        brand=text(details, "brand"),
+        last4=text(details, "last4"),
+        exp_month=month if isinstance(month, int) else None,
+        exp_year=year if isinstance(year, int) else None,
+        fingerprint=text(details, "fingerprint"),
     )
 
 
 def _takes_payments(link: JsonObject) -> bool:
     """Whether somebody who opens the link gets a page to pay at."""
-    limits = _object(_object(link, "restrictions"), "completed_sessions")
+    limits = part(part(link, "restrictions"), "completed_sessions")
     count, limit = limits.get("count"), limits.get("limit")
     used_up = isinstance(count, int) and isinstance(limit, int) and count >= limit
     return link.get("active") is not False and not used_up
@@ -206,8 +243,9 @@ def _captured_by(intent: JsonObject) -> Money | None:
     return _money(intent.get("amount_received"), intent.get("currency"))
 
 
-def _failure_code(intent: JsonObject) -> str | None:
-    fault = _object(intent, "last_payment_error")
+def failure_code(intent: JsonObject) -> str | None:
+    """Why the last attempt failed, by the most telling of Stripe's codes."""
+    fault = part(intent, "last_payment_error")
     return text(fault, "decline_code") or text(fault, "code") or text(fault, "type")
 
 
@@ -219,6 +257,7 @@ def _money(amount: object, currency: object) -> Money:
         raise OutcomeUnknown("unreadable_answer", "amount or currency") from None
 
 
-def _object(source: JsonObject, name: str) -> JsonObject:
+def part(source: JsonObject, name: str) -> JsonObject:
+    """A nested object; an empty one where there is none or only its id."""
     value = source.get(name)
     return value if isinstance(value, Mapping) else _NOTHING

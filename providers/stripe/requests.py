@@ -49,13 +49,17 @@ def session_params(request: CheckoutRequest) -> SessionCreateParams:
         "metadata": metadata,
         "payment_intent_data": {"metadata": metadata},  # Stripe copies a session's metadata to nothing else
         "expires_at": int(session_expiry(request).timestamp()),
-        "locale": _locale(request.language),
+        "locale": locale(request.language),
     }
     if request.success_url:
         params["success_url"] = request.success_url
     if request.cancel_url:
         params["cancel_url"] = request.cancel_url
-    if request.payer.email:
+    if request.save_method:
+        params["payment_intent_data"] = {"metadata": metadata, "setup_future_usage": "off_session"}
+    if request.customer:
+        params["customer"] = request.customer
+    elif request.payer.email:
         params["customer_email"] = request.payer.email
     return params
 
@@ -93,9 +97,14 @@ def session_expiry(request: CheckoutRequest) -> datetime:
     bounds count from the payment's creation: at least 30 minutes plus the window in which tries are made, at most
     24 hours less a margin for clocks. A session that stays open longer than was wanted is closed by `close_checkout`.
     """
-    earliest = request.created_at + MIN_SESSION_LIFETIME + OPENING_WINDOW
-    latest = request.created_at + MAX_SESSION_LIFETIME - CLOCK_SKEW
-    return min(max(request.expires_at, earliest), latest)
+    return session_window(request.created_at, request.expires_at)
+
+
+def session_window(created_at: datetime, wanted: datetime) -> datetime:
+    """The nearest moment to the wanted one that Stripe accepts on every try."""
+    earliest = created_at + MIN_SESSION_LIFETIME + OPENING_WINDOW
+    latest = created_at + MAX_SESSION_LIFETIME - CLOCK_SKEW
+    return min(max(wanted, earliest), latest)
 
 
 def intent_params(request: CheckoutRequest) -> PaymentIntentCreateParams:
@@ -108,6 +117,10 @@ def intent_params(request: CheckoutRequest) -> PaymentIntentCreateParams:
     }
     if request.description.strip():
         params["description"] = request.description.strip()[:MAX_NAME_LENGTH]
+    if request.save_method:
+        params["setup_future_usage"] = "off_session"
+    if request.customer:
+        params["customer"] = request.customer
     return params
 
 
@@ -135,7 +148,7 @@ def _references(request: CheckoutRequest) -> dict[str, str]:
     }
 
 
-def _locale(language: str) -> str:
+def locale(language: str) -> str:
     """The nearest language of Stripe's page; `auto` (the browser's) where it has none, as for Hebrew."""
     base = language.split("-", 1)[0].lower()
     return language if language in _KNOWN_LOCALES else base if base in _KNOWN_LOCALES else "auto"

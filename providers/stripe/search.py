@@ -46,6 +46,10 @@ class StripeSearch:
             return found
         return await self._session_of_intent(await self._searched(payment_id))
 
+    async def listed_session(self, reference: str, created_at: datetime, expand: list[str]) -> JsonObject | None:
+        """The session of a reference among those of its time; for sessions that have no payment to search by."""
+        return await self._listed(self._v1.checkout.sessions.list_async, expand, reference, created_at)
+
     async def intent(self, payment_id: str, created_at: datetime) -> JsonObject | None:
         """The payment intent made for this payment, expanded as for `look`; None when there is none to be seen."""
         found = await self._listed(self._v1.payment_intents.list_async, _INTENT, payment_id, created_at)

@@ -47,6 +47,14 @@ _KINDS = {
     "payment_intent.processing": EventKind.PROCESSING,
     "charge.refunded": EventKind.REFUND,
     "charge.refund.updated": EventKind.REFUND,
+    "setup_intent.succeeded": EventKind.SETUP,
+    "setup_intent.setup_failed": EventKind.SETUP,
+    "setup_intent.canceled": EventKind.SETUP,
+    "payment_method.detached": EventKind.METHOD,
+    "payment_method.updated": EventKind.METHOD,
+    "payment_method.automatically_updated": EventKind.METHOD,
+    "payment_method.card_automatically_updated": EventKind.METHOD,
+    "customer.deleted": EventKind.METHOD,
 }
 """Event type → what it claims. `checkout.session.completed` depends on its content; families are in `_kind`."""
 
@@ -114,6 +122,8 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         transaction_id=_transaction_id(source),
         amount=_amount(source),
         occurred_at=_moment(event.get("created")),
+        method_token=_name(source.get("id")) if source.get("object") == "payment_method" else None,
+        customer=_name(source.get("id") if source.get("object") == "customer" else reference(source, "customer")),
     )
 
 
@@ -194,6 +204,8 @@ def _signed_with(secret: str, header: str | None, body: bytes) -> bool:
 
 
 def _kind(event_type: str, source: Mapping[str, Any]) -> EventKind:
+    if source.get("object") == "checkout.session" and source.get("mode") == "setup":
+        return EventKind.SETUP
     if event_type == "checkout.session.completed":
         paid = source.get("payment_status") in ("paid", "no_payment_required")
         return EventKind.CAPTURED if paid else EventKind.PROCESSING

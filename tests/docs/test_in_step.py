@@ -21,6 +21,7 @@ from activities.disputes import DisputeActivities
 from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.setups import SetupActivities
 from activities.surplus import SurplusActivities
 from api.app import PREFIX, create_app
 from api.problems import _PATTERNS, CODES
@@ -35,6 +36,7 @@ IMPLEMENTATIONS = (
     PayoutActivities,
     ReceiptActivities,
     RefundActivities,
+    SetupActivities,
     SurplusActivities,
 )
 ROOT = Path(__file__).parents[2]

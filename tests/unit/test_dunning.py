@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.dunning import Decision, DeclineClass, DunningPolicy, Next, decide
+from domain.declines import DeclineClass
+from domain.dunning import Decision, DunningPolicy, Next, decide
 
 FIRST = datetime(2027, 1, 31, 7, tzinfo=UTC)
 DAY = timedelta(days=1)

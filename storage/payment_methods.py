@@ -1,0 +1,326 @@
+"""Saved payment methods and the customers that they belong to at providers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.fraud import Kind, trace
+from domain.setup import MethodStatus, customer_reference
+from storage import audit, fingerprints
+from storage.models import PaymentMethod, ProviderAccount, ProviderCustomer
+from storage.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class NewMethod:
+    """A method as a provider gave it; `token` and `fingerprint` in clear, for a moment."""
+
+    token: str
+    kind: str
+    provider_customer_id: str | None
+    brand: str | None
+    last4: str | None
+    exp_month: int | None
+    exp_year: int | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A method on record. `news`: it is new or other than before, or the customer's default has changed."""
+
+    method: PaymentMethod
+    news: bool
+
+
+def hash_of(token: str) -> bytes:
+    """What a token is found by. Tokens are long and random, so one round is enough."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def keep(
+    session: AsyncSession,
+    sealer: Sealer,
+    account: ProviderAccount,
+    customer_id: str,
+    found: NewMethod,
+    *,
+    make_default: bool,
+    at: datetime,
+    actor: str,
+) -> Kept:
+    """Store a method, or bring the stored one of the same token up to date. Safe to repeat and under concurrency.
+
+    A customer's first method becomes the default whatever was asked. The caller tells those who wait for a method
+    (`activities.method_news`) after the commit when there is news.
+    """
+    await _lock_customer(session, account.workspace_id, customer_id)
+    marker = None
+    if found.fingerprint is not None:
+        key = await fingerprints.open_key(session, sealer, account.workspace_id)
+        marker = trace(key, Kind.CARD, found.fingerprint)  # as payments have it: the same card is found again
+    card = {
+        "brand": found.brand,
+        "last4": found.last4,
+        "exp_month": found.exp_month,
+        "exp_year": found.exp_year,
+        "fingerprint": marker,
+    }
+    method = await by_token(session, account.id, found.token, customer_id)
+    if method is None:
+        method_id = uuid5(account.id, f"{hash_of(found.token).hex()}:{customer_id}")
+        method = PaymentMethod(
+            id=method_id,
+            workspace_id=account.workspace_id,
+            provider_account_id=account.id,
+            provider=account.provider,
+            customer_id=customer_id,
+            provider_customer_id=found.provider_customer_id,
+            token=sealer.seal(found.token),
+            token_hash=hash_of(found.token),
+            kind=found.kind,
+            status=MethodStatus.ACTIVE.value,
+            is_default=False,
+            created_at=at,
+            updated_at=at,
+            **card,
+        )
+        session.add(method)
+        await session.flush()
+        _audit(session, method, "added", actor)
+        news = True
+    else:
+        known = {name: value for name, value in card.items() if value is not None}
+        known["status"] = MethodStatus.ACTIVE.value
+        news = change(session, method, known, at=at, actor=actor)
+    if make_default or await default_of(session, account.workspace_id, customer_id) is None:
+        news = await set_default(session, method, at=at, actor=actor) or news
+    return Kept(method, news)
+
+
+def change(session: AsyncSession, method: PaymentMethod, values: dict[str, Any], *, at: datetime, actor: str) -> bool:
+    """Bring a locked method up to date. Returns whether anything changed."""
+    changed = {name: value for name, value in values.items() if getattr(method, name) != value}
+    if not changed:
+        return False
+    for name, value in changed.items():
+        setattr(method, name, value)
+    method.updated_at = at
+    if changed.get("status", MethodStatus.ACTIVE) != MethodStatus.ACTIVE:
+        method.is_default = False
+    if changed.get("status") == MethodStatus.DETACHED:
+        method.detached_at = at
+    action = str(changed["status"]) if "status" in changed else "updated"
+    _audit(session, method, action, actor, changed=sorted(changed))
+    return True
+
+
+async def set_default(session: AsyncSession, method: PaymentMethod, *, at: datetime, actor: str) -> bool:
+    """Make an active method, which is locked, its customer's default. Returns whether it was not. Raises ValueError."""
+    if method.status != MethodStatus.ACTIVE:
+        raise ValueError(f"the method is {method.status}")
+    if method.is_default:
+        return False
+    await session.execute(
+        update(PaymentMethod)
+        .where(
+            PaymentMethod.workspace_id == method.workspace_id,
+            PaymentMethod.customer_id == method.customer_id,
+            PaymentMethod.is_default,
+        )
+        .values(is_default=False, updated_at=at)
+    )
+    method.is_default, method.updated_at = True, at
+    _audit(session, method, "made_default", actor)
+    await session.flush()
+    return True
+
+
+def charged_to(method: PaymentMethod, *, off_session: bool) -> dict[str, Any]:
+    """The columns of a payment that charges this method; whoever makes such a payment takes them from here."""
+    return {
+        "payment_method_id": method.id,
+        "off_session": off_session,
+        "checkout_mode": "saved",
+        "provider": method.provider,
+        "provider_account_id": method.provider_account_id,
+        "method": method.kind,
+        "fallback_accounts": [],
+    }
+
+
+async def get(session: AsyncSession, workspace_id: UUID, method_id: UUID) -> PaymentMethod | None:
+    """One method of one workspace."""
+    query = select(PaymentMethod).where(PaymentMethod.id == method_id, PaymentMethod.workspace_id == workspace_id)
+    return await session.scalar(query)
+
+
+async def lock(session: AsyncSession, method_id: UUID) -> PaymentMethod | None:
+    """A method as it is now, under the locks of its customer and its row, always taken in this order."""
+    known = await session.get(PaymentMethod, method_id)
+    if known is None:
+        return None
+    await _lock_customer(session, known.workspace_id, known.customer_id)
+    query = select(PaymentMethod).where(PaymentMethod.id == method_id)
+    return await session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+async def with_account(session: AsyncSession, method_id: UUID) -> tuple[PaymentMethod, ProviderAccount] | None:
+    """A method and the account that charges it."""
+    query = select(PaymentMethod, ProviderAccount).join(
+        ProviderAccount, ProviderAccount.id == PaymentMethod.provider_account_id
+    )
+    row = (await session.execute(query.where(PaymentMethod.id == method_id))).first()
+    return None if row is None else (row[0], row[1])
+
+
+async def by_token(
+    session: AsyncSession, account_id: UUID, token: str, customer_id: str | None = None
+) -> PaymentMethod | None:
+    """The method of a token: this customer's, or anybody's. A provider may have one token for a card that two use."""
+    query = select(PaymentMethod).where(
+        PaymentMethod.provider_account_id == account_id, PaymentMethod.token_hash == hash_of(token)
+    )
+    if customer_id is not None:
+        query = query.where(PaymentMethod.customer_id == customer_id)
+    return await session.scalar(query.order_by(PaymentMethod.created_at).limit(1))
+
+
+async def token_is_shared(session: AsyncSession, method: PaymentMethod) -> bool:
+    """Whether another customer's active method has the same token: then it must stay alive at the provider."""
+    query = select(PaymentMethod.id).where(
+        PaymentMethod.provider_account_id == method.provider_account_id,
+        PaymentMethod.token_hash == method.token_hash,
+        PaymentMethod.id != method.id,
+        PaymentMethod.status == MethodStatus.ACTIVE,
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def default_of(session: AsyncSession, workspace_id: UUID, customer_id: str) -> PaymentMethod | None:
+    """The method that a customer's renewals are charged to: active, or there is none."""
+    query = select(PaymentMethod).where(
+        PaymentMethod.workspace_id == workspace_id, PaymentMethod.customer_id == customer_id, PaymentMethod.is_default
+    )
+    return await session.scalar(query)
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    customer_id: str | None = None,
+    status: str | None = None,
+) -> Sequence[PaymentMethod]:
+    """Newest first."""
+    query = select(PaymentMethod).where(PaymentMethod.workspace_id == workspace_id)
+    if customer_id is not None:
+        query = query.where(PaymentMethod.customer_id == customer_id)
+    if status is not None:
+        query = query.where(PaymentMethod.status == status)
+    if before is not None:
+        query = query.where(tuple_(PaymentMethod.created_at, PaymentMethod.id) < before)
+    query = query.order_by(PaymentMethod.created_at.desc(), PaymentMethod.id.desc())
+    return (await session.scalars(query.limit(limit))).all()
+
+
+async def provider_customer(session: AsyncSession, account_id: UUID, customer_id: str) -> str | None:
+    """The provider's id of a customer of ours; None where it has none any more."""
+    mapping = await session.get(ProviderCustomer, customer_reference(account_id, customer_id))
+    return None if mapping is None or mapping.deleted else mapping.provider_customer_id
+
+
+async def reference_for_customer(session: AsyncSession, account_id: UUID, customer_id: str) -> UUID:
+    """Our reference for a customer that is to be made: another one for the successor of one that was deleted.
+
+    Under the first one's reference a provider with idempotency keys would give the deleted customer again.
+    """
+    reference = customer_reference(account_id, customer_id)
+    mapping = await session.get(ProviderCustomer, reference)
+    return reference if mapping is None else uuid5(reference, mapping.provider_customer_id)
+
+
+async def keep_customer(
+    session: AsyncSession, account: ProviderAccount, customer_id: str, provider_customer_id: str
+) -> str:
+    """Put a provider's customer on record. Returns the one on record, which may be another's that was faster."""
+    statement = insert(ProviderCustomer).values(
+        id=customer_reference(account.id, customer_id),
+        workspace_id=account.workspace_id,
+        provider_account_id=account.id,
+        customer_id=customer_id,
+        provider_customer_id=provider_customer_id,
+        deleted=False,
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["provider_account_id", "customer_id"],
+            set_={"provider_customer_id": provider_customer_id, "deleted": False},
+            where=ProviderCustomer.deleted.is_(True),
+        )
+    )
+    known = await provider_customer(session, account.id, customer_id)
+    assert known is not None  # noqa: S101  (this statement's or another's)
+    return known
+
+
+async def forget_customer(session: AsyncSession, reference: UUID) -> None:
+    """The provider no longer knows the customer: the next method makes a new one."""
+    mapping = await session.get(ProviderCustomer, reference)
+    if mapping is not None:
+        mapping.deleted = True
+
+
+async def named_by_event(
+    session: AsyncSession, account: ProviderAccount, *, token: str | None, customer: str | None
+) -> UUID | None:
+    """What a provider's event about methods is about: a method of ours, or else a customer's mapping."""
+    if token is not None:
+        method = await by_token(session, account.id, token)
+        return None if method is None else method.id
+    query = select(ProviderCustomer.id).where(
+        ProviderCustomer.provider_account_id == account.id, ProviderCustomer.provider_customer_id == customer
+    )
+    return await session.scalar(query)
+
+
+async def of_reference(session: AsyncSession, reference: UUID) -> Sequence[PaymentMethod]:
+    """The methods that are not detached of a reference as `named_by_event` gives it."""
+    customer = await session.get(ProviderCustomer, reference)
+    query = select(PaymentMethod).where(PaymentMethod.status != MethodStatus.DETACHED)
+    if customer is None:
+        query = query.where(PaymentMethod.id == reference)
+    else:
+        query = query.where(
+            PaymentMethod.provider_account_id == customer.provider_account_id,
+            PaymentMethod.provider_customer_id == customer.provider_customer_id,
+        )
+    return (await session.scalars(query.order_by(PaymentMethod.id))).all()
+
+
+async def _lock_customer(session: AsyncSession, workspace_id: UUID, customer_id: str) -> None:
+    """Order those who change one customer's methods: at most one default, without deadlocks. Held to the commit."""
+    name = f"methods:{workspace_id}:{customer_id}"
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
+def _audit(session: AsyncSession, method: PaymentMethod, action: str, actor: str, **details: Any) -> None:
+    audit.record(
+        session,
+        method.workspace_id,
+        actor=actor,
+        action=f"payment_method.{action}",
+        subject=("payment_method", method.id),
+        details={"provider": method.provider, "kind": method.kind} | details,
+    )
