@@ -93,7 +93,7 @@ def build_worker(
     refunds = RefundActivities(database, guard, sealer, now)
     disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
-    payouts = PayoutActivities(database, sealer, utc_now)
+    payouts = PayoutActivities(database, sealer, now)
     documents = ReceiptActivities(database)
     return Worker(
         client,

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
@@ -16,10 +16,11 @@ from sqlalchemy import select, text
 
 from activities.fraud import PATIENCE_MILLISECONDS, FraudGuards
 from activities.settlement import settle
+from domain.fraud import Kind, trace
 from domain.payment import PaymentStatus
 from providers.base import ProviderPayment
-from storage import administration, audit, payments
-from storage.models import AuditEntry, Payment, Referrer
+from storage import administration, audit, fingerprints, payments
+from storage.models import AuditEntry, Payment, PaymentMethod, Referrer
 from storage.sealing import Sealer
 from tests.support.referrals import commission_of, money, owed, sold, state_of
 from tests.support.service import CREDENTIALS_KEY, Service, Shop
@@ -76,6 +77,26 @@ async def test_a_card_that_the_referrer_has_paid_with_is_refused(
     other = await sold(shop, money(shop)("100.00"), card="fp_x", customer_id="c-1", customer_email="x@example.com")
     assert (await said(shop, same))[1]["rules"][0]["rule"] == "self_referral_card"
     assert (await said(shop, other))[0] == "commission.accrued"
+
+
+async def test_a_card_that_the_referrer_has_saved_is_refused(shop: Shop) -> None:
+    await sold(shop, money(shop)("1.00"), referrer=None)  # makes the key
+    async with shop.service.database.transaction() as session:
+        key = await fingerprints.open_key(session, shop.service.sealer, shop.workspace.id)
+        session.add(
+            PaymentMethod(
+                id=uuid4(),
+                workspace_id=shop.workspace.id,
+                provider_account_id=shop.account.id,
+                provider="stripe",
+                customer_id="partner-5",
+                token=b"sealed",
+                token_hash=uuid4().bytes,
+                fingerprint=trace(key, Kind.CARD, "fp_saved"),
+            )
+        )
+    payment_id = await sold(shop, money(shop)("100.00"), card="fp_saved", customer_id="c-1")
+    assert (await said(shop, payment_id))[1]["rules"][0]["rule"] == "self_referral_card"
 
 
 @pytest.mark.parametrize(
