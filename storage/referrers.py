@@ -104,7 +104,7 @@ class Familiar:
 
 
 async def as_payer(session: AsyncSession, workspace_id: UUID, referrer_id: str, emails: Collection[bytes]) -> Familiar:
-    """Cards and addresses of payments in which the referrer was the payer (by customer id or e-mail), and saved cards."""
+    """Cards and addresses of payments that the referrer made (by customer id or e-mail), and its saved cards."""
     own = [Payment.customer_id == referrer_id]
     if emails:
         own.append(Payment.payer_fingerprint.in_(emails))
