@@ -33,7 +33,7 @@ from storage import audit, outbox, payment_methods, payments, plans, refunds, su
 from storage.models import Invoice, Payment, PaymentMethod, Plan, Subscription, Workspace
 
 LINK_LIFE = timedelta(hours=23)
-"""How long a link to pay by lives; less than the shortest limit of a provider (Stripe: 24 hours)."""
+"""How long a link to pay by lives; less than the shortest limit of a provider (a day)."""
 LINK_NOT_USED = "link_not_used"
 
 

@@ -21,13 +21,15 @@ from domain.payment import (
     PollPlan,
     ProviderTrigger,
 )
+from domain.payout import StartPayout
 from domain.refund import StartRefund
 from domain.subscription import StartSubscription
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
+from engine.payouts import PayoutEngine
 from engine.setups import SetupEngine
 from engine.subscriptions import SubscriptionEngine
 from providers.base import EventKind
-from storage import inbox, payments, refunds, setups, subscriptions, surplus
+from storage import inbox, payments, payouts, refunds, setups, subscriptions, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, Subscription, WebhookEvent
@@ -114,6 +116,7 @@ class InboxDispatcher:
         self._late_refunds = LateStarts("refund_id")
         self._late_subscriptions = LateStarts("subscription_id")
         self._subscriptions = SubscriptionEngine(engine.client, engine.task_queue)
+        self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
         self._late_setups = LateStarts("setup_id")
 
@@ -205,6 +208,20 @@ class InboxDispatcher:
             waiting = await subscriptions.left_asleep(session, older_than=older_than, limit=BATCH)
         return await self._late_subscriptions.start(
             {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
+        )
+
+    async def start_unstarted_payouts(self, *, older_than: datetime) -> int:
+        """The same for payout batches that were accepted before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await payouts.unstarted(session, older_than=older_than, limit=BATCH)
+        if not waiting:
+            return 0
+        engine = PayoutEngine.beside(self._engine)
+        return await self._late_payouts.start(
+            {
+                payout.id: partial(engine.start, StartPayout(payout.id, payout.workspace_id), wait=START_WAIT)
+                for payout in waiting
+            }
         )
 
     async def start_unstarted_setups(self, *, older_than: datetime) -> int:
@@ -308,6 +325,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
         lambda: dispatcher.wake_left_asleep(older_than=datetime.now(UTC) - subscriptions.ASLEEP_AFTER),
+        lambda: dispatcher.start_unstarted_payouts(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )

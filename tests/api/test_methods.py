@@ -319,7 +319,7 @@ async def test_a_settlement_file_is_reported_row_by_row_and_counts_once(counter:
         ("taken", None, lower["id"]),
         ("refused", "bad_check_digit", None),
         ("refused", "other_agreement", None),
-        ("taken", "recorded", waiting["id"]),
+        ("taken", None, waiting["id"]),
         ("refused", "duplicate_row", None),
         ("taken", "no payment of ours", None),
         ("refused", "bad_amount", None),
