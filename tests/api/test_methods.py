@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -252,6 +253,22 @@ async def test_an_open_circuit_keeps_nobody_waiting_for_banks(market: Shop) -> N
     assert 0 < int(answer.headers["retry-after"]) <= STAYS_OPEN.total_seconds()
 
 
+async def test_an_open_circuit_keeps_nobody_waiting_for_a_checkout(shop: Shop) -> None:
+    """The provider is asked nothing for minutes: the caller hears that at once, and when to look again."""
+    way = await shop.pays()
+    await fails_ten_times(shop)
+    begun = time.monotonic()
+    answer = await shop.api.post("/payments", json=shop.order())
+    payment = answer.json()
+    assert (answer.status_code, payment["status"], payment["checkout_url"]) == (202, "unknown", None)
+    assert payment["status_reason"] == "opening: circuit_open"
+    assert 0 < int(answer.headers["retry-after"]) <= STAYS_OPEN.total_seconds()
+    link = await shop.api.post(f"/payments/{way['id']}/attempts", json={"provider": "stripe", "method": "link"})
+    assert (link.status_code, link.json()["checkout_url"], link.json()["error_code"]) == (202, None, "circuit_open")
+    assert 0 < int(link.headers["retry-after"]) <= STAYS_OPEN.total_seconds()
+    assert time.monotonic() - begun < shop.service.settings.checkout_wait_seconds
+
+
 async def test_whose_banks(service: Service, shop: Shop, market: Shop) -> None:
     for asked, query in (
         (shop, {}),  # no account with banks
@@ -319,7 +336,7 @@ async def test_a_settlement_file_is_reported_row_by_row_and_counts_once(counter:
         ("taken", None, lower["id"]),
         ("refused", "bad_check_digit", None),
         ("refused", "other_agreement", None),
-        ("taken", "recorded", waiting["id"]),
+        ("taken", None, waiting["id"]),
         ("refused", "duplicate_row", None),
         ("taken", "no payment of ours", None),
         ("refused", "bad_amount", None),
