@@ -29,8 +29,8 @@ up: $(READY) ## start everything, print the addresses; Ctrl-C stops all, data st
 demo: $(READY) ## one payment from checkout to receipt, headless (PROVIDER=payplus and others); exit code 0 only if all happened
 	@exec $(BIN)/python -m embedded demo --provider $(PROVIDER)
 
-test: $(READY) ## the whole suite
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+test: $(READY) ## the whole suite, on all processors; each has PostgreSQL and Temporal of its own
+	@$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(READY) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

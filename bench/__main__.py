@@ -21,7 +21,7 @@ from bench.lab import Lab, open_lab
 from bench.load import Round, Side, alternate
 from bench.payments import BareRuns, CannedPayments
 from bench.report import Figure
-from bench.webhooks import Deliveries
+from bench.webhooks import Deliveries, about, again, stored_events
 from embedded.stack import ROOT
 from engine.payments import workflow_id
 
@@ -101,13 +101,15 @@ async def measure(lab: Lab, plan: Plan) -> Measured:
 
 async def measure_webhooks(lab: Lab, plan: Plan) -> list[Round]:
     """The same kind of event: only inserted, recorded by the API, recorded and handed to a waiting workflow."""
-    waiting = [(await lab.whole.create(number))[0] for number in range(WAITING_PAYMENTS)]
+    waiting = [await lab.whole.create(number) for number in range(WAITING_PAYMENTS)]
+    stored = await stored_events(lab.database, WAITING_PAYMENTS)
+    over = [again(one) for one in stored]
+    news = [about(stored[0], payment_id, url.rpartition("/")[2]) for payment_id, url in waiting]
     route = f"/api/v1/webhooks/stripe/{lab.demo.account_id}"
     secret = lab.stack.env["DEMO_WEBHOOK_SECRET"]
-    paid = lab.whole.paid[-WAITING_PAYMENTS:]
-    inserted = Deliveries(lab.bare_api_url, "/webhooks", paid, None)
-    recorded = Deliveries(lab.stack.api_url, route, paid, secret)
-    handed_over = Deliveries(lab.stack.api_url, route, waiting, secret)
+    inserted = Deliveries(lab.bare_api_url, "/webhooks", over, None)
+    recorded = Deliveries(lab.stack.api_url, route, over, secret)
+    handed_over = Deliveries(lab.stack.api_url, route, news, secret)
     sides = [
         Side("bare insert", inserted.job),
         Side("recorded", recorded.job),

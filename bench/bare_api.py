@@ -11,13 +11,11 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from uuid import UUID
+from datetime import UTC, datetime
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 import process
 from settings import async_url
@@ -25,8 +23,9 @@ from storage.models import WebhookEvent
 from storage.session import Database
 
 
-def create_app(database: Database, account_id: UUID) -> FastAPI:
+def create_app(database: Database) -> FastAPI:
     """The one route, and the probe that says it is up."""
+    like: dict[str, object] = {}
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -42,43 +41,32 @@ def create_app(database: Database, account_id: UUID) -> FastAPI:
     @app.post("/webhooks")
     async def receive(request: Request) -> Response:
         body = await request.body()
+        if not like:
+            like.update(await a_row(database))
+        row = like | {"event_id": json.loads(body)["id"], "body": body, "handled_at": datetime.now(UTC)}
         async with database.transaction() as session:
-            await session.execute(insert(WebhookEvent).values(row_of(body, account_id)))
+            await session.execute(insert(WebhookEvent).values(row))
         return Response(status_code=200)
 
     return app
 
 
-def row_of(body: bytes, account_id: UUID) -> dict[str, object]:
-    """The same row that the API writes for an event about a payment that is paid already."""
-    event = json.loads(body)
-    thing = event["data"]["object"]
-    now = datetime.now(UTC)
-    return {
-        "provider_account_id": account_id,
-        "provider": "stripe",
-        "event_id": event["id"],
-        "type": event["type"],
-        "kind": "captured",
-        "payment_id": UUID(thing["client_reference_id"]),
-        "claimed_amount": Decimal(thing["amount_total"]) / 100,
-        "claimed_currency": thing["currency"].upper(),
-        "body": body,
-        "next_attempt_at": now + timedelta(seconds=5),
-        "occurred_at": datetime.fromtimestamp(event["created"], UTC),
-        "status": "handled",
-        "outcome": "already paid",
-        "handled_at": now,
-    }
+async def a_row(database: Database) -> dict[str, object]:
+    """A row that the API has written for an event about a payment that was paid; each new one is like it."""
+    query = select(WebhookEvent.__table__).where(
+        WebhookEvent.type == "checkout.session.completed", WebhookEvent.status == "handled"
+    )
+    async with database.transaction() as session:
+        row = (await session.execute(query.limit(1))).mappings().one()
+    return {name: value for name, value in row.items() if name != "id" and value is not None}
 
 
 def main() -> int:
     """Serve until SIGTERM. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="bench.bare_api")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--account-id", type=UUID, required=True)
     chosen = parser.parse_args()
-    app = create_app(Database(async_url(os.environ["DATABASE_URL"])), chosen.account_id)
+    app = create_app(Database(async_url(os.environ["DATABASE_URL"])))
     uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=chosen.port, log_config=None, access_log=False, proxy_headers=False)
     ).run()

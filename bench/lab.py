@@ -86,7 +86,7 @@ async def open_lab() -> AsyncIterator[Lab]:
         async with service(state, Ports.free(), SERVICE_SETTINGS) as stack:
             demo = await ensure_demo(stack)
             bare_api_port = free_port()
-            await stack.supervisor.start(_yardstick_worker(stack), _bare_api(stack, demo, bare_api_port))
+            await stack.supervisor.start(_yardstick_worker(stack), _bare_api(stack, bare_api_port))
             database = Database(async_url(stack.database_url))
             client = await connect(TemporalTarget(f"127.0.0.1:{stack.ports.temporal}"))
             whole = WholePayments(client, stack.api_url, demo.api_key)
@@ -114,10 +114,10 @@ def _yardstick_worker(stack: Stack) -> Part:
     )
 
 
-def _bare_api(stack: Stack, demo: Demo, port: int) -> Part:
+def _bare_api(stack: Stack, port: int) -> Part:
     return Part(
         name="bench-bare-api",
-        command=(sys.executable, "-m", "bench.bare_api", "--port", str(port), "--account-id", demo.account_id),
+        command=(sys.executable, "-m", "bench.bare_api", "--port", str(port)),
         ready=lambda: listens(port),
         env=stack.env,
         cwd=ROOT,

@@ -9,50 +9,55 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import text
+
 from bench.wire import Caller, Unexpected
+from storage.session import Database
 
 MARK = "evt_BENCH"
 """Stands in a template where each event gets an id of its own."""
 
 
-def template(payment_id: UUID) -> str:
-    """A `checkout.session.completed` about a payment, as long as the provider's own are."""
-    session = f"cs_test_{payment_id.hex}"
-    thing: dict[str, Any] = {
-        "id": session,
-        "object": "checkout.session",
-        "amount_total": 12990,
-        "cancel_url": None,
-        "client_reference_id": str(payment_id),
-        "created": int(time.time()),
-        "currency": "ils",
-        "customer_details": {"email": "dana@example.com"},
-        "customer_email": "dana@example.com",
-        "expires_at": int(time.time()) + 3600,
-        "livemode": False,
-        "metadata": {"payment_id": str(payment_id), "order_id": "bench"},
-        "mode": "payment",
-        "payment_intent": f"pi_{payment_id.hex}",
-        "payment_status": "paid",
-        "status": "complete",
-        "success_url": "http://127.0.0.1:8000/paid",
-        "url": None,
-    }
-    event = {
-        "id": MARK,
-        "object": "event",
-        "api_version": "2026-10-28.endive",
-        "created": int(time.time()),
-        "data": {"object": thing},
-        "livemode": False,
-        "pending_webhooks": 1,
-        "request": {"id": "req_bench", "idempotency_key": None},
-        "type": "checkout.session.completed",
-    }
-    return json.dumps(event, indent=2)
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as the provider sent it, with the names in it."""
+
+    event_id: str
+    payment_id: UUID
+    session_id: str
+    transaction_id: str
+    body: str
+
+
+_STORED = text(
+    "SELECT event_id, payment_id, body FROM webhook_events"
+    " WHERE type = 'checkout.session.completed' AND status = 'handled' ORDER BY id DESC LIMIT :number"
+)
+
+
+async def stored_events(database: Database, number: int) -> list[Stored]:
+    """The provider's own last events about paid payments."""
+    async with database.transaction() as session:
+        rows = (await session.execute(_STORED, {"number": number})).all()
+    return [_stored(event_id, payment_id, bytes(body).decode()) for event_id, payment_id, body in rows]
+
+
+def _stored(event_id: str, payment_id: UUID, body: str) -> Stored:
+    thing = json.loads(body)["data"]["object"]
+    return Stored(event_id, payment_id, thing["id"], thing["payment_intent"], body)
+
+
+def again(event: Stored) -> str:
+    """A template of more events about the same paid payment: it needs nothing more, and they say nothing new."""
+    return event.body.replace(event.event_id, MARK)
+
+
+def about(event: Stored, payment_id: UUID, session_id: str) -> str:
+    """A template of events that say the same about another payment."""
+    swapped = again(event).replace(str(event.payment_id), str(payment_id)).replace(event.session_id, session_id)
+    return swapped.replace(event.transaction_id, f"pi_{payment_id.hex}")
 
 
 def signature(secret: str, body: bytes) -> str:
@@ -64,13 +69,12 @@ def signature(secret: str, body: bytes) -> str:
 
 @dataclass(slots=True)
 class Deliveries:
-    """Sends new events about the given payments in turn; with a secret they are signed."""
+    """Sends new events made of the templates in turn; with a secret they are signed."""
 
     url: str
     path: str
-    payments: Sequence[UUID]
+    templates: Sequence[str]
     secret: str | None
-    _templates: list[str] = field(default_factory=list)
     _callers: dict[int, Caller] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _prefix: str = field(default_factory=lambda: f"evt_{uuid4().hex[:10]}")
@@ -88,10 +92,8 @@ class Deliveries:
         return time.perf_counter()
 
     def _next_body(self) -> bytes:
-        if not self._templates:
-            self._templates = [template(payment_id) for payment_id in self.payments]
         number = next(self._numbers)
-        return self._templates[number % len(self._templates)].replace(MARK, f"{self._prefix}{number}").encode()
+        return self.templates[number % len(self.templates)].replace(MARK, f"{self._prefix}{number}").encode()
 
     async def close(self) -> None:
         """Hang up."""

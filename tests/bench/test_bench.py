@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from bench import plot, report
 from bench.actions import billable_actions
 from bench.load import Round, Side, quantile, ratio_of, run_round, summarise
 from bench.sql_log import Transaction, transactions, without
-from bench.webhooks import Deliveries, signature, template
+from bench.webhooks import Deliveries, Stored, about, again, signature
 from bench.wire import Caller, Unexpected
 from providers.base import EventKind
 from providers.stripe.webhooks import check_signature, read_event
@@ -136,10 +137,29 @@ def test_figures_say_whether_their_aim_was_reached(tmp_path: Path) -> None:
     assert "whole, 1 caller" in drawing
 
 
+def an_event() -> Stored:
+    payment_id = uuid4()
+    thing = {
+        "id": "cs_test_one",
+        "object": "checkout.session",
+        "client_reference_id": str(payment_id),
+        "payment_intent": "pi_one",
+        "payment_status": "paid",
+        "amount_total": 12990,
+        "currency": "ils",
+    }
+    event = {"id": "evt_one", "object": "event", "type": "checkout.session.completed", "data": {"object": thing}}
+    return Stored("evt_one", payment_id, "cs_test_one", "pi_one", json.dumps(event))
+
+
 def test_the_events_sent_are_such_as_the_adapter_accepts() -> None:
-    body = template(uuid4()).encode()
+    other = uuid4()
+    body = about(an_event(), other, "cs_test_other").encode()
     check_signature(signature("whsec_x", body), body, ["whsec_x"], datetime.now(UTC))
-    assert read_event(body).kind is EventKind.CAPTURED
+    read = read_event(body)
+    assert (read.kind, read.reference, read.session_id) == (EventKind.CAPTURED, other, "cs_test_other")
+    assert read.transaction_id == f"pi_{other.hex}"
+    assert read_event(again(an_event()).encode()).transaction_id == "pi_one"
 
 
 @asynccontextmanager
@@ -169,7 +189,7 @@ async def test_a_caller_keeps_its_connection_and_opens_a_new_one_when_the_server
 
 async def test_every_delivery_is_an_event_of_its_own() -> None:
     async with counting() as (url, bodies):
-        deliveries = Deliveries(url, "/take", [uuid4(), uuid4()], "whsec_x")
+        deliveries = Deliveries(url, "/take", [again(an_event()), again(an_event())], "whsec_x")
         await asyncio.gather(*(deliveries.job(number) for number in range(6)))
         await deliveries.close()
         assert len({read_event(body).event_id for body in bodies}) == 6
@@ -177,7 +197,7 @@ async def test_every_delivery_is_an_event_of_its_own() -> None:
 
 async def test_an_answer_of_another_kind_stops_the_run() -> None:
     async with counting() as (url, _):
-        deliveries = Deliveries(url, "/elsewhere", [uuid4()], None)
+        deliveries = Deliveries(url, "/elsewhere", [again(an_event())], None)
         with pytest.raises(Unexpected, match="404"):
             await deliveries.job(0)
         await deliveries.close()

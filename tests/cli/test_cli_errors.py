@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -21,7 +20,7 @@ from tests.support.service import CREDENTIALS_KEY, Shop
 
 PROGRAM = Path(sys.executable).with_name("payment-cli")
 AWAY = "PostgreSQL does not answer; is DATABASE_URL right, and the service (make up) running?"
-SOME_ID = str(uuid4())
+SOME_ID = "3f1b8f0e-6c1c-4a53-9f5a-2f6f2f0c1a77"
 CREDENTIALS = ["--credential", "secret_key=sk_test_hidden", "--credential", "webhook_secret=whsec_hidden"]
 NEEDS_DATABASE = [
     ["payment-info", SOME_ID],

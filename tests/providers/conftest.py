@@ -23,6 +23,7 @@ from providers.stripe import StripeProvider
 from providers.stripe.transport import StripeTransport
 from sandbox.app import create_app
 from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer, payer_class
+from tests.support.mailbox import Mailbox
 
 PAYER = Payer("cust-7", "Dana Levi", "dana@example.com", "0541234567", "CC", "1020304050", "127.0.0.1")
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -52,6 +53,14 @@ def served(app: Any) -> Iterator[str]:
 def serve() -> Callable[[Any], contextlib.AbstractContextManager[str]]:
     """Serve an application of the test's own."""
     return served
+
+
+@pytest.fixture
+def mailbox(serve: Callable[[Any], contextlib.AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
+    """Where callbacks arrive, and its address."""
+    box = Mailbox()
+    with serve(box) as address:
+        yield box, address
 
 
 @pytest.fixture

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from domain.money import Money
-from providers.base import Callback, CheckoutRequest, EventKind, Provider, ProviderEvent, WebhookRejected
+from providers.base import CheckoutRequest, EventKind, Provider, WebhookRejected
 from providers.efecty import EfectyProvider
 from providers.registry import build_provider
+from tests.support.mailbox import Mailbox
 
 ONLY = ("efecty",)
 RequestFor = Callable[..., CheckoutRequest]
-
-
-class Mailbox:
-    """Where callbacks arrive."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append((headers, body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def events(self, provider: Provider, count: int) -> list[ProviderEvent]:
-        """The first so many; each must verify."""
-        deadline = time.monotonic() + 10
-        while len(self.received) < count and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        assert len(self.received) >= count
-        now = datetime.now(UTC)
-        return [provider.verify_webhook(Callback(headers, body, now)) for headers, body in self.received]
-
-
-@pytest.fixture
-def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
-    box = Mailbox()
-    with serve(box) as address:
-        yield box, address
 
 
 @pytest.mark.asyncio

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -50,6 +49,7 @@ from providers.registry import build_provider, capabilities_of, required_credent
 from providers.webhook_signatures import CannotSign
 from tests.providers.payers.meshulam import CALLBACK_TOKEN
 from tests.providers.payers.meshulam import Payer as SandboxPayer
+from tests.support.mailbox import Mailbox
 
 ONLY = ("meshulam",)
 
@@ -909,41 +909,11 @@ def test_a_callback_token_that_can_be_guessed_or_breaks_an_address_is_refused(to
 # over real HTTP, against the sandbox
 
 
-class Mailbox:
-    """An endpoint that keeps every callback and says 200."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[str, dict[str, str], bytes]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append((scope["path"], headers, body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def next(self, provider: MeshulamProvider, count: int = 1) -> list[ProviderEvent]:
-        """Wait for so many callbacks; everything that arrived must verify under its own address."""
-        deadline = time.monotonic() + 10
-        while len(self.received) < count and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        assert len(self.received) >= count
-        return [
-            provider.verify_webhook(Callback(headers, body, datetime.now(UTC), path.rsplit("/", 1)[-1]))
-            for path, headers, body in self.received
-        ]
-
-
 @pytest.fixture
-def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
-    box = Mailbox()
-    with serve(box) as address:
-        yield box, f"{address}/webhooks/meshulam/7"
+def mailbox(mailbox: tuple[Mailbox, str]) -> tuple[Mailbox, str]:
+    """Under an address that ends in the account's token."""
+    box, address = mailbox
+    return box, f"{address}/webhooks/meshulam/7"
 
 
 def ref_to(request: CheckoutRequest, opened: OpenedCheckout) -> CheckoutRef:
@@ -975,7 +945,7 @@ async def test_a_callback_arrives_is_looked_after_and_acknowledged(
     request = request_for(callback_url=address)
     opened = await provider.open_checkout(request)
     await payer.control(opened, "pay", encoding=encoding)
-    (event,) = await box.next(provider)
+    (event,) = await box.events(provider)
     assert (event.kind, event.reference, event.amount) == (EventKind.CAPTURED, request.reference, request.amount)
     assert (event.session_id, event.proof) == (opened.session_id, opened.session_secret)
     seen = await provider.look(ref_to(request, opened))
@@ -985,7 +955,7 @@ async def test_a_callback_arrives_is_looked_after_and_acknowledged(
     (process,) = await payer.processes(request.reference)
     assert process["transactions"][0]["_approved"]
     await payer.sandbox(f"events/{event.transaction_id}/resend", times=2)
-    assert len({event.event_id for event in await box.next(provider, 3)}) == 1
+    assert len({event.event_id for event in await box.events(provider, 3)}) == 1
 
 
 async def test_a_true_callback_about_less_money_does_not_hide_it(
@@ -996,7 +966,7 @@ async def test_a_true_callback_about_less_money_does_not_hide_it(
     request = request_for(callback_url=address)
     opened = await provider.open_checkout(request)
     await payer.control(opened, "pay", sum="1.00")
-    (true,) = await box.next(provider)
+    (true,) = await box.events(provider)
     claim = update(processId=opened.session_id, processToken=opened.session_secret, sum=str(request.amount))
     forged = provider.verify_webhook(Callback({}, as_json(claim), datetime.now(UTC), CALLBACK_TOKEN))
     assert (true.amount, forged.amount) == (Money.parse("1", "ILS"), request.amount)
@@ -1051,13 +1021,13 @@ async def test_a_hold_is_no_money_until_it_is_settled(
     request = request_for(callback_url=address)
     opened = await provider.open_checkout(request)
     await payer.control(opened, "suspend")
-    (held,) = await box.next(provider)
+    (held,) = await box.events(provider)
     assert held.kind is EventKind.PROCESSING
     assert (await provider.look(ref_to(request, opened))).status is PaymentStatus.PENDING
     with pytest.raises(ProviderRejected):
         await provider.acknowledge(ref_to(request, opened), held.transaction_id or "")
     await payer.control(opened, "settle")
-    settled = (await box.next(provider, 2))[1]
+    settled = (await box.events(provider, 2))[1]
     assert settled.event_id != held.event_id
     assert (await provider.look(ref_to(request, opened))).captured == request.amount
 

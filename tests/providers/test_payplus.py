@@ -7,9 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -49,6 +47,7 @@ from providers.payplus import WEBHOOK_TOOLS, PayPlusProvider
 from providers.payplus.objects import payment_of, transactions_in
 from providers.payplus.webhooks import check_signature, hash_of, read_event
 from providers.payplus.wire import money_of, read_json
+from tests.support.mailbox import Mailbox
 
 ONLY = ("payplus",)
 SECRET = "payplus_test_secret"
@@ -963,43 +962,6 @@ def test_the_sheet_says_what_payplus_documents() -> None:
 # ---- over real HTTP ---------------------------------------------------------------------------------------------
 
 
-class Mailbox:
-    """An endpoint that keeps every callback and says 200."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append((headers, body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-
-@pytest.fixture
-def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
-    box = Mailbox()
-    with serve(box) as address:
-        yield box, address
-
-
-async def until(box: Mailbox, provider: Provider, kind: EventKind) -> list[ProviderEvent]:
-    """Wait for a kind of event; everything that arrived must verify."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        events = [provider.verify_webhook(Callback(headers, body, NOW)) for headers, body in list(box.received)]
-        if any(event.kind is kind for event in events):
-            return events
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no {kind} among {len(box.received)} callbacks")
-
-
 def ref_to(request: CheckoutRequest, opened: OpenedCheckout) -> CheckoutRef:
     return CheckoutRef(request.reference, opened.session_id, request.mode, request.created_at)
 
@@ -1018,10 +980,10 @@ async def test_its_own_callbacks_verify_and_name_our_payment(
     request = request_for(callback_url=address)
     opened = await provider.open_checkout(request)
     await payer.is_declined(opened)
-    declined = await until(box, provider, EventKind.ATTEMPT_FAILED)
+    declined = await box.until(provider, EventKind.ATTEMPT_FAILED)
     assert declined[0].reference == request.reference
     await payer.pays(opened)
-    events = await until(box, provider, EventKind.CAPTURED)
+    events = await box.until(provider, EventKind.CAPTURED)
     captured = next(event for event in events if event.kind is EventKind.CAPTURED)
     assert (captured.reference, captured.amount) == (request.reference, request.amount)
     ref = ref_to(request, opened)
@@ -1029,10 +991,10 @@ async def test_its_own_callbacks_verify_and_name_our_payment(
     assert captured.transaction_id == seen.transaction_id
     zero = Money.zero("ILS")
     await provider.refund(RefundRequest(uuid4(), seen.transaction_id or "", request.amount, ref, request.amount, zero))
-    events = await until(box, provider, EventKind.REFUND)
+    events = await box.until(provider, EventKind.REFUND)
     refund = next(event for event in events if event.kind is EventKind.REFUND)
     assert (refund.reference, refund.session_id) == (None, opened.session_id)
-    headers, body = box.received[0]
+    headers, body = box.received[0].headers, box.received[0].body
     assert headers["user-agent"] == "PayPlus"
     assert "דנה".encode() in body
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -29,7 +27,6 @@ from providers.base import (
     Payer,
     ProviderBusy,
     ProviderDeclined,
-    ProviderEvent,
     ProviderPayment,
     ProviderRejected,
     RefundRequest,
@@ -39,38 +36,13 @@ from providers.base import (
 from providers.payu import WEBHOOK_TOOLS, PayuProvider
 from providers.webhook_signatures import SignatureOptions
 from tests.providers.payers.payu import Payer as PayuPayer
+from tests.support.mailbox import Mailbox
 
 RequestFor = Callable[..., CheckoutRequest]
 
 ONLY = ("payu",)
 PSE_FIELDS = {"financial_institution_code": "1007", "user_type": "N"}
 CASH = ["efecty", "baloto", "bank_referenced", "others_cash"]
-
-
-class Mailbox:
-    """An endpoint that keeps every callback and says 200."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append((headers, body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-
-@pytest.fixture
-def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
-    box = Mailbox()
-    with serve(box) as address:
-        yield box, address
 
 
 @pytest_asyncio.fixture
@@ -109,15 +81,6 @@ def refund_of(
         "refunded_before": seen.refunded or Money.zero("COP"),
     }
     return RefundRequest(**(values | changes))
-
-
-async def events(box: Mailbox, provider: PayuProvider, count: int) -> list[ProviderEvent]:
-    """Wait for so many callbacks; all of them must verify."""
-    deadline = time.monotonic() + 10
-    while len(box.received) < count and time.monotonic() < deadline:
-        await asyncio.sleep(0.02)
-    assert len(box.received) == count
-    return [provider.verify_webhook(Callback(headers, body, datetime.now(UTC))) for headers, body in box.received]
 
 
 def test_the_sheet_names_every_method_with_its_limits() -> None:
@@ -210,9 +173,9 @@ async def test_every_algorithm_works_from_the_form_to_the_confirmation(
     provider = PayuProvider(type(config)(config.account_id, credentials, config.options))
     request = request_for(callback_url=address)
     await payer.pays(await provider.open_checkout(request))
-    assert [event.kind for event in await events(box, provider, 1)] == [EventKind.CAPTURED]
+    assert [event.kind for event in await box.events(provider, 1)] == [EventKind.CAPTURED]
     with pytest.raises(WebhookRejected):
-        PayuProvider(payer.account()).verify_webhook(Callback({}, box.received[0][1], datetime.now(UTC)))
+        PayuProvider(payer.account()).verify_webhook(Callback({}, box.received[0].body, datetime.now(UTC)))
 
 
 async def test_a_confirmation_for_each_attempt_has_one_reference_and_an_event_of_its_own(
@@ -224,7 +187,7 @@ async def test_a_confirmation_for_each_attempt_has_one_reference_and_an_event_of
     await payer.is_declined(opened)
     await payer.chooses(opened, "error")
     await payer.pays(opened)
-    found = await events(box, provider, 3)
+    found = await box.events(provider, 3)
     assert sorted(event.kind for event in found) == ["attempt_failed", "attempt_failed", "captured"]
     assert {event.reference for event in found} == {request.reference}
     assert len({event.event_id for event in found}) == 3
@@ -233,8 +196,8 @@ async def test_a_confirmation_for_each_attempt_has_one_reference_and_an_event_of
     seen = await provider.look(ref_to(request, opened))
     assert seen.transaction_id == captured.transaction_id
     assert (seen.card_brand, seen.card_last4) == ("visa", "1111")
-    assert len({dict(parse_qsl(body.decode()))["reference_pol"] for _, body in box.received}) == 1
-    assert {headers["content-type"] for headers, _ in box.received} == {"application/x-www-form-urlencoded"}
+    assert len({dict(parse_qsl(one.body.decode()))["reference_pol"] for one in box.received}) == 1
+    assert {one.headers["content-type"] for one in box.received} == {"application/x-www-form-urlencoded"}
 
 
 async def test_confirmations_come_in_json_too(
@@ -243,8 +206,8 @@ async def test_confirmations_come_in_json_too(
     box, address = mailbox
     await payer.sandbox("payu/merchants", api_key=payer.api_key, merchant_id=payer.merchant_id, confirms_in_json=True)
     await payer.pays(await provider.open_checkout(request_for(callback_url=address)))
-    [event] = await events(box, provider, 1)
-    assert (event.kind, b'"value": 25000.00' in box.received[0][1]) == (EventKind.CAPTURED, True)
+    [event] = await box.events(provider, 1)
+    assert (event.kind, b'"value": 25000.00' in box.received[0].body) == (EventKind.CAPTURED, True)
 
 
 async def test_another_merchants_confirmation_is_refused(
@@ -255,7 +218,7 @@ async def test_another_merchants_confirmation_is_refused(
     await other.pays(await PayuProvider(other.account()).open_checkout(request_for(callback_url=address)))
     while not box.received:
         await asyncio.sleep(0.02)
-    headers, body = box.received[0]
+    headers, body = box.received[0].headers, box.received[0].body
     with pytest.raises(WebhookRejected):
         provider.verify_webhook(Callback(headers, body, datetime.now(UTC)))
     await other.http.aclose()
@@ -319,7 +282,7 @@ async def test_pse_sends_the_payer_to_the_bank(
     seen = await provider.look(ref_to(request, opened))
     assert (seen.status, seen.captured, seen.method) == (PaymentStatus.PAID, request.amount, "pse")
     assert seen.session_id == opened.session_id
-    assert [event.kind for event in await events(box, provider, 1)] == [EventKind.CAPTURED]
+    assert [event.kind for event in await box.events(provider, 1)] == [EventKind.CAPTURED]
     with pytest.raises(ProviderRejected, match="method_not_refundable"):
         await provider.refund(refund_of(request, opened, seen))
 

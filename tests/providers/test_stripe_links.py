@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,7 +17,6 @@ import pytest
 from domain.money import Money
 from domain.payment import PaymentStatus
 from providers.base import (
-    Callback,
     CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
@@ -27,13 +25,13 @@ from providers.base import (
     OutcomeUnknown,
     Provider,
     ProviderBusy,
-    ProviderEvent,
     ProviderRejected,
     RefundRequest,
     RefundStatus,
 )
 from providers.stripe import StripeProvider
 from providers.stripe.objects import payment_of_link
+from tests.support.mailbox import Mailbox
 
 ONLY = ("stripe",)
 RequestFor = Callable[..., CheckoutRequest]
@@ -234,36 +232,6 @@ async def test_a_link_payment_is_refunded_like_any_other(provider: Provider, pay
 # --- callbacks
 
 
-class Mailbox:
-    """Where callbacks arrive."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append((headers, body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    def events(self, provider: Provider) -> list[ProviderEvent]:
-        now = datetime.now(UTC)
-        return [provider.verify_webhook(Callback(headers, body, now)) for headers, body in list(self.received)]
-
-
-@pytest.fixture
-def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
-    box = Mailbox()
-    with serve(box) as address:
-        yield box, address
-
-
 async def test_callbacks_of_a_links_sessions_name_our_payment_and_the_link(
     provider: Provider, payer: Any, link_for: RequestFor, mailbox: tuple[Mailbox, str], webhook_secret: str
 ) -> None:
@@ -277,7 +245,7 @@ async def test_callbacks_of_a_links_sessions_name_our_payment_and_the_link(
     await pays_at(payer, await visits(payer, opened))
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        events = {event.type: event for event in box.events(provider)}
+        events = {event.type: event for event in await box.events(provider, 0)}
         if {"checkout.session.expired", "checkout.session.completed", "payment_intent.succeeded"} <= events.keys():
             break
         await asyncio.sleep(0.02)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -14,50 +10,12 @@ import pytest
 
 from domain.money import Money
 from domain.payment import PaymentStatus
-from providers.base import Callback, CheckoutRef, CheckoutRequest, EventKind, Provider, ProviderEvent, RefundRequest
+from providers.base import CheckoutRef, CheckoutRequest, EventKind, Provider, RefundRequest
+from tests.support.mailbox import Mailbox
 
 RequestFor = Callable[..., CheckoutRequest]
 
 ONLY = ("stripe",)
-
-
-class Mailbox:
-    """An endpoint that keeps every callback and says 200."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append((headers, body))
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-
-@pytest.fixture
-def mailbox(serve: Callable[[Any], AbstractContextManager[str]]) -> Iterator[tuple[Mailbox, str]]:
-    box = Mailbox()
-    with serve(box) as address:
-        yield box, address
-
-
-async def until(box: Mailbox, provider: Provider, kind: EventKind) -> list[ProviderEvent]:
-    """Wait for a kind of event; everything that arrived must verify."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        events = [
-            provider.verify_webhook(Callback(headers, body, datetime.now(UTC))) for headers, body in list(box.received)
-        ]
-        if any(event.kind is kind for event in events):
-            return events
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no {kind} among {len(box.received)} callbacks")
 
 
 @pytest.mark.asyncio
@@ -86,15 +44,15 @@ async def test_its_own_callbacks_verify_and_name_our_payment(
     request = request_for()
     opened = await provider.open_checkout(request)
     await payer.is_declined(opened)
-    await until(box, provider, EventKind.ATTEMPT_FAILED)
+    await box.until(provider, EventKind.ATTEMPT_FAILED)
     await payer.pays(opened)
-    await until(box, provider, EventKind.CAPTURED)
+    await box.until(provider, EventKind.CAPTURED)
     ref = CheckoutRef(request.reference, opened.session_id, request.mode, request.created_at)
     transaction_id = (await provider.look(ref)).transaction_id
     assert transaction_id is not None
     zero = Money(0, request.amount.currency)
     await provider.refund(RefundRequest(uuid4(), transaction_id, request.amount, ref, request.amount, zero))
-    events = await until(box, provider, EventKind.REFUND)
+    events = await box.until(provider, EventKind.REFUND)
     assert {event.reference for event in events} == {request.reference}
     assert {event.transaction_id for event in events} <= {transaction_id}
     captured = [event for event in events if event.kind is EventKind.CAPTURED]
