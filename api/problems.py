@@ -26,6 +26,7 @@ CODES: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "This method is not supported here"),
     "idempotency_key_reused": (409, "The idempotency key was used with another request"),
     "payment_method_not_active": (409, "The payment method cannot be charged"),
+    "order_is_paid": (409, "The order is paid already"),
     "payment_is_final": (409, "The payment is no longer open"),
     "commission_clawed_back": (409, "Nothing is left of the commission"),
     "commission_already_paid": (409, "The commission was paid before"),
