@@ -25,6 +25,7 @@ from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
 from activities.guard import ProviderGuard
 from activities.method_news import MethodNews
+from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.setups import SetupActivities
@@ -41,6 +42,7 @@ from storage.session import Database
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.payout import PayoutWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 from workflows.surplus import SurplusWorkflow
@@ -56,6 +58,7 @@ WORKFLOWS = (
     SetupWorkflow,
     RefreshMethodsWorkflow,
     DetachMethodWorkflow,
+    PayoutWorkflow,
 )
 
 
@@ -90,6 +93,7 @@ def build_worker(
     refunds = RefundActivities(database, guard, sealer, now)
     disputes = DisputeActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
+    payouts = PayoutActivities(database, sealer, now)
     documents = ReceiptActivities(database)
     return Worker(
         client,
@@ -101,6 +105,11 @@ def build_worker(
             surplus.return_surplus,
             disputes.reconcile_disputes,
             disputes.remind_of_dispute,
+            payouts.prepare_payout,
+            payouts.decide_payout,
+            payouts.export_payout,
+            payouts.look_at_payout,
+            payouts.remind_of_payout,
             refunds.advance_refund,
             refunds.reconcile_refunds,
             confirmation.confirm,

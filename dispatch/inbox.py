@@ -22,11 +22,13 @@ from domain.payment import (
     ProviderTrigger,
     StartPayment,
 )
+from domain.payout import StartPayout
 from domain.refund import StartRefund
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
+from engine.payouts import PayoutEngine
 from engine.setups import SetupEngine
 from providers.base import EventKind
-from storage import inbox, payments, refunds, setups, surplus
+from storage import inbox, payments, payouts, refunds, setups, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
 from storage.models import Attempt, Payment, WebhookEvent
@@ -122,6 +124,7 @@ class InboxDispatcher:
         self._poll = poll
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
+        self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
         self._late_setups = LateStarts("setup_id")
 
@@ -205,6 +208,20 @@ class InboxDispatcher:
             waiting = await surplus.unstarted(session, older_than=older_than, limit=BATCH)
         return await self._late_surplus.start(
             {surplus_id: partial(self._engine.return_surplus, surplus_id) for surplus_id in waiting}
+        )
+
+    async def start_unstarted_payouts(self, *, older_than: datetime) -> int:
+        """The same for payout batches that were accepted before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await payouts.unstarted(session, older_than=older_than, limit=BATCH)
+        if not waiting:
+            return 0
+        engine = PayoutEngine.beside(self._engine)
+        return await self._late_payouts.start(
+            {
+                payout.id: partial(engine.start, StartPayout(payout.id, payout.workspace_id), wait=START_WAIT)
+                for payout in waiting
+            }
         )
 
     async def start_unstarted_setups(self, *, older_than: datetime) -> int:
@@ -307,6 +324,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         dispatcher.dispatch_due,
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+        lambda: dispatcher.start_unstarted_payouts(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )

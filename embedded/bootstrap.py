@@ -20,7 +20,16 @@ from storage.session import Database
 ACCOUNT = "sandbox"
 """Name of the accounts that are made here. Others that somebody connects to these workspaces are left alone."""
 ACTOR = "make up"
-SCOPES = ("payments:write", "payments:read", "refunds:write", "reports:read", "commissions:write", "admin")
+SCOPES = (
+    "payments:write",
+    "payments:read",
+    "refunds:write",
+    "reports:read",
+    "commissions:write",
+    "payouts:write",
+    "payouts:approve",
+    "admin",
+)
 KEY_SETTINGS = {slug: f"{slug.replace('-', '_').upper()}_API_KEY" for slug in WORKSPACES} | {CLINIC: "DEMO_API_KEY"}
 """Where `dev.env` keeps each workspace's API key."""
 

@@ -30,7 +30,16 @@ from storage.models import (
 )
 from storage.sealing import Sealer
 
-SCOPES = ("payments:write", "payments:read", "refunds:write", "reports:read", "commissions:write", "admin")
+SCOPES = (
+    "payments:write",
+    "payments:read",
+    "refunds:write",
+    "reports:read",
+    "commissions:write",
+    "payouts:write",
+    "payouts:approve",
+    "admin",
+)
 
 
 def _hint(secret: str) -> str:

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists as is_there
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -44,6 +45,39 @@ def add_notice(
     )
 
 
+def add_payout_notice(
+    session: AsyncSession,
+    workspace: Workspace,
+    payout_id: UUID,
+    *,
+    notice_type: str,
+    number: int = 1,
+    at: datetime,
+    data: dict[str, Any],
+) -> None:
+    """Queue a notification about a payout batch if the workspace has an endpoint. It waits for no other.
+
+    The id follows from batch, type and number: written twice, the second is refused.
+    """
+    if workspace.order_webhook_url is None:
+        return
+    session.add(
+        OrderNotice(
+            id=uuid5(payout_id, f"notice:{notice_type}:{number}"),
+            workspace_id=workspace.id,
+            payment_id=None,
+            seq=number,
+            type=notice_type,
+            payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
+        ),
+    )
+
+
+async def exists(session: AsyncSession, payout_id: UUID, notice_type: str, number: int) -> bool:
+    """Whether this notification about a payout batch was queued before."""
+    return await session.get(OrderNotice, uuid5(payout_id, f"notice:{notice_type}:{number}")) is not None
+
+
 async def claim_due(
     session: AsyncSession, *, lease: timedelta, per_workspace: int, skip_workspaces: Collection[UUID]
 ) -> Sequence[tuple[OrderNotice, Workspace]]:
@@ -53,7 +87,7 @@ async def claim_due(
     else. A crash after the claim only delays delivery by the lease: at least once.
     """
     earlier = aliased(OrderNotice)
-    first_in_line = ~exists().where(
+    first_in_line = ~is_there().where(
         earlier.payment_id == OrderNotice.payment_id, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
     )
     turn = func.row_number().over(partition_by=OrderNotice.workspace_id, order_by=OrderNotice.next_attempt_at)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from sqlalchemy import func, literal, select, tuple_, update
@@ -67,7 +67,7 @@ class Candidate:
     referrer_id: str
     due: Due
     commissions: tuple[tuple[UUID, Money], ...]
-    why_not: str | None = None
+    why_not: Literal["below_minimum", "books_disagree"] | None = None
 
 
 def minimum_of(workspace: Workspace) -> Money:
@@ -331,10 +331,7 @@ async def refresh(session: AsyncSession, payout: Payout, workspace: Workspace, *
         )
     }
     reserved = (PayoutItem.line_id.in_(lines), PayoutItem.status == ItemStatus.RESERVED.value)
-    commissions = select(PayoutItem.commission_id).where(*reserved)
-    await session.execute(
-        select(Commission.id).where(Commission.id.in_(commissions)).order_by(Commission.id).with_for_update()
-    )
+    await lock_commissions(session, payout)
     query = (
         select(PayoutItem, Commission, state_at(payout.cut_off, whatever_batch=True))
         .join(Commission, Commission.id == PayoutItem.commission_id)
@@ -393,6 +390,18 @@ async def _retotal(session: AsyncSession, payout: Payout, *, at: datetime) -> No
     )
 
 
+async def lock_commissions(session: AsyncSession, payout: Payout) -> None:
+    """Keep the commissions of a locked batch as they are, to the commit."""
+    inside = (
+        select(PayoutItem.commission_id)
+        .join(PayoutLine, PayoutLine.id == PayoutItem.line_id)
+        .where(PayoutLine.payout_id == payout.id, PayoutItem.status != ItemStatus.RELEASED.value)
+    )
+    await session.execute(
+        select(Commission.id).where(Commission.id.in_(inside)).order_by(Commission.id).with_for_update()
+    )
+
+
 async def approve(session: AsyncSession, payout: Payout, *, actor: str, at: datetime) -> None:
     """Send a locked batch on its way, after `refresh` has found nothing changed: what we owe is in transit."""
     lines = (
@@ -441,6 +450,16 @@ async def reject(session: AsyncSession, payout: Payout, *, actor: str, reason: s
         subject=("payout", payout.id),
         details={"reason": reason},
     )
+
+
+async def has_result(
+    session: AsyncSession, payout: Payout, line_id: UUID, *, paid: bool, reference: str | None
+) -> bool:
+    """Whether a line of a locked batch has exactly this result already."""
+    query = select(PayoutLine).where(PayoutLine.id == line_id, PayoutLine.payout_id == payout.id)
+    line = await session.scalar(query)
+    result = LineStatus.PAID if paid else LineStatus.FAILED
+    return line is not None and line.status == result and (line.reference if paid else line.failure) == reference
 
 
 async def record_result(

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import func, literal, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from domain.fraud import Kind, ip_range, normal_email, normal_ip, trace
 from storage import audit
-from storage.models import Blocked, Commission, Payment, Referrer
+from storage.models import Blocked, Commission, Payment, PaymentMethod, Referrer
 from storage.sealing import Sealer
 
 OWN_PAYMENTS = 50
@@ -104,18 +104,25 @@ class Familiar:
 
 
 async def as_payer(session: AsyncSession, workspace_id: UUID, referrer_id: str, emails: Collection[bytes]) -> Familiar:
-    """Cards and addresses of payments in which the referrer was the payer: by customer id or by e-mail."""
+    """Cards and addresses of payments that the referrer made (by customer id or e-mail), and its saved cards."""
     own = [Payment.customer_id == referrer_id]
     if emails:
         own.append(Payment.payer_fingerprint.in_(emails))
-    query = (
+    paid = (
         select(Payment.card_fingerprint, Payment.customer_ip)
         .where(Payment.workspace_id == workspace_id, or_(*own))
         .where(or_(Payment.card_fingerprint.is_not(None), Payment.customer_ip.is_not(None)))
         .order_by(Payment.created_at.desc())
         .limit(OWN_PAYMENTS)
+        .subquery()
     )
-    rows = (await session.execute(query)).all()
+    saved = (
+        select(PaymentMethod.fingerprint, literal(None))
+        .where(PaymentMethod.workspace_id == workspace_id, PaymentMethod.customer_id == referrer_id)
+        .where(PaymentMethod.fingerprint.is_not(None))
+        .limit(OWN_PAYMENTS)
+    )
+    rows = (await session.execute(select(paid).union_all(saved))).all()
     return Familiar(frozenset(card for card, _ in rows if card), frozenset(ip for _, ip in rows if ip))
 
 

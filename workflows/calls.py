@@ -25,6 +25,15 @@ from domain.payment import (
     StartPayment,
     SurplusStatus,
 )
+from domain.payout import (
+    Decided,
+    DecidePayout,
+    ExportPayout,
+    LookAtPayout,
+    PayoutProgress,
+    PreparePayout,
+    RemindOfPayout,
+)
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress
 from domain.setup import DetachMethod, FailSetup, LookAtSetup, OpenedSetup, RefreshMethods, SetupProgress, StartSetup
 
@@ -47,7 +56,7 @@ _DATABASE_RETRIES = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=10),
-    non_retryable_error_types=("PaymentNotFound",),
+    non_retryable_error_types=("PaymentNotFound", "PayoutNotFound"),
 )
 
 
@@ -159,6 +168,36 @@ async def remind_of_dispute(command: Reminder) -> bool:
 @activity.defn
 async def return_surplus(command: ReturnSurplus) -> SurplusStatus:
     """Refund the money, or ask how its refund stands, and record it."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def prepare_payout(command: PreparePayout) -> PayoutProgress:
+    """Collect the lines of a batch and reserve their commissions."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def decide_payout(command: DecidePayout) -> Decided:
+    """Approve or reject a batch, as it stands now."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def export_payout(command: ExportPayout) -> None:
+    """Make and keep the file of an approved batch."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def look_at_payout(command: LookAtPayout) -> PayoutProgress:
+    """Read how a batch stands."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def remind_of_payout(command: RemindOfPayout) -> PayoutProgress:
+    """Tell the order service that a batch waits for people, if it still does."""
     raise NotImplementedError
 
 

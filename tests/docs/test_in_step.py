@@ -18,6 +18,7 @@ import settings
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
+from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.setups import SetupActivities
@@ -32,6 +33,7 @@ IMPLEMENTATIONS = (
     CheckoutActivities,
     ConfirmationActivities,
     DisputeActivities,
+    PayoutActivities,
     ReceiptActivities,
     RefundActivities,
     SetupActivities,

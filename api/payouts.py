@@ -1,0 +1,533 @@
+"""Payout batches: prepare, look, approve, give to the bank, record what became of each line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, TypeAlias
+from uuid import UUID, uuid5
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from activities.payouts import FINAL, notice_data
+from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.idempotency import IdempotencyKey
+from api.problems import Problem
+from domain.money import Money
+from domain.payout import Decided, DecidePayout, LineStatus, PayoutStatus, StartPayout
+from domain.payout_file import MAX_TEXT, ResultRow, read_results
+from engine.payments import EngineUnavailable
+from engine.payouts import PayoutEngine
+from storage import audit, outbox, payouts
+from storage.models import Payout, PayoutLine, Referrer, Workspace
+from storage.payouts import Candidate
+from storage.session import Database
+
+router = APIRouter(tags=["payouts"])
+Reader = Annotated[Member, Depends(member("reports:read"))]
+Preparer = Annotated[Member, Depends(member("payouts:write"))]
+Approver = Annotated[Member, Depends(member("payouts:approve"))]
+
+Opener: TypeAlias = Callable[[bytes], str]
+FIRST_ANSWER = timedelta(seconds=20)
+MAX_FILE_BYTES = 2_000_000
+
+
+class NewPayout(BaseModel):
+    """A batch to prepare: what has vested by the cut-off, now if none is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cut_off: AwareDatetime | None = Field(None, description="Not in the future.", examples=["2026-11-30T22:00:00Z"])
+
+    def fingerprint(self) -> bytes:
+        """The same for the same request."""
+        return hashlib.sha256(self.model_dump_json().encode()).digest()
+
+
+class PayoutLineOut(BaseModel):
+    """One referrer's part. `amount` is `gross` less the debt `carried` forward; major units."""
+
+    id: UUID | None
+    referrer_id: str
+    gross: str
+    carried: str
+    amount: str
+    commissions: int | None = Field(None, description="How many are in it, in a dry run.")
+    status: LineStatus | None = None
+    skipped: Literal["below_minimum", "books_disagree"] | None = Field(
+        None, description="In a dry run: why there would be no line."
+    )
+    reference: str | None = None
+    failure: str | None = None
+    payout_details_changed_at: datetime | None = Field(
+        None, description="Look twice where this is shortly before the batch."
+    )
+
+
+class PayoutOut(BaseModel):
+    """A batch. Lines are there in the answers about one batch."""
+
+    id: UUID | None
+    status: PayoutStatus | None
+    cut_off: datetime
+    currency: str
+    minimum: str
+    total: str
+    prepared_by: str
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    reason: str | None = None
+    created_at: datetime | None = None
+    closed_at: datetime | None = None
+    lines: list[PayoutLineOut] | None = None
+
+
+class PayoutPage(BaseModel):
+    """A page of batches, newest first."""
+
+    data: list[PayoutOut]
+    next_cursor: str | None
+
+
+class Refusal(BaseModel):
+    """Why a batch is given up."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reason: str = Field(min_length=1, max_length=300)
+
+
+class LinePaid(BaseModel):
+    """How a line was paid."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reference: str | None = Field(None, min_length=1, max_length=MAX_TEXT, examples=["transfer-4711"])
+
+
+class LineFailed(BaseModel):
+    """Why a line could not be paid."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reason: str = Field(min_length=1, max_length=MAX_TEXT, examples=["account closed"])
+
+
+class ResultRowOut(BaseModel):
+    """What became of one row of a file of results."""
+
+    line: int
+    line_id: UUID | None
+    verdict: Literal["recorded", "repeated", "refused"]
+    problem: str | None = None
+
+
+class ResultReport(BaseModel):
+    """A file of results, row by row."""
+
+    rows: list[ResultRowOut]
+    recorded: int
+    repeated: int
+    refused: int
+    payout: PayoutOut
+
+
+@router.post(
+    "/payouts",
+    status_code=201,
+    summary="Prepare a payout batch",
+    responses={200: {"model": PayoutOut, "description": "A repeat, or a dry run"}, 202: {"model": PayoutOut}},
+)
+async def prepare_payout(
+    body: NewPayout,
+    caller: Preparer,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: Annotated[bool, Query(description="Say what would be paid, and to whom not yet, and do nothing.")] = False,
+) -> PayoutOut:
+    """Collect what every referrer is owed, reserve it, and wait for an approval. One batch at a time is open.
+
+    202 means that the lines are not there yet: read the batch again.
+    """
+    if dry_run:
+        response.status_code = 200
+        async with services.database.transaction() as session:
+            return await rehearse(session, caller.workspace, body, at=services.now(), actor=caller.actor)
+    payout_id, created = await accept(
+        services.database, caller.workspace, body, at=services.now(), actor=caller.actor, key=idempotency_key
+    )
+    progress = None
+    try:
+        progress = await PayoutEngine.beside(services.engine).start(
+            StartPayout(payout_id, caller.workspace.id), wait=FIRST_ANSWER
+        )
+    except EngineUnavailable:
+        progress = None  # it is on record; the dispatcher starts it
+    out = await _shown(services, caller, payout_id)
+    if not created:
+        response.status_code = 200
+    elif progress is None:
+        response.status_code = 202
+    response.headers["location"] = f"/api/v1/payouts/{payout_id}"
+    return out
+
+
+@router.get("/payouts", summary="List payout batches")
+async def list_payouts(
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    status: PayoutStatus | None = None,
+) -> PayoutPage:
+    """Newest first, without their lines."""
+    async with services.database.transaction() as session:
+        rows = await payouts.page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            status=None if status is None else status.value,
+        )
+    shown = rows[:limit]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return PayoutPage(data=[_out(row) for row in shown], next_cursor=more)
+
+
+@router.get("/payouts/{payout_id}", summary="Read a payout batch")
+async def read_payout(payout_id: UUID, caller: Reader, services: ServicesDep) -> PayoutOut:
+    """The batch and its lines as they are on record."""
+    return await _shown(services, caller, payout_id)
+
+
+@router.post("/payouts/{payout_id}/approve", summary="Approve a payout batch")
+async def approve_payout(payout_id: UUID, caller: Approver, services: ServicesDep) -> PayoutOut:
+    """Send it on its way. If anything has changed since it was prepared, it is not approved: look at it again."""
+    return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=True))
+
+
+@router.post("/payouts/{payout_id}/reject", summary="Give up a payout batch")
+async def reject_payout(payout_id: UUID, body: Refusal, caller: Approver, services: ServicesDep) -> PayoutOut:
+    """Its commissions are payable by the next batch."""
+    return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=False, reason=body.reason))
+
+
+@router.get(
+    "/payouts/{payout_id}/export.csv",
+    summary="The file for the bank",
+    response_class=Response,
+    responses={200: {"content": {"text/csv": {}}}},
+)
+async def export_payout(payout_id: UUID, caller: Preparer, services: ServicesDep) -> Response:
+    """The approved lines with payout details and their sum: always the same file. The audit log says who fetched it."""
+    async with services.database.transaction() as session:
+        content = await exported(session, services.sealer.open, caller.workspace.id, payout_id, actor=caller.actor)
+    name = f'attachment; filename="payout-{payout_id}.csv"'
+    return Response(content, media_type="text/csv", headers={"content-disposition": name, "cache-control": "no-store"})
+
+
+@router.post("/payouts/{payout_id}/lines/{line_id}/paid", summary="A line was paid")
+async def line_paid(
+    payout_id: UUID, line_id: UUID, body: LinePaid, caller: Preparer, services: ServicesDep
+) -> PayoutOut:
+    """Its commissions are paid for good. A repeat with the same reference changes nothing."""
+    row = ResultRow(0, line_id, paid=True, reference=body.reference)
+    return await _with_result(services, caller, payout_id, row)
+
+
+@router.post("/payouts/{payout_id}/lines/{line_id}/failed", summary="A line could not be paid")
+async def line_failed(
+    payout_id: UUID, line_id: UUID, body: LineFailed, caller: Preparer, services: ServicesDep
+) -> PayoutOut:
+    """It is owed again: its commissions are payable by the next batch."""
+    row = ResultRow(0, line_id, paid=False, reference=body.reason)
+    return await _with_result(services, caller, payout_id, row)
+
+
+@router.post("/payouts/{payout_id}/results", summary="Take in a file of results")
+async def take_results(payout_id: UUID, request: Request, caller: Preparer, services: ServicesDep) -> ResultReport:
+    """A CSV file as the body: `line_id`, `result` (paid or failed), `reference`. The report tells row by row.
+
+    Good rows are recorded also where others are not; the same file again changes nothing.
+    """
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_FILE_BYTES:
+            raise Problem("body_too_large", f"A file of results has at most {MAX_FILE_BYTES} bytes.")
+    rows = read_results(bytes(body))
+    at = services.now()
+    async with services.database.transaction() as session:
+        verdicts = await record_rows(session, caller.workspace.id, payout_id, rows, actor=caller.actor, at=at)
+    await _wake(services, payout_id)
+    return ResultReport(
+        rows=verdicts,
+        recorded=sum(row.verdict == "recorded" for row in verdicts),
+        repeated=sum(row.verdict == "repeated" for row in verdicts),
+        refused=sum(row.verdict == "refused" for row in verdicts),
+        payout=await _shown(services, caller, payout_id),
+    )
+
+
+async def rehearse(
+    session: AsyncSession, workspace: Workspace, body: NewPayout, *, at: datetime, actor: str
+) -> PayoutOut:
+    """What a batch would pay, by the same rule that prepares it; nothing is written or locked. Raises Problem."""
+    cut_off, minimum = _cut_off(body, at), payouts.minimum_of(workspace)
+    candidates = await payouts.collect(session, workspace, cut_off=cut_off, minimum=minimum)
+    total = sum((one.due.amount for one in candidates if one.why_not is None), Money.zero(workspace.currency))
+    return PayoutOut(
+        id=None,
+        status=None,
+        cut_off=cut_off,
+        currency=workspace.currency,
+        minimum=str(minimum),
+        total=str(total),
+        prepared_by=actor,
+        lines=[_candidate_out(one) for one in candidates],
+    )
+
+
+async def accept(
+    database: Database, workspace: Workspace, body: NewPayout, *, at: datetime, actor: str, key: str | None
+) -> tuple[UUID, bool]:
+    """Put a batch on record, or find the one that the key made; its id, and whether it is new. Raises Problem."""
+    cut_off = _cut_off(body, at)
+    try:
+        async with database.transaction() as session:
+            known = None if key is None else await payouts.by_key(session, workspace.id, key)
+            if known is not None:
+                if known.fingerprint != body.fingerprint():
+                    raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+                return known.id, False
+            values = {
+                "id": uuid7() if key is None else uuid5(workspace.id, f"payout:{key}"),
+                "cut_off": cut_off,
+                "idempotency_key": key,
+                "fingerprint": body.fingerprint(),
+            }
+            return (await payouts.request(session, workspace, values, actor=actor)).id, True
+    except payouts.PayoutOpen as error:
+        open_one = error.args[0]
+        if key is not None and open_one == uuid5(workspace.id, f"payout:{key}"):
+            return open_one, False  # the same request at the same time
+        raise Problem(
+            "payout_open", "Finish or reject it first.", payout_id=None if open_one is None else str(open_one)
+        ) from None
+
+
+async def record_rows(
+    session: AsyncSession,
+    workspace_id: UUID,
+    payout_id: UUID,
+    rows: list[ResultRow],
+    *,
+    actor: str,
+    at: datetime,
+) -> list[ResultRowOut]:
+    """Record the results that can be recorded, and say of each row what became of it. Raises Problem."""
+    payout, workspace = await _locked(session, workspace_id, payout_id)
+    await payouts.lock_commissions(session, payout)  # all of them first: the audit log's lock must come last
+    before, verdicts = payout.status, []
+    for row in rows:
+        problem, repeated = row.problem, False
+        if problem is None and row.line_id is not None:
+            try:
+                repeated = await payouts.has_result(
+                    session, payout, row.line_id, paid=row.paid, reference=row.reference
+                )
+                await payouts.record_result(
+                    session, payout, row.line_id, paid=row.paid, reference=row.reference, actor=actor, at=at
+                )
+            except (payouts.PayoutNotFound, payouts.LineNotSent, payouts.LineHasResult) as error:
+                problem = _LINE_PROBLEMS[type(error)][0]
+        verdict: Literal["recorded", "repeated", "refused"] = (
+            "refused" if problem is not None else "repeated" if repeated else "recorded"
+        )
+        verdicts.append(ResultRowOut(line=row.line, line_id=row.line_id, verdict=verdict, problem=problem))
+    await _tell_when_closed(session, workspace, payout, before, at)
+    return verdicts
+
+
+async def exported(session: AsyncSession, unseal: Opener, workspace_id: UUID, payout_id: UUID, *, actor: str) -> bytes:
+    """The file of an approved batch, and an entry on the audit log of who has it. Raises Problem."""
+    payout = await _found(session, workspace_id, payout_id)
+    if payout.status not in (PayoutStatus.APPROVED, PayoutStatus.CLOSED):
+        raise Problem("payout_not_approved", f"It is {payout.status}.", status_now=payout.status)
+    kept = await payouts.file_of(session, payout_id)
+    if kept is None:
+        raise Problem("payout_file_not_made", "Try again in a moment.", headers={"retry-after": "2"})
+    audit.record(
+        session,
+        workspace_id,
+        actor=actor,
+        action="payout.file_fetched",
+        subject=("payout", payout_id),
+        details={"sha256": kept.sha256.hex()},
+    )
+    return unseal(kept.content).encode()
+
+
+def refusal(decided: Decided | None, payout: Payout) -> Problem | None:
+    """Why a decision was not taken, if it was not."""
+    if decided is None:
+        if PayoutStatus(payout.status) in FINAL:
+            return Problem("payout_is_final", f"It is {payout.status}.", status_now=payout.status)
+        return Problem("temporarily_unavailable", "Read the batch in a moment.", headers={"retry-after": "2"})
+    if decided.changed:
+        total = str(Money(decided.progress.total_minor, decided.progress.currency))
+        return Problem(
+            "payout_changed",
+            "Refunds, disputes or reviews have changed it: look at its lines, then decide.",
+            total=total,
+            status_now=decided.progress.status.value,
+        )
+    if decided.refused == "approval_by_preparer":
+        return Problem("approval_by_preparer", "The workspace wants another key to approve than the preparer's.")
+    if decided.refused is not None:
+        now = decided.progress.status.value
+        return Problem("payout_is_final", f"It is {now}.", status_now=now)
+    return None
+
+
+async def _decided(services: Services, caller: Member, decision: DecidePayout) -> PayoutOut:
+    async with services.database.transaction() as session:
+        payout = await _found(session, caller.workspace.id, decision.payout_id)
+    if PayoutStatus(payout.status) in FINAL:
+        raise Problem("payout_is_final", f"It is {payout.status}.", status_now=payout.status)
+    command = StartPayout(payout.id, caller.workspace.id)
+    try:
+        decided = await PayoutEngine.beside(services.engine).decide(command, decision, wait=FIRST_ANSWER)
+    except EngineUnavailable:
+        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+    problem = refusal(decided, payout)
+    if problem is not None:
+        raise problem
+    return await _shown(services, caller, payout.id)
+
+
+async def _with_result(services: Services, caller: Member, payout_id: UUID, row: ResultRow) -> PayoutOut:
+    assert row.line_id is not None  # noqa: S101  (a part of the address)
+    at = services.now()
+    try:
+        async with services.database.transaction() as session:
+            payout, workspace = await _locked(session, caller.workspace.id, payout_id)
+            before = payout.status
+            await payouts.record_result(
+                session, payout, row.line_id, paid=row.paid, reference=row.reference, actor=caller.actor, at=at
+            )
+            await _tell_when_closed(session, workspace, payout, before, at)
+    except (payouts.PayoutNotFound, payouts.LineNotSent, payouts.LineHasResult) as error:
+        code, words = _LINE_PROBLEMS[type(error)]
+        raise Problem(code, words) from None
+    await _wake(services, payout_id)
+    return await _shown(services, caller, payout_id)
+
+
+_LINE_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
+    payouts.PayoutNotFound: ("not_found", "This batch has no such line."),
+    payouts.LineNotSent: ("payout_not_approved", "The batch is not approved, or the line was dropped."),
+    payouts.LineHasResult: ("payout_line_has_result", "The first result stays."),
+}
+
+
+async def _tell_when_closed(
+    session: AsyncSession, workspace: Workspace, payout: Payout, before: str, at: datetime
+) -> None:
+    if before == payout.status or payout.status != PayoutStatus.CLOSED:
+        return
+    progress = await payouts.progress_of(session, payout)
+    outbox.add_payout_notice(
+        session, workspace, payout.id, notice_type="payout.closed", at=at, data=notice_data(payout, progress)
+    )
+
+
+async def _wake(services: Services, payout_id: UUID) -> None:
+    """The last result ends the workflow; the others are not worth its history."""
+    async with services.database.transaction() as session:
+        payout = await session.get(Payout, payout_id)
+    if payout is not None and PayoutStatus(payout.status) in FINAL:
+        await PayoutEngine.beside(services.engine).result_recorded(payout_id)
+
+
+async def _shown(services: Services, caller: Member, payout_id: UUID) -> PayoutOut:
+    async with services.database.transaction() as session:
+        payout = await _found(session, caller.workspace.id, payout_id)
+        return await with_lines(session, payout)
+
+
+async def with_lines(session: AsyncSession, payout: Payout) -> PayoutOut:
+    """A batch as callers see it, with its lines."""
+    out = _out(payout)
+    out.lines = [_line_out(line, referrer) for line, referrer in await payouts.lines_of(session, payout.id)]
+    return out
+
+
+async def _found(session: AsyncSession, workspace_id: UUID, payout_id: UUID) -> Payout:
+    try:
+        return await payouts.get(session, workspace_id, payout_id)
+    except payouts.PayoutNotFound:
+        raise Problem("not_found", "This workspace has no such payout batch.") from None
+
+
+async def _locked(session: AsyncSession, workspace_id: UUID, payout_id: UUID) -> tuple[Payout, Workspace]:
+    try:
+        return await payouts.lock(session, payout_id, workspace_id)
+    except payouts.PayoutNotFound:
+        raise Problem("not_found", "This workspace has no such payout batch.") from None
+
+
+def _cut_off(body: NewPayout, at: datetime) -> datetime:
+    if body.cut_off is not None and body.cut_off > at:
+        raise Problem("validation_failed", "cut_off: not in the future.")
+    return body.cut_off or at
+
+
+def _out(row: Payout) -> PayoutOut:
+    return PayoutOut(
+        id=row.id,
+        status=PayoutStatus(row.status),
+        cut_off=row.cut_off,
+        currency=row.currency,
+        minimum=str(Money.from_decimal(row.minimum, row.currency)),
+        total=str(Money.from_decimal(row.total, row.currency)),
+        prepared_by=row.prepared_by,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+        reason=row.reason,
+        created_at=row.created_at,
+        closed_at=row.closed_at,
+    )
+
+
+def _line_out(row: PayoutLine, referrer: Referrer | None) -> PayoutLineOut:
+    return PayoutLineOut(
+        id=row.id,
+        referrer_id=row.referrer_id,
+        gross=str(Money.from_decimal(row.gross, row.currency)),
+        carried=str(Money.from_decimal(row.carried, row.currency)),
+        amount=str(row.money),
+        status=LineStatus(row.status),
+        reference=row.reference,
+        failure=row.failure,
+        payout_details_changed_at=None if referrer is None else referrer.payout_details_at,
+    )
+
+
+def _candidate_out(one: Candidate) -> PayoutLineOut:
+    return PayoutLineOut(
+        id=None,
+        referrer_id=one.referrer_id,
+        gross=str(one.due.gross),
+        carried=str(one.due.carried),
+        amount=str(one.due.amount),
+        commissions=len(one.commissions),
+        skipped=one.why_not,
+    )
