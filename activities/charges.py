@@ -83,6 +83,8 @@ class SavedCharges:
                 "provider_account_id": way.account.id,
                 "checkout_mode": CheckoutMode.SAVED.value,
                 "method": payment.method,
+                # what a charge without an answer is found by; the answer's own secret takes its place
+                "session_secret": None if method is None else method.token,
             }
             attempt, unsure = await attempts.begin(session, payment.id, 1, values)
         try:

@@ -455,16 +455,19 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
             amount=payment.money,
             expires_at=payment.expires_at,
         )
+    secret = None if attempt.session_secret is None else sealer.open(attempt.session_secret)
+    unanswered_charge = attempt.checkout_mode == CheckoutMode.SAVED and attempt.session_id is None
     return CheckoutRef(
         reference=attempt.reference,
         session_id=attempt.session_id,
         mode=CheckoutMode(attempt.checkout_mode),
         created_at=payment.created_at if attempt.number == 1 else attempt.created_at,
-        session_secret=None if attempt.session_secret is None else sealer.open(attempt.session_secret),
+        session_secret=None if unanswered_charge else secret,
         method=attempt.method,
         amount=payment.money,
         expires_at=payment.expires_at,
         transaction_id=attempt.transaction_id,
+        token=secret if unanswered_charge else None,
     )
 
 

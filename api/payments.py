@@ -31,6 +31,7 @@ from uuid_utils.compat import uuid7
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
+from api.patience import come_back, waited
 from api.payment_methods import chargeable
 from api.problems import Problem
 from api.routing import Fit, Wanted, lifetime, route
@@ -302,6 +303,7 @@ async def create_payment(
     checkout = await _start(services, payment)
     if checkout is None:
         response.status_code = 202
+        response.headers.update(await come_back(services, _route_of(payment)))
         async with services.database.transaction() as session:  # it may say by now why there is no address yet
             return _out(services, await existing_payment(session, caller, payment.id))
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
@@ -525,11 +527,15 @@ def _values(
     }
 
 
+def _route_of(payment: Payment) -> list[UUID]:
+    return [payment.provider_account_id, *payment.fallback_accounts]
+
+
 async def _start(services: Services, payment: Payment) -> Checkout | None:
     """The checkout, or None when it is not there yet; the payment is on record and is started later if need be."""
-    wait = timedelta(seconds=services.limits.checkout_wait_seconds)
+    command = start_command(payment, services.poll)
     try:
-        return await services.engine.start(start_command(payment, services.poll), wait=wait)
+        return await waited(services, _route_of(payment), lambda wait: services.engine.start(command, wait=wait))
     except EngineUnavailable:
         return None
 

@@ -295,6 +295,8 @@ class CheckoutRef:
     expires_at: datetime | None = None
     transaction_id: str | None = None
     """The provider's transaction, where an event or an earlier look has named it."""
+    token: str | None = field(default=None, repr=False)
+    """The saved method of a charge that was not answered, for providers that find a charge by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """PayPlus's side of the wire: classic REST API v1.0 under `/payplus/api/v1.0`, payment pages, signed callbacks.
 
-Operations for faults: `payplus_link`, `payplus_ipn`, `payplus_disable`, `payplus_refund`, `payplus_view`,
-`payplus_methods`. Keys with `invalid` in them are refused. Its quirks: errors under HTTP 200, an identical request
-answered with the same page, a status query that knows transactions only, and answers in one of three forms (`flat`,
-`nested`, `list`; `POST /sandbox/payplus/form`). What it says to unknown and closed pages is made up in the style of
-the descriptions that are known.
+Operations for faults: `payplus_link`, `payplus_ipn`, `payplus_disable`, `payplus_charge`, `payplus_refund`,
+`payplus_view`, `payplus_methods`. Keys with `invalid` in them are refused. Its quirks: errors under HTTP 200, an
+identical request answered with the same page, a status query that knows transactions only, and answers in one of three
+forms (`flat`, `nested`, `list`; `POST /sandbox/payplus/form`). What it says to unknown and closed pages is made up in
+the style of the descriptions that are known.
 
 Controls under `/sandbox/payplus`: see the functions of `_controls`. Amounts are decimal strings in major units.
 """
@@ -15,6 +15,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -44,6 +45,7 @@ PRIVATE = ("amount", "items", "customer")
 """Fields of a page that are kept apart or not at all."""
 SYMBOLS = {"ILS": "₪", "USD": "$", "EUR": "€", "GBP": "£", "GPB": "£"}
 PAGE, TRANSACTION, SETTING = "payplus.page", "payplus.transaction", "payplus.setting"
+CARD = "payplus.card"
 
 _pages = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
@@ -154,11 +156,42 @@ class PayPlusTwin:
             "of": None,
         }
         owner = self.store.owner_of(page["id"])
+        if approved and card_used and (kind == "Token" or fields.get("create_token")):
+            one |= {"token_uid": self.token_for(owner, card), "customer_uid": f"customer-{card[-4:]}"}
         self.store.put(TRANSACTION, owner, one)
         if approved:
             self.close(page, "paid")
         if approved or fields.get("send_failure_callback"):
             self.call_back(owner, one, page)
+        return one
+
+    def token_for(self, owner: str, card: str) -> str:
+        """A token of a card; each try makes its own."""
+        token = str(uuid.uuid4())
+        self.store.put(CARD, owner, {"id": token, "card": card, "outcomes": []})
+        return token
+
+    def charge_token(self, owner: str, secret: str, token: Json, fields: Json) -> Json:
+        """Charge a card that is away. The planned outcomes come first, then what the card's number says."""
+        code = token["outcomes"].pop(0) if token["outcomes"] else "004" if token["card"] == REJECTED else "000"
+        self.store.put(CARD, owner, token)
+        one: Json = {
+            "id": str(uuid.uuid4()),
+            "page": None,
+            "type": "Charge",
+            "method": "credit-card",
+            "status": "approved" if code == "000" else "rejected",
+            "status_code": code,
+            "amount": str(fields["amount"]),
+            "currency": fields["currency_code"],
+            "four_digits": token["card"][-4:],
+            "brand_name": "mastercard",
+            "more_info": {name: value for name, value in fields.items() if re.fullmatch(r"more_info_[1-5]", name)},
+            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            "of": None,
+        }
+        self.store.put(TRANSACTION, owner, one)
+        self.call_back(owner, one, {"fields": {}, "secret": secret})
         return one
 
     def refund(self, owner: str, charge: Json, amount: Decimal, more_info: str | None) -> Json:
@@ -171,7 +204,7 @@ class PayPlusTwin:
             "of": charge["id"],
         }
         self.store.put(TRANSACTION, owner, one)
-        page = self.store.get(PAGE, charge["page"])
+        page = self.store.get(PAGE, charge["page"]) if charge["page"] else None
         if page is not None:
             self.call_back(owner, one, page)
         return one
@@ -216,7 +249,7 @@ def callback_of(one: Json) -> Json:
         "transaction_type": one["type"],
         "transaction": {
             "uid": one["id"],
-            "payment_request_uid": one["page"],
+            **({"payment_request_uid": one["page"]} if one["page"] else {}),
             "number": "100200",
             "type": one["type"],
             "date": one["date"],
@@ -236,7 +269,12 @@ def callback_of(one: Json) -> Json:
             "terminal_uid": "t-1",
             "cashier_uid": "k-1",
             "items": [],
-            "card_information": {"four_digits": one["four_digits"], "brand_id": 1, "card_holder_name": "דנה לוי"},
+            "card_information": {
+                "four_digits": one["four_digits"],
+                "brand_id": 1,
+                "card_holder_name": "דנה לוי",
+                **({"token": one["token_uid"]} if one.get("token_uid") else {}),
+            },
         },
         "invoice": {},
     }
@@ -266,6 +304,7 @@ def flat(one: Json) -> Json:
         "voucher_num": "12-345-67",
         "customer_name": "דנה לוי",
         **({"transaction_is_cancelled": True} if one.get("cancelled") else {}),
+        **{name: one[name] for name in ("token_uid", "customer_uid") if one.get(name)},
         **one["more_info"],
     }
 
@@ -352,13 +391,33 @@ class PayPlusApi:
         one = self.twin.refund(call.api_key, charge, amount, named)
         return {"transaction": {"uid": one["id"], "number": "100201", "status_code": "000", "amount": amount}}
 
+    def charge(self, call: Call, _: str) -> Json:
+        """POST Transactions/Charge by token. No idempotency key: every call charges again. `more_info` is not kept."""
+        fields = call.fields
+        for name in ("terminal_uid", "cashier_uid", "amount", "currency_code", "credit_terms", "use_token"):
+            if fields.get(name) is None:
+                raise Refusal(f"missing-{name}", 422)
+        token = self.twin.store.get(CARD, str(fields.get("token")), call.api_key)
+        if fields["use_token"] is not True or token is None:
+            raise Refusal("can-not-find-token")
+        if not fields.get("customer_uid") and not fields.get("customer"):
+            raise Refusal("missing-customer_uid", 422)
+        if fields["currency_code"] not in CURRENCIES or _amount(fields["amount"]) <= 0:
+            raise Refusal("amount-is-not-valid", 422)
+        one = self.twin.charge_token(call.api_key, call.secret_key, token, fields)
+        transaction = {"uid": one["id"], "number": "100202", "status_code": one["status_code"]}
+        return {"transaction": transaction | {"amount": _amount(fields["amount"])}, "data": {"terminal_uid": "t-1"}}
+
     def view(self, call: Call, _: str) -> list[Json]:
-        """POST Transactions/View: by `transaction_uid` or `more_info`."""
+        """POST Transactions/View: by `transaction_uid`, `more_info`, or the days of `fromDate` and `untilDate`."""
         uid, text = call.fields.get("transaction_uid"), call.fields.get("more_info")
+        first, last = call.fields.get("fromDate"), call.fields.get("untilDate")
         fits = [
             one
             for one in self.twin.store.all(TRANSACTION, call.api_key)
-            if (uid and one["id"] == uid) or (text and one["more_info"].get("more_info") == text)
+            if (uid and one["id"] == uid)
+            or (text and one["more_info"].get("more_info") == text)
+            or (first and last and str(first) <= one["date"][:10] <= str(last))
         ]
         if not fits:
             raise Refusal("can-not-find-transaction")
@@ -451,6 +510,7 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("POST", "/PaymentPages/ipn-full", "ipn"),
     ("POST", "/PaymentPages/Disable/{thing_id}", "disable"),
     ("GET", "/PaymentPages/ChargeMethods", "methods"),
+    ("POST", "/Transactions/Charge", "charge"),
     ("POST", "/Transactions/RefundByTransactionUID", "refund"),
     ("POST", "/Transactions/View", "view"),
 )
@@ -522,7 +582,7 @@ def _checkout_pages(twin: PayPlusTwin) -> APIRouter:
         number = "".join(sign for sign in card if sign.isdigit()) or GOOD
         approved = outcome != "decline" and number != REJECTED
         method = outcome if outcome in METHODS else "credit-card"
-        kind = "Approval" if outcome == "hold" else "Charge"
+        kind = "Token" if page["fields"].get("charge_method") == 5 else "Approval" if outcome == "hold" else "Charge"
         twin.attempt(page, method=method, approved=approved, kind=kind, card=number)
         page = twin.store.get(PAGE, page_uid) or page
         return show_page(page, None if approved else "The card was declined (004).")
@@ -557,6 +617,12 @@ class Setting(BaseModel):
     value: str
 
 
+class Outcomes(BaseModel):
+    """Status codes, in order."""
+
+    outcomes: list[str]
+
+
 class Amount(BaseModel):
     """Major units."""
 
@@ -580,7 +646,7 @@ def _controls(twin: PayPlusTwin) -> APIRouter:
 
     @routes.get("/transactions")
     async def transactions(more_info: str) -> list[Json]:
-        return [one for one in twin.store.all(TRANSACTION) if one["more_info"].get("more_info") == more_info]
+        return [one for one in twin.store.all(TRANSACTION) if more_info in one["more_info"].values()]
 
     @routes.post("/pages/{page_uid}/pay")
     async def pay(page_uid: str, body: Attempt) -> Json:
@@ -611,6 +677,13 @@ def _controls(twin: PayPlusTwin) -> APIRouter:
             changed["fields"] = page["fields"] | {"more_info": body["more_info"]}
         twin.store.put(PAGE, twin.store.owner_of(page_uid), changed)
         return {"amount": changed["amount"], "currency": changed["currency"]}
+
+    @routes.post("/tokens/{token}/outcomes")
+    async def plan_outcomes(token: str, body: Outcomes) -> Json:
+        """What the next charges of a token do: codes, `000` for success."""
+        known = found(CARD, token)
+        twin.store.put(CARD, twin.store.owner_of(token), known | {"outcomes": list(body.outcomes)})
+        return {"planned": len(body.outcomes)}
 
     @routes.post("/transactions/{uid}/refund")
     async def refund_by_hand(uid: str, body: Amount) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,26 +13,35 @@ from weakref import WeakValueDictionary
 import httpx
 
 from domain.payment import PaymentStatus
+from domain.setup import SetupStatus
 from providers.base import (
     AccountCheck,
     AccountConfig,
     Callback,
     Capabilities,
+    Charged,
+    ChargeRequest,
     CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
     Method,
     OpenedCheckout,
     OutcomeUnknown,
+    ProviderDeclined,
     ProviderEvent,
     ProviderPayment,
     ProviderRefund,
     ProviderRejected,
+    ProviderSetup,
     RefundRequest,
+    SavedMethod,
+    SetupRef,
+    SetupRequest,
 )
 from providers.http import ProviderHttp
 from providers.payplus import client
 from providers.payplus.client import Answer, PayPlusClient
+from providers.payplus.methods import charge_body, charge_made, charge_of, search_window, setup_body, setup_of
 from providers.payplus.objects import (
     UNKNOWN,
     Transaction,
@@ -86,6 +96,9 @@ class PayPlusProvider:
         closes_checkout=True,
         one_checkout_per_reference=False,
         looks_up_by_reference=True,
+        saves_methods=True,
+        sets_up_methods=True,
+        off_session=True,
         unit="major",
         currencies=CURRENCIES,
         min_checkout_lifetime=MIN_LIFETIME,
@@ -103,6 +116,9 @@ class PayPlusProvider:
         `transport` replaces the network and `clock` the time (UTC), both for tests.
         """
         self._account = PayPlusAccount.of(config)
+        if not self._account.charges_tokens:  # what could never be charged is not saved
+            sheet = PayPlusProvider.capabilities
+            self.capabilities = replace(sheet, saves_methods=False, sets_up_methods=False, off_session=False)
         http = ProviderHttp(
             self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
         )
@@ -137,6 +153,8 @@ class PayPlusProvider:
         PENDING unless PayPlus says that there is no such page. Without a page, our reference is searched, and what
         is not found is UNKNOWN.
         """
+        if ref.mode is CheckoutMode.SAVED:
+            return await self._look_at_charge(ref)
         if ref.session_id is None:
             return await self._look_by_reference(ref)
         answer = await self._api.post(client.IPN, {"payment_request_uid": ref.session_id, "related_transaction": True})
@@ -153,6 +171,8 @@ class PayPlusProvider:
 
         Where PayPlus refuses to disable for a reason that is not known to mean `closed`, the state is as `look` says.
         """
+        if ref.mode is CheckoutMode.SAVED:  # a charge is over when it is answered
+            return await self._look_at_charge(ref)
         if ref.session_id is None:
             return await self._look_by_reference(ref)
         closed = await self._disable(ref.session_id)
@@ -186,6 +206,67 @@ class PayPlusProvider:
         """
         related = await self._related(request)
         return refund_by_uid(related, request, provider_refund_id) or await self._earlier(request, related)
+
+    async def open_setup(self, request: SetupRequest) -> OpenedCheckout:
+        """Make a page that makes a token and takes nothing. A repeat may make another one; the first lapses."""
+        body = setup_body(request, self._account, self._clock())
+        return _opened((await self._api.post(client.GENERATE_LINK, body)).accepted())
+
+    async def look_setup(self, ref: SetupRef) -> ProviderSetup:
+        """What PayPlus says now. It knows tries, not pages: where nobody has tried the page is PENDING."""
+        if ref.session_id is None:
+            found = self._found(await self._api.post(client.IPN, {"more_info": str(ref.reference)}))
+            page = next((one.page_uid for one in found if one.page_uid and one.reference == ref.reference), None)
+            if page is None:
+                return ProviderSetup(SetupStatus.UNKNOWN)
+            return setup_of(found, ref.reference, page) or ProviderSetup(SetupStatus.UNKNOWN)
+        answer = await self._api.post(client.IPN, {"payment_request_uid": ref.session_id})
+        seen = setup_of(self._found(answer), ref.reference, ref.session_id)
+        if seen is not None:
+            return seen
+        gone = answer.says(*_NO_PAGE)
+        return ProviderSetup(SetupStatus.UNKNOWN if gone else SetupStatus.PENDING, ref.session_id)
+
+    async def close_setup(self, ref: SetupRef) -> ProviderSetup:
+        """Disable the page, then look."""
+        closed = ref.session_id is not None and await self._disable(ref.session_id)
+        seen = await self.look_setup(ref)
+        if closed and seen.status is SetupStatus.PENDING:
+            return ProviderSetup(SetupStatus.EXPIRED, ref.session_id, failure_code=seen.failure_code)
+        return seen
+
+    async def look_method(self, token: str) -> SavedMethod | None:
+        """The token as we have it: PayPlus has no call that reads one, and no callback that tells of one."""
+        return SavedMethod(token=token)
+
+    async def detach(self, token: str) -> None:
+        """Nothing: PayPlus documents no call that forgets a token, so it is only forgotten by us."""
+
+    async def charge(self, request: ChargeRequest) -> Charged:
+        """Charge a token. PayPlus has no idempotency key: whoever repeats looks the reference up first.
+
+        Raises ProviderDeclined with the code in our words, `token_not_found` where PayPlus refuses the token itself.
+        """
+        answer = await self._api.post(client.CHARGE_TOKEN, charge_body(request, self._account))
+        if answer.reason is not None:
+            refusal = client.error_of(answer)
+            if isinstance(refusal, ProviderRejected) and answer.says("token"):
+                raise ProviderDeclined("token_not_found", refusal.code)
+            raise refusal
+        return charge_made(answer.data)
+
+    async def _look_at_charge(self, ref: CheckoutRef) -> ProviderPayment:
+        """The charge of a token: by PayPlus's id, else by our reference, else among the account's of those days."""
+        if ref.session_id is not None:
+            body = {"transaction_uid": ref.session_id, "related_transaction": True}
+            found = self._found(await self._api.post(client.IPN, body))
+            return charge_of(found, ref.reference, ref.session_id) or UNKNOWN
+        found = self._found(await self._api.post(client.IPN, {"more_info": str(ref.reference)}))
+        seen = charge_of(found, ref.reference, None)
+        if seen is None:
+            window = search_window(ref.created_at, self._clock())
+            seen = charge_of(self._found(await self._api.post(client.VIEW, window)), ref.reference, None)
+        return seen or UNKNOWN
 
     async def check_account(self) -> AccountCheck:
         """Connection test: the key may see the payment page. PayPlus names no account, so the page stands for it."""

@@ -26,6 +26,7 @@ GENERATE_LINK = "/PaymentPages/generateLink"
 IPN = "/PaymentPages/ipn"
 DISABLE = "/PaymentPages/Disable"
 CHARGE_METHODS = "/PaymentPages/ChargeMethods"
+CHARGE_TOKEN = "/Transactions/Charge"  # noqa: S105  (a path)
 REFUND = "/Transactions/RefundByTransactionUID"
 VIEW = "/Transactions/View"
 

@@ -7,7 +7,7 @@ transactions (refunds, further charges of one page) hang below. All of it is rea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from domain.money import Money, MoneyError
@@ -19,6 +19,7 @@ from providers.base import (
     ProviderRejected,
     RefundRequest,
     RefundStatus,
+    SavedMethod,
 )
 from providers.payplus.wire import JsonObject, code_of, first, id_of, money_of, part, uuid_of
 
@@ -46,11 +47,31 @@ class Transaction:
     card_brand: str | None = None
     card_last4: str | None = None
     cancelled: bool = False
+    further_reference: UUID | None = None
+    """The UUID in `more_info_1`: ours where a token was charged, the shop's own order id elsewhere."""
+    token: str | None = field(default=None, repr=False)
+    customer_uid: str | None = field(default=None, repr=False)
+    exp_month: int | None = None
+    exp_year: int | None = None
 
     @property
     def approved(self) -> bool:
         """`000` and, where a status is given, `approved`: neither alone is enough."""
         return self.status_code == APPROVED and self.status in (None, "approved") and not self.cancelled
+
+    @property
+    def saved(self) -> SavedMethod | None:
+        """The token that it made; None where it made none. PayPlus tells no fingerprint."""
+        if self.token is None:
+            return None
+        return SavedMethod(
+            token=self.token,
+            customer=self.customer_uid,
+            brand=self.card_brand,
+            last4=self.card_last4,
+            exp_month=self.exp_month,
+            exp_year=self.exp_year,
+        )
 
 
 def transactions_in(data: object) -> list[Transaction]:
@@ -92,6 +113,7 @@ def payment_of(found: Sequence[Transaction], reference: UUID, session_id: str | 
         method=main.method,
         card_brand=main.card_brand,
         card_last4=main.card_last4,
+        saved_method=main.saved,
     )
 
 
@@ -178,6 +200,11 @@ def read_transaction(source: JsonObject, kind: object = None) -> Transaction | N
         card_brand=_label(card.get("brand_name")),
         card_last4=_last4(card.get("four_digits")),
         cancelled=source.get("transaction_is_cancelled") is True,
+        further_reference=uuid_of(source.get("more_info_1")),
+        token=id_of(first(card, "token_uid", "token")),
+        customer_uid=id_of(source.get("customer_uid")),
+        exp_month=_number(card.get("expiry_month"), 1, 12),
+        exp_year=_year(card.get("expiry_year")),
     )
 
 
@@ -254,6 +281,17 @@ def _money(amount: object, currency: object) -> Money | None:
         return money_of(amount, currency)
     except MoneyError:
         return None
+
+
+def _number(value: object, least: int, most: int) -> int | None:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and least <= int(text[:4]) <= most else None
+
+
+def _year(value: object) -> int | None:
+    """A year of two digits or four."""
+    year = _number(value, 0, 2199)
+    return None if year is None else year + 2000 if year < 100 else year  # noqa: PLR2004
 
 
 def _label(value: object) -> str | None:

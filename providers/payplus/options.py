@@ -32,7 +32,9 @@ class PayPlusAccount:
     gbp_code: str = "GBP"
     """The documents' list of currencies prints `GPB`: UNCONFIRMED which of the two is accepted."""
     terminal_uid: str | None = None
-    """Where set, a callback of another terminal is refused."""
+    """Where set, a callback of another terminal is refused. Charges of saved tokens need it."""
+    cashier_uid: str | None = None
+    """Charges of saved tokens need it."""
     send_email_approval: bool = False
     send_email_failure: bool = False
     initial_invoice: bool | None = None
@@ -60,12 +62,18 @@ class PayPlusAccount:
             auth_form=_one_of(options, "auth_form", ("headers", "authorization")),
             gbp_code=_one_of(options, "gbp_code", ("GBP", "GPB")),
             terminal_uid=_text(options, "terminal_uid"),
+            cashier_uid=_text(options, "cashier_uid"),
             send_email_approval=_flag(options, "send_email_approval") or False,
             send_email_failure=_flag(options, "send_email_failure") or False,
             initial_invoice=_flag(options, "initial_invoice"),
             not_found_descriptions=_texts(options, "not_found_descriptions"),
             closed_descriptions=_texts(options, "closed_descriptions"),
         )
+
+    @property
+    def charges_tokens(self) -> bool:
+        """Whether all is known that the charge of a saved token needs."""
+        return self.terminal_uid is not None and self.cashier_uid is not None
 
     @property
     def callback_secrets(self) -> tuple[str, ...]:

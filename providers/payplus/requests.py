@@ -43,18 +43,19 @@ def link_body(request: CheckoutRequest, account: PayPlusAccount, now: datetime) 
         "sendEmailApproval": account.send_email_approval,
         "sendEmailFailure": account.send_email_failure,
         "send_failure_callback": True,
-        "expiry_datetime": str(_minutes_left(request.expires_at, now)),
+        "expiry_datetime": str(minutes_left(request.expires_at, now)),
         "more_info": str(request.reference),
         "more_info_1": request.order_id[:MAX_NAME_LENGTH],
         "unique_request_id": str(request.reference),
         "items": [item],
     }
-    body |= _addresses(request) | _method(request.method)
-    if _LANGUAGE.fullmatch(language := request.language.split("-", 1)[0].lower()):
-        body["language_code"] = language
+    body |= addresses(request.success_url, request.cancel_url, request.callback_url) | _method(request.method)
+    body |= language_of(request.language)
+    if request.save_method:
+        body["create_token"] = True
     if account.initial_invoice is not None:
         body["initial_invoice"] = account.initial_invoice
-    if customer := _customer(request.payer):
+    if customer := customer_of(request.payer):
         body["customer"] = customer
     return body
 
@@ -70,7 +71,7 @@ def refund_body(request: RefundRequest) -> dict[str, Any]:
     }
 
 
-def _minutes_left(expires_at: datetime, now: datetime) -> int:
+def minutes_left(expires_at: datetime, now: datetime) -> int:
     """Whole minutes until the page closes, begun ones included: a page is rather open a moment longer than cut off."""
     left = expires_at - now
     if left <= timedelta(0):
@@ -78,15 +79,21 @@ def _minutes_left(expires_at: datetime, now: datetime) -> int:
     return -(-left // MIN_LIFETIME)
 
 
-def _addresses(request: CheckoutRequest) -> dict[str, str]:
+def addresses(success_url: str | None, cancel_url: str | None, callback_url: str | None) -> dict[str, str]:
     """Where the browser goes (unsigned, so nothing is believed from it) and where PayPlus reports."""
     named = {
-        "refURL_success": request.success_url,
-        "refURL_failure": request.cancel_url,
-        "refURL_cancel": request.cancel_url,
-        "refURL_callback": request.callback_url,
+        "refURL_success": success_url,
+        "refURL_failure": cancel_url,
+        "refURL_cancel": cancel_url,
+        "refURL_callback": callback_url,
     }
     return {name: url for name, url in named.items() if url}
+
+
+def language_of(language: str) -> dict[str, str]:
+    """The page's language, where it is a plain one."""
+    short = language.split("-", 1)[0].lower()
+    return {"language_code": short} if _LANGUAGE.fullmatch(short) else {}
 
 
 def _method(method: str | None) -> dict[str, Any]:
@@ -96,7 +103,8 @@ def _method(method: str | None) -> dict[str, Any]:
     return {"allowed_charge_methods": [method], "charge_default": method, "hide_other_charge_methods": True}
 
 
-def _customer(payer: Payer) -> dict[str, str]:
+def customer_of(payer: Payer) -> dict[str, str]:
+    """What PayPlus is told of the payer."""
     customer = {"customer_name": payer.name, "email": payer.email, "phone": _phone(payer.phone)}
     if payer.document is not None and payer.document.isascii() and payer.document.isdigit():
         customer["vat_number"] = payer.document.zfill(VAT_DIGITS)

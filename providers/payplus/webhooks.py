@@ -13,6 +13,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
+from uuid import UUID
 
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.payplus.objects import APPROVAL, APPROVED, CHARGE, REFUND, Transaction, read_transaction
@@ -29,7 +30,9 @@ from providers.webhook_signatures import (
 HASH_HEADER = "hash"
 MAX_HEADER_LENGTH = 256
 
-_TYPES = frozenset({CHARGE, APPROVAL, REFUND, "check", "token"})
+SAVING = frozenset({"check", "token"})
+"""What a page that makes a token may call itself (UNCONFIRMED which)."""
+_TYPES = frozenset({CHARGE, APPROVAL, REFUND, *SAVING})
 
 
 def hash_of(body: bytes, secret: str) -> str:
@@ -62,7 +65,7 @@ def read_event(body: bytes, *, terminal_uid: str | None = None) -> ProviderEvent
     if not isinstance(event, dict):
         raise WebhookRejected(Rejection.MALFORMED, "not a JSON object")
     source = part(event, "transaction")
-    one = read_transaction(source, event.get("transaction_type"))
+    one = read_transaction({**part(event, "data"), **source}, event.get("transaction_type"))
     if one is None or one.status_code is None:
         raise WebhookRejected(Rejection.MALFORMED, "a callback has a transaction with uid and status_code")
     _check_terminal(event, source, terminal_uid)
@@ -71,11 +74,11 @@ def read_event(body: bytes, *, terminal_uid: str | None = None) -> ProviderEvent
         event_id=f"{one.uid}:{known_type}:{one.status_code}",
         type=f"{known_type}.{one.status_code}",
         kind=_kind(one),
-        # a refund's `more_info` is the refund's id, not the payment's
-        reference=None if one.type == REFUND else one.reference,
+        reference=_reference(one),
         session_id=one.page_uid,
         transaction_id=one.uid,
         amount=one.amount,
+        method_token=one.token,
     )
 
 
@@ -122,9 +125,18 @@ class _PayPlusWebhookTools:
 WEBHOOK_TOOLS: WebhookTools = _PayPlusWebhookTools()
 
 
+def _reference(one: Transaction) -> UUID | None:
+    """Ours. A refund's `more_info` is the refund's id; a charge without a page has ours in `more_info_1`."""
+    if one.type == REFUND:
+        return None
+    return one.reference or (one.further_reference if one.page_uid is None else None)
+
+
 def _kind(one: Transaction) -> EventKind:
     if one.type == REFUND:
         return EventKind.REFUND
+    if one.type in SAVING:
+        return EventKind.SETUP
     if one.type not in (CHARGE, APPROVAL):
         return EventKind.OTHER
     if one.status_code != APPROVED:

@@ -128,7 +128,8 @@ def test_a_charge_is_claimed_with_our_reference_and_its_exact_amount() -> None:
         ("Approval", "000", EventKind.PROCESSING),
         ("Approval", "006", EventKind.ATTEMPT_FAILED),
         ("Refund", "000", EventKind.REFUND),
-        ("Check", "000", EventKind.OTHER),
+        ("Check", "000", EventKind.SETUP),
+        ("Token", "004", EventKind.SETUP),
         ("Something new", "000", EventKind.OTHER),
     ],
 )

@@ -9,7 +9,14 @@ from uuid import uuid4
 import pytest
 
 from domain.currencies import MINOR_DIGITS
-from providers.base import AccountConfig, Provider, ProviderMisconfigured
+from providers.base import (
+    AccountConfig,
+    ChargesSaved,
+    KeepsCustomers,
+    Provider,
+    ProviderMisconfigured,
+    SavesMethods,
+)
 from providers.registry import (
     PROVIDERS,
     UnknownProvider,
@@ -28,8 +35,20 @@ def test_an_adapter_answers_the_whole_contract(name: str) -> None:
     provider = build_provider(name, AccountConfig(account_id=uuid4(), credentials=credentials))
     assert provider.name == name
     sheet, own = capabilities_of(name), provider.capabilities
-    narrowed = replace(own, methods=sheet.methods, max_checkout_lifetime=sheet.max_checkout_lifetime)
+    narrowed = replace(
+        own,
+        methods=sheet.methods,
+        max_checkout_lifetime=sheet.max_checkout_lifetime,
+        saves_methods=sheet.saves_methods,
+        sets_up_methods=sheet.sets_up_methods,
+        off_session=sheet.off_session,
+    )
     assert narrowed == sheet  # an account has its own methods, limits and lifetimes, and nothing else of its own
+    assert isinstance(provider, SavesMethods) or not sheet.sets_up_methods
+    assert isinstance(provider, ChargesSaved) or not sheet.off_session
+    assert isinstance(provider, KeepsCustomers) or not sheet.customers
+    for narrower, wider in (("sets_up_methods", "off_session"), ("saves_methods", "off_session")):
+        assert getattr(sheet, wider) or not getattr(sheet, narrower)  # what is saved can be charged
     assert {method.name for method in own.methods} <= {method.name for method in sheet.methods}
     for call in CALLS:
         promised = inspect.signature(getattr(Provider, call)).parameters

@@ -16,6 +16,7 @@ from providers.base import (
     CheckoutRequest,
     OpenedCheckout,
     Provider,
+    SavedMethod,
 )
 
 WEBHOOK_SECRET = "whsec_test_secret"
@@ -39,7 +40,7 @@ class SandboxPayer:
     """An amount and currency that the provider does not take."""
     method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "4242")
     """What a look reports after `pays`: method and last four digits."""
-    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "refund"}
+    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "refund", "charge": "*"}
     """What the sandbox calls the operations for which faults are planned."""
     can_be_declined: ClassVar[bool] = True
     one_currency: ClassVar[bool] = False
@@ -60,6 +61,10 @@ class SandboxPayer:
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         """An account of this payer's own at the sandbox; credentials can be replaced."""
         raise NotImplementedError
+
+    def saving_account(self, *, timeout_seconds: float = 10.0) -> AccountConfig:
+        """The same account, able to save methods and to charge them."""
+        return self.account(timeout_seconds=timeout_seconds)
 
     def wrong_account(self) -> AccountConfig:
         """The same with credentials that the provider does not know."""
@@ -94,6 +99,29 @@ class SandboxPayer:
     async def charges_of(self, reference: UUID) -> int:
         """How many successful charges there are for our reference."""
         raise NotImplementedError
+
+    async def saves(self, opened: OpenedCheckout) -> None:
+        """Enter a card on the page of a set-up, with success."""
+        await self.pays(opened)
+
+    async def cannot_save(self, opened: OpenedCheckout) -> None:
+        """Enter a card on the page of a set-up and be refused."""
+        await self.is_declined(opened)
+
+    async def tokenises(self) -> SavedMethod:
+        """Get a token from the provider's own library, as the merchant's page does, where there is no set-up."""
+        raise NotImplementedError
+
+    async def will(self, token: str, outcome: str) -> None:
+        """Let the next charge of a saved method be declined: `soft` or `hard`."""
+        raise NotImplementedError
+
+    def unknown_token(self) -> str:
+        """A token in the provider's form that does not exist."""
+        return str(uuid4())
+
+    async def charges_can_be_refunded(self, reference: UUID) -> None:
+        """Let the time pass that a provider wants between a charge and its refund."""
 
     async def refunds_are_decided(self, reference: UUID) -> None:
         """Let the provider approve what it has taken as pending, where it decides later."""

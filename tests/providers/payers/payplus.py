@@ -18,7 +18,12 @@ class Payer(SandboxPayer):
     name = "payplus"
     refused: ClassVar[tuple[str, str]] = ("129.90", "COP")
     method_seen: ClassVar[tuple[str | None, str | None]] = ("credit-card", "9844")
-    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "payplus_link", "refund": "payplus_refund"}
+    operations: ClassVar[dict[str, str]] = {
+        "*": "*",
+        "open": "payplus_link",
+        "refund": "payplus_refund",
+        "charge": "payplus_charge",
+    }
     own_secrets: ClassVar[tuple[str, ...]] = ("secret_key",)
 
     def __init__(self, address: str) -> None:
@@ -39,6 +44,9 @@ class Payer(SandboxPayer):
             options={"api_base": f"{self.address}/payplus/api/v1.0"} | options,
             timeout_seconds=timeout_seconds,
         )
+
+    def saving_account(self, *, timeout_seconds: float = 10.0) -> AccountConfig:
+        return self.account_with({"terminal_uid": "t-1", "cashier_uid": "k-1"}, timeout_seconds=timeout_seconds)
 
     def wrong_account(self) -> AccountConfig:
         return self.account(api_key="payplus_invalid")
@@ -63,6 +71,9 @@ class Payer(SandboxPayer):
     async def charges_of(self, reference: UUID) -> int:
         found = (await self.http.get("/sandbox/payplus/transactions", params={"more_info": str(reference)})).json()
         return sum(one["type"] == "Charge" and one["status_code"] == "000" for one in found)
+
+    async def will(self, token: str, outcome: str) -> None:
+        await self.sandbox(f"payplus/tokens/{token}/outcomes", outcomes=[{"soft": "004", "hard": "002"}[outcome]])
 
     def unknown_session(self, mode: CheckoutMode) -> str:
         return str(uuid4())

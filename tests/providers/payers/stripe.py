@@ -16,7 +16,7 @@ class Payer(SandboxPayer):
     GOOD, DECLINED, CHALLENGED = "4242424242424242", "4000000000000002", "4000000000003220"
 
     name = "stripe"
-    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "create_refund"}
+    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "create_refund", "charge": "create_intent"}
     own_secrets: ClassVar[tuple[str, ...]] = ("webhook_secret",)
     callback_account: ClassVar[tuple[str, str] | None] = ("secret_key", "webhook_secret")
 
@@ -78,6 +78,13 @@ class Payer(SandboxPayer):
     async def charges_of(self, reference: UUID) -> int:
         totals = (await self.http.get("/sandbox/totals")).json()
         return int(totals.get(str(reference), {}).get("charges", 0))
+
+    async def will(self, token: str, outcome: str) -> None:
+        code = {"soft": "insufficient_funds", "hard": "stolen_card"}[outcome]
+        await self.sandbox(f"payment_methods/{token}/outcomes", outcomes=[code])
+
+    def unknown_token(self) -> str:
+        return "pm_unknown"
 
     def unknown_session(self, mode: CheckoutMode) -> str:
         return "cs_test_unknown" if mode is CheckoutMode.HOSTED else "pi_unknown"
