@@ -227,6 +227,7 @@ class PaymentOut(BaseModel):
     disputed: bool
     amount: str
     refunded: str
+    fee: str = Field(description="What the provider is expected to keep of it, by the account's schedule.")
     currency: str
     order_id: str
     description: str
@@ -621,6 +622,7 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         disputed=payment.disputed,
         amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),
         refunded=str(Money.from_decimal(payment.refunded or Decimal(0), payment.currency)),
+        fee=str(Money.from_decimal(payment.fee or Decimal(0), payment.currency)),
         currency=payment.currency,
         order_id=payment.order_id,
         description=payment.description,
