@@ -28,6 +28,7 @@ CODES: dict[str, tuple[int, str]] = {
     "subscription_not_changeable": (409, "The subscription cannot be changed so now"),
     "plan_not_available": (422, "The plan cannot be taken"),
     "payment_method_not_active": (409, "The payment method cannot be charged"),
+    "order_is_paid": (409, "The order is paid already"),
     "payment_is_final": (409, "The payment is no longer open"),
     "commission_clawed_back": (409, "Nothing is left of the commission"),
     "commission_already_paid": (409, "The commission was paid before"),
@@ -125,6 +126,8 @@ _PATTERNS = {
     r"^[A-Z]{2}$": "an ISO 3166 code of two capital letters, such as IL",
     r"^[A-Z]{1,8}$": "capital letters, such as CC",
     r"^(he|en)$": "he or en",
+    r"^0(\.[0-9]{1,6})?$": "a fraction below 1, such as 0.029",
+    r"^[0-9]{1,9}(\.[0-9]{1,4})?$": "a decimal amount in major units, such as 1.20",
     r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$": "3 to 63 small letters, digits and hyphens, no hyphen at either end",
     r"^\d{1,12}(\.\d{1,4})?$": "a decimal amount in major units, such as 1.00",
 }
