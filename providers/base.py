@@ -419,6 +419,8 @@ class ProviderPayment:
     failure_code: str | None = None
     saved_method: SavedMethod | None = field(default=None, repr=False)
     """What was saved during the payment, where that was asked for and money arrived."""
+    session_secret: str | None = field(default=None, repr=False)
+    """Of a charge that was found again: what the provider's later answers need, as in `Charged`."""
 
 
 class EventKind(StrEnum):
