@@ -273,11 +273,13 @@ async def settle_refund(
         total=payment.money,
         vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
         commission=Money.zero(amount.currency),
+        fee=Money.from_decimal(payment.fee, amount.currency) if payment.fee_returned else None,
     )
     if commission is not None:
         split = replace(split, commission=commissions.take_back(commission, payment))
     refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
     refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
+    refund.fee = split.fee.to_decimal()
     document = None if original is None else await _issue_credit_note(session, workspace, refund, original, split, at)
     ledger.book(
         session,
@@ -289,6 +291,7 @@ async def settle_refund(
             net=split.net,
             vat=split.vat,
             commission=split.commission,
+            fee=split.fee,
             provider_account=str(payment.provider_account_id),
             referrer=None if commission is None else commission.referrer_id,
         ),

@@ -11,13 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.fraud import ACCEPTED, FraudGuards
 from domain.commission import CommissionRefusal, Review, decide_commission
+from domain.fees import FeeSchedule
 from domain.fraud import Judgement, Verdict
 from domain.ledger import capture_entries
 from domain.money import Money
 from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
 from providers.base import ProviderPayment
-from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus
+from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus, workspaces
 from storage.models import Attempt, Payment, Receipt, Workspace
 
 ORDER_PAID_TWICE = "order_paid_twice"
@@ -71,6 +72,7 @@ async def settle(
     if guards is not None:
         judgement = await guards.look_at_velocity(session, payment, workspace, judgement, at=at)
     commission = await _accrue_commission(session, payment, workspace, judgement, at)
+    fee = await _expect_fee(session, payment)
     ledger.book(
         session,
         workspace_id=workspace.id,
@@ -81,6 +83,7 @@ async def settle(
             net=Money.from_decimal(receipt.net, receipt.currency),
             vat=Money.from_decimal(receipt.vat, receipt.currency),
             commission=commission,
+            fee=fee,
             provider_account=str(payment.provider_account_id),
             referrer=payment.referrer_id,
         ),
@@ -95,6 +98,16 @@ async def settle(
         details={"receipt_id": str(receipt.id), "receipt_number": receipt.number},
     )
     return Confirmation(PaymentStatus.PAID, receipt.id)
+
+
+async def _expect_fee(session: AsyncSession, payment: Payment) -> Money:
+    """What the provider keeps of the capture by the account's schedule, noted on the payment."""
+    account = await workspaces.account(session, payment.provider_account_id)
+    assert account is not None  # noqa: S101  (a foreign key)
+    schedule = FeeSchedule(account.fee_rate, account.fee_fixed, account.fee_returned)
+    fee = schedule.of(payment.money)
+    payment.fee, payment.fee_returned = fee.to_decimal(), schedule.returned
+    return fee
 
 
 async def _adopt(

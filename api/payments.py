@@ -31,6 +31,7 @@ from uuid_utils.compat import uuid7
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
+from api.patience import come_back, waited
 from api.payment_methods import chargeable
 from api.problems import Problem
 from api.routing import Fit, Wanted, lifetime, route
@@ -40,7 +41,7 @@ from domain.money import Money, MoneyError
 from domain.payment import OPEN, Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
 from providers.base import CheckoutMode, Payer
-from storage import attempts, audit, inbox, outbox, payment_methods, payments, receipts
+from storage import attempts, audit, inbox, outbox, payment_methods, payments, receipts, surplus
 from storage.models import Payment, Workspace
 from storage.rehearsal import rehearsal
 
@@ -226,6 +227,7 @@ class PaymentOut(BaseModel):
     disputed: bool
     amount: str
     refunded: str
+    fee: str = Field(description="What the provider is expected to keep of it, by the account's schedule.")
     currency: str
     order_id: str
     description: str
@@ -302,6 +304,7 @@ async def create_payment(
     checkout = await _start(services, payment)
     if checkout is None:
         response.status_code = 202
+        response.headers.update(await come_back(services, _route_of(payment)))
         async with services.database.transaction() as session:  # it may say by now why there is no address yet
             return _out(services, await existing_payment(session, caller, payment.id))
     if checkout.error_code is not None and checkout.status is PaymentStatus.FAILED:
@@ -456,6 +459,8 @@ async def _fitting(
     if body.currency != workspace.currency:
         raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
     if body.payment_method_id is not None:
+        if workspace.one_capture_per_order and await surplus.order_is_paid(session, workspace.id, body.order_id):
+            raise Problem("order_is_paid", "Another payment of this order was captured; nothing was charged.")
         method, account, sheet = await chargeable(
             session, services, workspace, body.payment_method_id, body.customer.id
         )
@@ -525,11 +530,15 @@ def _values(
     }
 
 
+def _route_of(payment: Payment) -> list[UUID]:
+    return [payment.provider_account_id, *payment.fallback_accounts]
+
+
 async def _start(services: Services, payment: Payment) -> Checkout | None:
     """The checkout, or None when it is not there yet; the payment is on record and is started later if need be."""
-    wait = timedelta(seconds=services.limits.checkout_wait_seconds)
+    command = start_command(payment, services.poll)
     try:
-        return await services.engine.start(start_command(payment, services.poll), wait=wait)
+        return await waited(services, _route_of(payment), lambda wait: services.engine.start(command, wait=wait))
     except EngineUnavailable:
         return None
 
@@ -613,6 +622,7 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         disputed=payment.disputed,
         amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),
         refunded=str(Money.from_decimal(payment.refunded or Decimal(0), payment.currency)),
+        fee=str(Money.from_decimal(payment.fee or Decimal(0), payment.currency)),
         currency=payment.currency,
         order_id=payment.order_id,
         description=payment.description,

@@ -26,6 +26,7 @@ CODES: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "This method is not supported here"),
     "idempotency_key_reused": (409, "The idempotency key was used with another request"),
     "payment_method_not_active": (409, "The payment method cannot be charged"),
+    "order_is_paid": (409, "The order is paid already"),
     "payment_is_final": (409, "The payment is no longer open"),
     "commission_clawed_back": (409, "Nothing is left of the commission"),
     "commission_already_paid": (409, "The commission was paid before"),
@@ -124,6 +125,8 @@ _PATTERNS = {
     r"^[A-Z]{1,8}$": "capital letters, such as CC",
     r"^(he|en)$": "he or en",
     r"^\d{4}$": "four digits, such as 4242",
+    r"^0(\.[0-9]{1,6})?$": "a fraction below 1, such as 0.029",
+    r"^[0-9]{1,9}(\.[0-9]{1,4})?$": "a decimal amount in major units, such as 1.20",
     r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$": "3 to 63 small letters, digits and hyphens, no hyphen at either end",
     r"^\d{1,12}(\.\d{1,4})?$": "a decimal amount in major units, such as 1.00",
 }

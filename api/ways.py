@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Member, Services, ServicesDep, member
+from api.patience import come_back, waited
 from api.payments import existing_payment, opening_failed
 from api.problems import Problem
 from api.routing import Fit, Wanted, route
@@ -74,11 +74,10 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
     if attempt.session_id is not None:
         response.status_code = 200
         return _out(attempt, payment)
-    wait = timedelta(seconds=services.limits.checkout_wait_seconds)
+    command, begun = OpenWay(payment_id, attempt.reference), services.now() - attempt.created_at
+    account = [attempt.provider_account_id]
     try:
-        opened = await services.engine.open_way(
-            OpenWay(payment_id, attempt.reference), begun=services.now() - attempt.created_at, wait=wait
-        )
+        opened = await waited(services, account, lambda wait: services.engine.open_way(command, begun=begun, wait=wait))
     except (PaymentIsFinal, NoSuchWorkflow):
         async with services.database.transaction() as session:
             await attempts.withdraw(session, attempt.id, error_code="payment_is_final")
@@ -89,6 +88,7 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
         raise _is_final() if opened.error_code is None else opening_failed(payment, opened, attempt.provider_account_id)
     if opened is None or opened.error_code is not None:
         response.status_code = 202
+        response.headers.update(await come_back(services, account))
     async with services.database.transaction() as session:
         fresh = await attempts.with_payment(session, attempt.reference)
     return _out(attempt, payment) if fresh is None else _out(*fresh)

@@ -11,6 +11,7 @@ import process
 from cli.admin import account, api_key, audit_log, generate_codec_key, generate_key, workspace
 from cli.commissions import commissions
 from cli.payments import payment_info
+from cli.referrers import blocklist
 from cli.refunds import process_refund
 from cli.signatures import sign, verify_webhook
 from cli.webhooks import webhook_replay, webhook_status
@@ -29,6 +30,7 @@ for command in (
     verify_webhook,
     sign,
     commissions,
+    blocklist,
     workspace,
     account,
     api_key,

@@ -137,6 +137,7 @@ class ProviderAccount(Base):
 
     __tablename__ = "provider_accounts"
     __table_args__ = (
+        CheckConstraint("fee_rate >= 0 AND fee_rate < 1 AND fee_fixed >= 0", name="fee_is_a_part"),
         UniqueConstraint("workspace_id", "provider", "name"),
         Index(
             "uq_provider_accounts_default_webhook",
@@ -154,6 +155,12 @@ class ProviderAccount(Base):
     """Encrypted JSON object."""
     hint: Mapped[str] = mapped_column(String(16))
     options: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    fee_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
+    """What the provider keeps of each capture, a fraction."""
+    fee_fixed: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """And besides, major units of the workspace's currency."""
+    fee_returned: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether it gives the fee back in proportion with each refund."""
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     receives_default_webhook: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = _now()
@@ -166,6 +173,7 @@ class Payment(Base):
     __tablename__ = "payments"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint("fee >= 0 AND fee <= amount", name="fee_is_a_part"),
         CheckConstraint(
             "refunded >= 0 AND refund_reserved >= 0 AND dispute_held >= dispute_lost AND dispute_lost >= 0"
             " AND refunded + refund_reserved + dispute_held <= amount",
@@ -229,6 +237,10 @@ class Payment(Base):
     """Encrypted; direct mode only."""
     provider_session_id: Mapped[str | None] = mapped_column(String(255))
     provider_transaction_id: Mapped[str | None] = mapped_column(String(255))
+    fee: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What the provider was expected to keep of it at the capture."""
+    fee_returned: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether refunds bring it back in proportion; as it was agreed at the capture."""
     refunded: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     """What has gone back, major units."""
     refund_reserved: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
@@ -757,6 +769,8 @@ class Refund(Base):
     """The tax in it, once it succeeded."""
     commission: Mapped[Decimal | None] = mapped_column(AMOUNT)
     """What the referrer gave back, once it succeeded."""
+    fee: Mapped[Decimal | None] = mapped_column(AMOUNT)
+    """What the provider gave back of its fee, once it succeeded."""
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[bytes | None]
     asked_at: Mapped[datetime | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -42,6 +43,15 @@ async def opened_at(session: AsyncSession, account_id: UUID) -> datetime | None:
     """Since when the circuit is open; None while it is closed."""
     query = select(ProviderHealth.opened_at).where(ProviderHealth.provider_account_id == account_id)
     return await session.scalar(query)
+
+
+async def back_at(session: AsyncSession, account_ids: Sequence[UUID]) -> datetime | None:
+    """When the first of these accounts may be asked again, if every one's circuit is open; None otherwise."""
+    query = select(ProviderHealth.opened_at).where(
+        ProviderHealth.provider_account_id.in_(account_ids), ProviderHealth.opened_at.is_not(None)
+    )
+    since = [moment for moment in await session.scalars(query) if moment is not None]
+    return min(since) + STAYS_OPEN if len(since) == len(set(account_ids)) else None
 
 
 async def release_probe(session: AsyncSession, account_id: UUID) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -250,6 +251,22 @@ async def test_an_open_circuit_keeps_nobody_waiting_for_banks(market: Shop) -> N
     answer = await banks(market)
     assert (answer.status_code, answer.json()["code"]) == (502, "provider_unavailable")
     assert 0 < int(answer.headers["retry-after"]) <= STAYS_OPEN.total_seconds()
+
+
+async def test_an_open_circuit_keeps_nobody_waiting_for_a_checkout(shop: Shop) -> None:
+    """The provider is asked nothing for minutes: the caller hears that at once, and when to look again."""
+    way = await shop.pays()
+    await fails_ten_times(shop)
+    begun = time.monotonic()
+    answer = await shop.api.post("/payments", json=shop.order())
+    payment = answer.json()
+    assert (answer.status_code, payment["status"], payment["checkout_url"]) == (202, "unknown", None)
+    assert payment["status_reason"] == "opening: circuit_open"
+    assert 0 < int(answer.headers["retry-after"]) <= STAYS_OPEN.total_seconds()
+    link = await shop.api.post(f"/payments/{way['id']}/attempts", json={"provider": "stripe", "method": "link"})
+    assert (link.status_code, link.json()["checkout_url"], link.json()["error_code"]) == (202, None, "circuit_open")
+    assert 0 < int(link.headers["retry-after"]) <= STAYS_OPEN.total_seconds()
+    assert time.monotonic() - begun < shop.service.settings.checkout_wait_seconds
 
 
 async def test_whose_banks(service: Service, shop: Shop, market: Shop) -> None:

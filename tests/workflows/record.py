@@ -31,12 +31,16 @@ from domain.payment import (
     StartPayment,
     SurplusStatus,
 )
+from domain.payout import PayoutStatus
 from domain.refund import Reconciled, RefundState, StartRefund
 from embedded.temporal import binary
 from engine.client import register_search_attributes
 from engine.payments import afterlife_id, refund_workflow_id, workflow_id
+from engine.payouts import payout_workflow_id
 from tests.workflows.conftest import Bench, bench_on, unlocked
 from tests.workflows.test_after_the_payment import Desk, desk_on
+from tests.workflows.test_payout_workflow import Desk as PayoutDesk
+from tests.workflows.test_payout_workflow import payout_desk_on
 from workflows.dispute import DisputeWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "histories"
@@ -285,6 +289,29 @@ async def surplus_after_the_end(desk: Desk) -> str:
     return afterlife_id(payment_id)
 
 
+async def batch(desk: PayoutDesk, *, approve: bool, changes: int = 0, reminders: int = 0, empty: bool = False) -> str:
+    """A batch of payments to referrers; people decide after so many reminders, and results come after two more."""
+    desk.books.changes = changes
+    desk.books.status = PayoutStatus.EMPTY if empty else PayoutStatus.PREPARED
+    await desk.begin()
+    if not empty:
+        async with unlocked(desk.environment):
+            while len(desk.books.reminded_at) < reminders:
+                await asyncio.sleep(0.01)
+        desk.books.close_after_reminders = len(desk.books.reminded_at) + 2
+        for _ in range(changes + 1):
+            await desk.decide(approve=approve)
+    return payout_workflow_id(desk.command.payout_id)
+
+
+PAYOUTS: dict[str, Callable[[PayoutDesk], Awaitable[str]]] = {
+    "payout-closed-approved_at_once": lambda desk: batch(desk, approve=True),
+    "payout-closed-approved_after_a_change_and_reminders": lambda desk: batch(
+        desk, approve=True, changes=1, reminders=2
+    ),
+    "payout-rejected-by_a_person": lambda desk: batch(desk, approve=False),
+    "payout-empty-nothing_to_pay": lambda desk: batch(desk, approve=True, empty=True),
+}
 _SILENCE = fault("OutcomeUnknown", "timeout")
 DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
     "refund-succeeded-at_once": lambda desk: refund(desk, RefundState.SUCCEEDED),
@@ -364,6 +391,14 @@ async def record(names: list[str]) -> int:
             recorded_id = await DAYS[name](desk)
             async with unlocked(skipping):
                 await _keep(name, skipping, recorded_id)
+    for name in filter(PAYOUTS.__contains__, wanted):
+        skipping = await WorkflowEnvironment.start_time_skipping(
+            test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
+        )
+        async with skipping, payout_desk_on(skipping) as payouts:
+            recorded_id = await PAYOUTS[name](payouts)
+            async with unlocked(skipping):
+                await _keep(name, skipping, recorded_id)
     return 0
 
 
@@ -375,7 +410,7 @@ async def _keep(name: str, environment: WorkflowEnvironment, recorded_id: str) -
 
 
 def main() -> int:
-    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *DAYS]))
+    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *DAYS, *PAYOUTS]))
 
 
 if __name__ == "__main__":

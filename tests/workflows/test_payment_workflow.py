@@ -267,5 +267,6 @@ def test_there_is_a_history_of_every_outcome() -> None:
         "surplus": {"refunded", "refund_failed"},
         "dispute": {"won", "lost"},
         "afterlife": {"paid", "partially_refunded"},
+        "payout": {"closed", "rejected", "empty"},
     }
     assert recorded >= {(kind, outcome) for kind, outcomes in expected.items() for outcome in outcomes}
