@@ -126,6 +126,7 @@ _PATTERNS = {
     r"^[A-Z]{2}$": "an ISO 3166 code of two capital letters, such as IL",
     r"^[A-Z]{1,8}$": "capital letters, such as CC",
     r"^(he|en)$": "he or en",
+    r"^\d{4}$": "four digits, such as 4242",
     r"^0(\.[0-9]{1,6})?$": "a fraction below 1, such as 0.029",
     r"^[0-9]{1,9}(\.[0-9]{1,4})?$": "a decimal amount in major units, such as 1.20",
     r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$": "3 to 63 small letters, digits and hyphens, no hyphen at either end",
