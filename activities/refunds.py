@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
@@ -297,6 +298,8 @@ async def settle_refund(
         ),
     )
     _tell(session, payment, workspace, refund, split, document, at)
+    if payment.refunded == payment.amount:
+        await billing.payment_refunded(session, payment, at=at)
     return document
 
 

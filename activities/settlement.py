@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities import billing
 from activities.fraud import ACCEPTED, FraudGuards
 from domain.commission import CommissionRefusal, Review, decide_commission
 from domain.fees import FeeSchedule
@@ -65,7 +66,8 @@ async def settle(
     if guards is not None:  # before anything is put on the audit log, whose lock must come after the counter's
         judgement = await guards.look(session, payment, workspace, observed.card_fingerprint)
     payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
-    if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
+    one_order = workspace.one_capture_per_order or payment.invoice_id is not None
+    if one_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
     receipt = await _issue_receipt(session, payment, workspace, observed, at)
@@ -97,6 +99,7 @@ async def settle(
         actor="provider",
         details={"receipt_id": str(receipt.id), "receipt_number": receipt.number},
     )
+    await billing.payment_settled(session, payment, at=at)
     return Confirmation(PaymentStatus.PAID, receipt.id)
 
 

@@ -25,6 +25,8 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "This method is not supported here"),
     "idempotency_key_reused": (409, "The idempotency key was used with another request"),
+    "subscription_not_changeable": (409, "The subscription cannot be changed so now"),
+    "plan_not_available": (422, "The plan cannot be taken"),
     "payment_method_not_active": (409, "The payment method cannot be charged"),
     "order_is_paid": (409, "The order is paid already"),
     "payment_is_final": (409, "The payment is no longer open"),

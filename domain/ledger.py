@@ -165,3 +165,17 @@ def dispute_lost_entries(
             LedgerEntry("commission_expense", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
+
+
+def credit_granted_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
+    """A change to a cheaper plan left something over: we owe it to the customer, as a part of the next invoices."""
+    entries = [
+        LedgerEntry("credit_adjustments", amount),
+        LedgerEntry(f"customer_credit:{customer}", -amount),
+    ]
+    return [entry for entry in entries if entry.amount.minor]
+
+
+def credit_applied_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
+    """The customer's credit pays a part of an invoice: less is owed, and less will be charged."""
+    return credit_granted_entries(-amount, customer=customer)
