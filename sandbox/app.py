@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from sandbox import admin, efecty, meshulam, pages, payplus, payu, stripe, wompi
+from sandbox import admin, efecty, meshulam, pages, payplus, payu, stripe, stripe_subscriptions, wompi
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
@@ -50,6 +50,7 @@ def create_app(state_file: Path | None = None) -> FastAPI:
     app.include_router(stripe.router(stripe.StripeApi(twin, faults, vault)))
     app.include_router(pages.router(twin, vault))
     app.include_router(admin.router(twin, vault, courier, faults))
+    app.include_router(stripe_subscriptions.router(stripe_subscriptions.StripeBilling(twin)))
     for further in TWINS:
         app.include_router(further(store, courier, faults))
     return app
