@@ -145,7 +145,11 @@ def _efecty(_: Mapping[str, str]) -> dict[str, str]:
 PLACES: Mapping[str, Place] = MappingProxyType(
     {
         "stripe": Place(CLINIC, _stripe, lambda sandbox: {"api_base": sandbox}, ("secret_key", "webhook_secret")),
-        "payplus": Place(CLINIC, _payplus, lambda sandbox: {"api_base": f"{sandbox}/payplus/api/v1.0"}),
+        "payplus": Place(
+            CLINIC,
+            _payplus,
+            lambda sandbox: {"api_base": f"{sandbox}/payplus/api/v1.0", "terminal_uid": "t-1", "cashier_uid": "k-1"},
+        ),
         "meshulam": Place(CLINIC, _meshulam, lambda sandbox: {"api_base": f"{sandbox}/meshulam"}),
         "payu": Place(MARKETPLACE, _payu, lambda sandbox: {"api_base": sandbox}),
         "wompi": Place(
