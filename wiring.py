@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 REDIS_TIMEOUT_SECONDS = 0.25
 _DRIVER_KNOWS = frozenset(inspect.signature(asyncpg.connect).parameters) | {"prepared_statement_cache_size"}
+_FILES = frozenset({"sslrootcert", "sslcert", "sslkey", "sslcrl"})
+"""Parameters of libpq that the driver reads from libpq's environment variables, and not from an address."""
 UNREADABLE_DATABASE_URL = "DATABASE_URL cannot be read; write it as postgresql://user:password@host/name."
 
 
@@ -42,18 +44,28 @@ def require_usable(settings: Settings) -> None:
         raise SystemExit(str(error)) from None
     except OSError as error:
         raise SystemExit(f"TEMPORAL_TLS_…_PATH: {error.filename} cannot be read ({error.strerror}).") from None
-    try:
-        unknown = set(database(settings).engine.url.query) - _DRIVER_KNOWS  # connects to nothing yet
-    except (ArgumentError, ImportError, ValueError):
-        raise SystemExit(UNREADABLE_DATABASE_URL) from None
-    if unknown:
-        raise SystemExit(f"DATABASE_URL: the driver has no parameter {', '.join(sorted(unknown))}; leave it out.")
+    fault = fault_of_database_url(settings)
+    if fault is not None:
+        raise SystemExit(fault)
     if (settings.temporal_tls_cert_path is None) != (settings.temporal_tls_key_path is None):
         raise SystemExit("TEMPORAL_TLS_CERT_PATH and TEMPORAL_TLS_KEY_PATH belong together; set both or neither.")
     if settings.environment == "production" and not settings.public_base_url.startswith("https://"):
         log.warning("PUBLIC_BASE_URL is not an https address: payers and providers may not reach it")
     if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://")):
         raise SystemExit("REDIS_URL cannot be read; write it as redis://host:6379/0.")
+
+
+def fault_of_database_url(settings: Settings) -> str | None:
+    """What is wrong with the address of PostgreSQL, in one line without secrets; None when it may do."""
+    try:
+        unknown = set(database(settings).engine.url.query) - _DRIVER_KNOWS  # connects to nothing yet
+    except (ArgumentError, ImportError, ValueError):  # no address at all, another driver's, a port that is no number
+        return UNREADABLE_DATABASE_URL
+    files = sorted(unknown & _FILES)
+    if files:
+        variables = ", ".join(f"PG{name.upper()}" for name in files)
+        return f"DATABASE_URL: give {', '.join(files)} in the environment instead, as {variables}."
+    return f"DATABASE_URL: the driver has no parameter {', '.join(sorted(unknown))}; leave it out." if unknown else None
 
 
 def temporal_target(settings: Settings) -> TemporalTarget:

@@ -29,6 +29,7 @@ from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.setups import SetupActivities
+from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
@@ -45,6 +46,7 @@ from workflows.payment import PaymentWorkflow
 from workflows.payout import PayoutWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
+from workflows.subscription import SubscriptionWorkflow
 from workflows.surplus import SurplusWorkflow
 
 log = structlog.get_logger()
@@ -58,6 +60,7 @@ WORKFLOWS = (
     SetupWorkflow,
     RefreshMethodsWorkflow,
     DetachMethodWorkflow,
+    SubscriptionWorkflow,
     PayoutWorkflow,
 )
 
@@ -95,6 +98,7 @@ def build_worker(
     surplus = SurplusActivities(database, guard, sealer, now)
     payouts = PayoutActivities(database, sealer, now)
     documents = ReceiptActivities(database)
+    billed = SubscriptionActivities(database, now)
     return Worker(
         client,
         task_queue=task_queue,
@@ -120,6 +124,8 @@ def build_worker(
             setups.refresh_methods,
             setups.detach_method,
             documents.render_receipt,
+            billed.advance_subscription,
+            billed.change_subscription,
         ],
         workflow_runner=workflow_runner(),
         max_concurrent_activities=50,

@@ -203,4 +203,4 @@ def _charge_seen(seen: ProviderPayment, attempt: Attempt) -> Charged:
     if seen.status is PaymentStatus.FAILED or seen.status is PaymentStatus.CANCELED:
         raise ProviderDeclined(seen.failure_code or "card_declined")
     session_id = seen.session_id or seen.transaction_id or str(attempt.reference)
-    return Charged(session_id, seen.status, seen.transaction_id)
+    return Charged(session_id, seen.status, seen.transaction_id, session_secret=seen.session_secret)

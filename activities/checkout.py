@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.charges import SavedCharges
 from activities.customers import ProviderCustomers
 from activities.errors import as_application_error
@@ -86,9 +87,12 @@ class CheckoutActivities:
         """
         async with self._database.transaction() as session:
             found = await attempts.load(session, command.payment_id)
+            wanted = found is not None and await billing.is_still_wanted(session, found.payment)
         if found is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
         payment = found.payment
+        if not wanted and all(way.attempt is None for way in found.ways):  # its subscription has ended meanwhile
+            raise ApplicationError("nobody wants it any more", "subscription_ended", None, type="ProviderRejected")
         if payment.payment_method_id is not None:
             with as_application_error():
                 return await self._charges.charge(found, _payer(payment), _vat(payment, found.workspace))

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.errors import as_application_error
 from activities.fraud import FraudGuards
 from activities.guard import ProviderGuard
@@ -141,7 +142,7 @@ class ConfirmationActivities:
             confirmation, seen = await self._close_the_rest(loaded, confirmation, seen, silent)
         await self._acknowledge(loaded.payment, seen)
         log.info("payment confirmed", payment_id=str(loaded.payment.id), status=confirmation.status.value)
-        return confirmation
+        return replace(confirmation, subscription_id=loaded.payment.subscription_id)
 
     @activity.defn
     async def record_status(self, command: RecordStatus) -> Confirmation:
@@ -286,6 +287,8 @@ class ConfirmationActivities:
                 actor="provider",
             )
             news = news or kept.news
+            if payment.subscription_id is not None:
+                await billing.method_saved(session, payment.subscription_id, kept.method.id)
         return news
 
     async def _apply(

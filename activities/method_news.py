@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -11,14 +12,15 @@ from temporalio.client import Client
 
 from engine.payments import AWAY
 from engine.subscriptions import tell_method_changed
+from storage import subscriptions
 from storage.session import Database
 
 log = structlog.get_logger()
 
 
-async def subscriptions_paid_by(session: AsyncSession, workspace_id: UUID, customer_id: str) -> Sequence[UUID]:  # noqa: ARG001
-    """The live subscriptions of a customer. There is no table of them yet, so there is nobody to tell."""
-    return ()
+async def subscriptions_paid_by(session: AsyncSession, workspace_id: UUID, customer_id: str) -> Sequence[UUID]:
+    """The live subscriptions of a customer; those that the signal does not reach are woken by the dispatcher."""
+    return await subscriptions.wake_customer(session, workspace_id, customer_id, at=datetime.now(UTC))
 
 
 class MethodNews:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
@@ -273,11 +274,13 @@ async def settle_refund(
         total=payment.money,
         vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
         commission=Money.zero(amount.currency),
+        fee=Money.from_decimal(payment.fee, amount.currency) if payment.fee_returned else None,
     )
     if commission is not None:
         split = replace(split, commission=commissions.take_back(commission, payment))
     refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
     refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
+    refund.fee = split.fee.to_decimal()
     document = None if original is None else await _issue_credit_note(session, workspace, refund, original, split, at)
     ledger.book(
         session,
@@ -289,11 +292,14 @@ async def settle_refund(
             net=split.net,
             vat=split.vat,
             commission=split.commission,
+            fee=split.fee,
             provider_account=str(payment.provider_account_id),
             referrer=None if commission is None else commission.referrer_id,
         ),
     )
     _tell(session, payment, workspace, refund, split, document, at)
+    if payment.refunded == payment.amount:
+        await billing.payment_refunded(session, payment, at=at)
     return document
 
 

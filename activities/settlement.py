@@ -9,15 +9,17 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities import billing
 from activities.fraud import ACCEPTED, FraudGuards
 from domain.commission import CommissionRefusal, Review, decide_commission
+from domain.fees import FeeSchedule
 from domain.fraud import Judgement, Verdict
 from domain.ledger import capture_entries
 from domain.money import Money
 from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
 from providers.base import ProviderPayment
-from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus
+from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus, workspaces
 from storage.models import Attempt, Payment, Receipt, Workspace
 
 ORDER_PAID_TWICE = "order_paid_twice"
@@ -64,13 +66,15 @@ async def settle(
     if guards is not None:  # before anything is put on the audit log, whose lock must come after the counter's
         judgement = await guards.look(session, payment, workspace, observed.card_fingerprint)
     payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
-    if workspace.one_capture_per_order and await surplus.order_is_paid_by_another(session, payment):
+    one_order = workspace.one_capture_per_order or payment.invoice_id is not None
+    if one_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
     receipt = await _issue_receipt(session, payment, workspace, observed, at)
     if guards is not None:
         judgement = await guards.look_at_velocity(session, payment, workspace, judgement, at=at)
     commission = await _accrue_commission(session, payment, workspace, judgement, at)
+    fee = await _expect_fee(session, payment)
     ledger.book(
         session,
         workspace_id=workspace.id,
@@ -81,6 +85,7 @@ async def settle(
             net=Money.from_decimal(receipt.net, receipt.currency),
             vat=Money.from_decimal(receipt.vat, receipt.currency),
             commission=commission,
+            fee=fee,
             provider_account=str(payment.provider_account_id),
             referrer=payment.referrer_id,
         ),
@@ -94,7 +99,18 @@ async def settle(
         actor="provider",
         details={"receipt_id": str(receipt.id), "receipt_number": receipt.number},
     )
+    await billing.payment_settled(session, payment, at=at)
     return Confirmation(PaymentStatus.PAID, receipt.id)
+
+
+async def _expect_fee(session: AsyncSession, payment: Payment) -> Money:
+    """What the provider keeps of the capture by the account's schedule, noted on the payment."""
+    account = await workspaces.account(session, payment.provider_account_id)
+    assert account is not None  # noqa: S101  (a foreign key)
+    schedule = FeeSchedule(account.fee_rate, account.fee_fixed, account.fee_returned)
+    fee = schedule.of(payment.money)
+    payment.fee, payment.fee_returned = fee.to_decimal(), schedule.returned
+    return fee
 
 
 async def _adopt(

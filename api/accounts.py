@@ -6,6 +6,8 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
+from domain.fees import FeeSchedule
+from domain.money import Money, MoneyError
 from providers.base import (
     AccountConfig,
     NothingMoved,
@@ -26,7 +30,7 @@ from providers.base import (
 )
 from providers.registry import PROVIDERS, build_provider, required_credentials
 from storage import administration, workspaces
-from storage.models import ProviderAccount
+from storage.models import ProviderAccount, Workspace
 from storage.sealing import SealingError
 
 router = APIRouter(tags=["administration"])
@@ -57,6 +61,16 @@ class NewAccount(BaseModel):
         return with_callback_token(self.provider, given)
 
 
+class Fees(BaseModel):
+    """What the provider keeps of each capture, as agreed with it: `fixed + rate × amount`. Later captures only."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    rate: str = Field("0", pattern=r"^0(\.[0-9]{1,6})?$", examples=["0.029"], description="A fraction below 1.")
+    fixed: str = Field("0", pattern=r"^[0-9]{1,9}(\.[0-9]{1,4})?$", examples=["1.20"], description="Major units.")
+    returned: bool = Field(default=False, description="It gives the fee back in proportion with each refund.")
+
+
 class AccountOut(BaseModel):
     """A connected provider."""
 
@@ -66,6 +80,7 @@ class AccountOut(BaseModel):
     name: str
     hint: str
     options: dict[str, Any]
+    fees: Fees
     enabled: bool
     receives_default_webhook: bool
     webhook_path: str
@@ -88,6 +103,7 @@ class AccountChanges(BaseModel):
     enabled: bool | None = None
     credentials: dict[str, SecretStr] = Field(default_factory=dict)
     options: dict[str, Any] | None = Field(None, max_length=20)
+    fees: Fees | None = None
 
 
 @router.post("/provider-accounts", status_code=201, summary="Connect a provider account")
@@ -178,9 +194,21 @@ async def change_account(
             )
         if body.options is not None:
             administration.replace_options(session, account, body.options, at=at, actor=caller.actor)
+        if body.fees is not None:
+            await _set_fees(session, account, body.fees, at=at, actor=caller.actor)
         if body.enabled is not None:
             await administration.switch_account(session, account, enabled=body.enabled, at=at, actor=caller.actor)
     return account_out(account)
+
+
+async def _set_fees(session: AsyncSession, account: ProviderAccount, fees: Fees, *, at: datetime, actor: str) -> None:
+    workspace = await session.get_one(Workspace, account.workspace_id)
+    try:
+        fixed = Money.from_decimal(Decimal(fees.fixed), workspace.currency)
+    except MoneyError as error:
+        raise Problem("validation_failed", f"fees.fixed: {error}") from None
+    schedule = FeeSchedule(Decimal(fees.rate), fixed.to_decimal(), fees.returned)
+    administration.set_fees(session, account, schedule, at=at, actor=actor)
 
 
 async def owned_account(session: AsyncSession, caller: Caller, account_id: UUID) -> ProviderAccount:
@@ -254,6 +282,10 @@ def _check_credentials(provider: str, given: Mapping[str, str]) -> None:
         raise Problem("validation_failed", f"credentials: {provider} needs {', '.join(missing)}.")
 
 
+def _plain(number: Decimal | None) -> str:
+    return "0" if not number else format(number.normalize(), "f")
+
+
 def account_out(row: ProviderAccount) -> AccountOut:
     """An account without its secrets."""
     return AccountOut(
@@ -263,6 +295,7 @@ def account_out(row: ProviderAccount) -> AccountOut:
         name=row.name,
         hint=row.hint,
         options=row.options,
+        fees=Fees(rate=_plain(row.fee_rate), fixed=_plain(row.fee_fixed), returned=bool(row.fee_returned)),
         enabled=True if row.enabled is None else row.enabled,
         receives_default_webhook=row.receives_default_webhook,
         webhook_path=f"/api/v1/webhooks/{row.provider}/{row.id}",

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
@@ -21,6 +21,7 @@ from standardwebhooks.webhooks import Webhook
 from api.context import Administrator, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
+from domain.dunning import FinalAction
 from domain.money import minor_digits
 from domain.receipt import Dealer
 from storage import administration, workspaces
@@ -81,6 +82,18 @@ class WorkspaceSettings(BaseModel):
     )
     surplus_policy: Literal["propose", "refund"] = Field(
         "propose", description="Money beyond the obligation: refund at once, or propose it to a person."
+    )
+    dunning_retry_days: list[Annotated[int, Field(ge=1, le=60)]] = Field(
+        default_factory=lambda: [2, 5, 7, 7],
+        max_length=10,
+        description="Days to wait before each retry of a renewal that was declined softly.",
+    )
+    dunning_grace_days: int = Field(21, ge=0, le=180, description="How long a renewal may stay unpaid.")
+    dunning_final_action: FinalAction = Field(
+        FinalAction.CANCEL, description="What the end of the grace does: cancel, expire, or keep it past due."
+    )
+    cancel_on_full_refund: bool = Field(
+        default=True, description="The full refund of the current period's payment cancels its subscription."
     )
     provider_order: list[UUID] = Field(
         default_factory=list, max_length=10, description="Accounts to try in turn for payments that name none."
@@ -155,6 +168,10 @@ class WorkspaceOut(BaseModel):
     payments_enabled: bool
     one_capture_per_order: bool
     surplus_policy: str
+    dunning_retry_days: list[int]
+    dunning_grace_days: int
+    dunning_final_action: str
+    cancel_on_full_refund: bool
     provider_order: list[UUID]
     order_webhook_url: str | None
     created_at: datetime | None
@@ -350,6 +367,10 @@ def workspace_values(
         "payments_enabled": body.payments_enabled,
         "one_capture_per_order": body.one_capture_per_order,
         "surplus_policy": body.surplus_policy,
+        "dunning_retry_days": body.dunning_retry_days,
+        "dunning_grace_days": body.dunning_grace_days,
+        "dunning_final_action": body.dunning_final_action.value,
+        "cancel_on_full_refund": body.cancel_on_full_refund,
         "provider_order": body.provider_order,
         "order_webhook_url": url,
         "order_webhook_secret": None if secret is None else sealer.seal(secret.get_secret_value()),
@@ -378,6 +399,10 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         payments_enabled=row.payments_enabled,
         one_capture_per_order=row.one_capture_per_order,
         surplus_policy=row.surplus_policy,
+        dunning_retry_days=list(row.dunning_retry_days),
+        dunning_grace_days=row.dunning_grace_days,
+        dunning_final_action=row.dunning_final_action,
+        cancel_on_full_refund=row.cancel_on_full_refund,
         provider_order=list(row.provider_order),
         order_webhook_url=row.order_webhook_url,
         created_at=row.created_at,

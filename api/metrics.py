@@ -66,6 +66,12 @@ COUNTS: Sequence[tuple[str, str, Sequence[str], Any]] = (
         _counted(WebhookEvent.provider, WebhookEvent.status),
     ),
     (
+        "webhook_repeats",
+        "Deliveries of callbacks that were known already",
+        ("provider",),
+        select(WebhookEvent.provider, func.sum(WebhookEvent.deliveries - 1)).group_by(WebhookEvent.provider),
+    ),
+    (
         "webhook_rejections",
         "Callbacks that were refused",
         ("provider", "reason"),

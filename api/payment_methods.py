@@ -6,14 +6,15 @@ import hashlib
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, HttpUrl, field_validator
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, HttpUrl, SecretStr, field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
+from activities.confirmation import new_method
 from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
 from api.idempotency import IdempotencyKey
@@ -23,7 +24,7 @@ from dispatch.methods import start_setup_command
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
 from engine.payments import EngineUnavailable
 from engine.setups import SetupEngine
-from providers.base import Capabilities
+from providers.base import Capabilities, ImportsTokens, ProviderRejected, SavedMethod
 from providers.registry import PROVIDERS
 from storage import audit, payment_methods, setups, workspaces
 from storage.models import MethodSetup, PaymentMethod, ProviderAccount, Workspace
@@ -34,6 +35,7 @@ Reader = Annotated[Member, Depends(member("payments:read"))]
 Writer = Annotated[Member, Depends(member("payments:write"))]
 DETACH_WAIT = timedelta(seconds=10)
 SETUP_LIFETIME = timedelta(hours=1)
+_CARD_NUMBER = re.compile(r"[0-9 -]{12,23}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -81,6 +83,29 @@ class NewSetup(BaseModel):
     def fingerprint(self) -> bytes:
         """The same for the same request."""
         return hashlib.sha256(self.model_dump_json().encode()).digest()
+
+
+class NewToken(BaseModel):
+    """A token that the provider's own library made in your page. Never a card number: those are refused."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    customer: MethodOwner
+    provider: str | None = Field(None, max_length=32, examples=["payu"])
+    provider_account_id: UUID | None = None
+    token: SecretStr = Field(min_length=8, max_length=500)
+    brand: str | None = Field(None, max_length=32, examples=["VISA"])
+    last4: str | None = Field(None, pattern=r"^\d{4}$")
+    exp_month: int | None = Field(None, ge=1, le=12)
+    exp_year: int | None = Field(None, ge=2000, le=2199)
+    make_default: bool = True
+
+    @field_validator("token")
+    @classmethod
+    def _no_card(cls, value: SecretStr) -> SecretStr:
+        if _CARD_NUMBER.fullmatch(value.get_secret_value()):
+            raise ValueError("this looks like a card number; send the provider's token of it")
+        return value
 
 
 class SetupOut(BaseModel):
@@ -150,6 +175,39 @@ async def create_setup(
         response.status_code = 202
     response.headers["location"] = f"/api/v1/payment-methods/setups/{row.id}"
     return out
+
+
+@router.post("/payment-methods/tokens", status_code=201, summary="Take over a provider's token")
+async def import_token(body: NewToken, caller: Writer, services: ServicesDep) -> PaymentMethodOut:
+    """Put a token on record that the provider's library made in your page. The same token again is the same method."""
+    async with services.database.transaction() as session:
+        account = await _account(session, services, caller.workspace, body, "imports_tokens")
+        provider = services.pool.of(account)
+        assert isinstance(provider, ImportsTokens)  # noqa: S101  (what the sheet says)
+        given = SavedMethod(
+            body.token.get_secret_value(),
+            brand=body.brand,
+            last4=body.last4,
+            exp_month=body.exp_month,
+            exp_year=body.exp_year,
+        )
+        try:
+            method = provider.import_token(given)
+        except ProviderRejected as rejected:
+            raise Problem("provider_rejected", f"{rejected.code}: {rejected.detail}".rstrip(": ")) from None
+        kept = await payment_methods.keep(
+            session,
+            services.sealer,
+            account,
+            body.customer.id,
+            new_method(method),
+            make_default=body.make_default,
+            at=services.now(),
+            actor=caller.actor,
+        )
+    if kept.news:
+        await _tell(services, kept.method)
+    return _out(kept.method)
 
 
 @router.get("/payment-methods/setups/{setup_id}", summary="Read a set-up")
@@ -270,7 +328,7 @@ async def _accept(
     async with services.database.transaction() as session:
         known = None if idempotency_key is None else await setups.get(session, workspace.id, setup_id)
         if known is None:
-            account = await _account(session, services, workspace, body)
+            account = await _account(session, services, workspace, body, "sets_up_methods")
             lives = SETUP_LIFETIME if body.expires_in_seconds is None else timedelta(seconds=body.expires_in_seconds)
             lives = max(lives, sheet_of(services, account).min_checkout_lifetime)
             success_url = body.success_url or f"{services.limits.public_base_url}/saved"
@@ -312,8 +370,14 @@ async def _accept(
     return known, False
 
 
-async def _account(session: AsyncSession, services: Services, workspace: Workspace, body: NewSetup) -> ProviderAccount:
-    """The first enabled account that fits and has a page for methods. Raises Problem."""
+async def _account(
+    session: AsyncSession,
+    services: Services,
+    workspace: Workspace,
+    body: NewSetup | NewToken,
+    wanted: Literal["sets_up_methods", "imports_tokens"],
+) -> ProviderAccount:
+    """The first enabled account that fits and can do what is wanted. Raises Problem."""
     if body.provider is not None and body.provider not in PROVIDERS:
         raise Problem("unknown_provider", f"Use one of: {', '.join(sorted(PROVIDERS))}.")
     accounts = [
@@ -326,9 +390,10 @@ async def _account(session: AsyncSession, services: Services, workspace: Workspa
     if not accounts:
         raise Problem("no_provider_account", "Connect an account first, or enable the one that is named.")
     for account in accounts:
-        if sheet_of(services, account).sets_up_methods:
+        if getattr(sheet_of(services, account), wanted):
             return account
-    raise Problem("method_unavailable", f"{accounts[0].provider} has no page to save a method.")
+    what = "has no page to save a method" if wanted == "sets_up_methods" else "takes no tokens over"
+    raise Problem("method_unavailable", f"{accounts[0].provider} {what}.")
 
 
 async def _start(services: Services, row: MethodSetup) -> OpenedSetup | None:

@@ -41,7 +41,7 @@ from domain.money import Money, MoneyError
 from domain.payment import OPEN, Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
 from providers.base import CheckoutMode, Payer
-from storage import attempts, audit, inbox, outbox, payment_methods, payments, receipts
+from storage import attempts, audit, inbox, outbox, payment_methods, payments, receipts, surplus
 from storage.models import Payment, Workspace
 from storage.rehearsal import rehearsal
 
@@ -227,6 +227,7 @@ class PaymentOut(BaseModel):
     disputed: bool
     amount: str
     refunded: str
+    fee: str = Field(description="What the provider is expected to keep of it, by the account's schedule.")
     currency: str
     order_id: str
     description: str
@@ -458,6 +459,8 @@ async def _fitting(
     if body.currency != workspace.currency:
         raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
     if body.payment_method_id is not None:
+        if workspace.one_capture_per_order and await surplus.order_is_paid(session, workspace.id, body.order_id):
+            raise Problem("order_is_paid", "Another payment of this order was captured; nothing was charged.")
         method, account, sheet = await chargeable(
             session, services, workspace, body.payment_method_id, body.customer.id
         )
@@ -619,6 +622,7 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         disputed=payment.disputed,
         amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),
         refunded=str(Money.from_decimal(payment.refunded or Decimal(0), payment.currency)),
+        fee=str(Money.from_decimal(payment.fee or Decimal(0), payment.currency)),
         currency=payment.currency,
         order_id=payment.order_id,
         description=payment.description,

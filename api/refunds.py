@@ -68,6 +68,7 @@ class RefundEffects(EffectsOut):
     net: str
     vat: str
     commission_clawed_back: str
+    fee_returned: str
     left_to_refund: str
     currency: str
     payment_status: PaymentStatus
@@ -88,6 +89,7 @@ class RefundOut(BaseModel):
     failure_code: str | None
     vat: str | None
     commission_clawed_back: str | None
+    fee_returned: str | None = Field(description="What the provider gives back of its fee, by the account's schedule.")
     credit_note_id: UUID | None = None
     created_at: datetime
     finished_at: datetime | None
@@ -250,6 +252,7 @@ async def rehearse(
         net=str(net),
         vat=out.vat or "",
         commission_clawed_back=out.commission_clawed_back or "",
+        fee_returned=out.fee_returned or "",
         left_to_refund=str(left),
         currency=out.currency,
         payment_status=status,
@@ -315,10 +318,13 @@ def _out(row: Refund) -> RefundOut:
         provider=row.provider,
         provider_refund_id=row.provider_refund_id,
         failure_code=row.failure_code,
-        vat=None if row.vat is None else str(Money.from_decimal(row.vat, row.currency)),
-        commission_clawed_back=None
-        if row.commission is None
-        else str(Money.from_decimal(row.commission, row.currency)),
+        vat=_part(row, row.vat),
+        commission_clawed_back=_part(row, row.commission),
+        fee_returned=_part(row, row.fee),
         created_at=row.created_at,
         finished_at=row.finished_at,
     )
+
+
+def _part(row: Refund, value: Decimal | None) -> str | None:
+    return None if value is None else str(Money.from_decimal(value, row.currency))

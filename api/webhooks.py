@@ -21,7 +21,7 @@ from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.registry import PROVIDERS
-from storage import attempts, audit, inbox, outbox, workspaces
+from storage import attempts, audit, inbox, outbox, setups, workspaces
 from storage.models import Attempt, Payment, ProviderAccount
 from storage.sealing import SealingError
 from storage.session import is_outage
@@ -279,7 +279,11 @@ def _audit_report(session: AsyncSession, account: ProviderAccount, payment: Paym
 
 
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:
-    """Whether the callback shows the session secret that the provider gave us when it opened this checkout."""
+    """Whether the callback shows the session secret that the provider gave us when it opened this page."""
+    if event.kind is EventKind.SETUP:
+        async with services.database.statement() as session:
+            row = await setups.of_event(session, account, reference=event.reference, session_id=event.session_id)
+        return row is not None and _shows(services, row.session_id, row.session_secret, event)
     async with services.database.statement() as session:
         _, attempt, _ = await attempts.payment_of_event(
             session,
@@ -288,11 +292,15 @@ async def _proven(services: Services, account: ProviderAccount, event: ProviderE
             session_id=event.session_id,
             transaction_id=None,
         )
-    if attempt is None or attempt.session_secret is None or event.proof is None:
+    return attempt is not None and _shows(services, attempt.session_id, attempt.session_secret, event)
+
+
+def _shows(services: Services, session_id: str | None, secret: bytes | None, event: ProviderEvent) -> bool:
+    if secret is None or event.proof is None:
         return False
-    if event.session_id is not None and event.session_id != attempt.session_id:
+    if event.session_id is not None and event.session_id != session_id:
         return False
-    return hmac.compare_digest(services.sealer.open(attempt.session_secret).encode(), event.proof.encode())
+    return hmac.compare_digest(services.sealer.open(secret).encode(), event.proof.encode())
 
 
 def _outcome_without_workflow(

@@ -13,7 +13,7 @@ from uuid import UUID
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import wiring
@@ -119,10 +119,10 @@ def _settings() -> Settings:
 
 
 def _database(settings: Settings) -> Database:
-    try:
-        return wiring.database(settings)
-    except (ArgumentError, ImportError, ValueError):  # no address at all, another driver's, a port that is no number
-        raise CliError(wiring.UNREADABLE_DATABASE_URL) from None
+    fault = wiring.fault_of_database_url(settings)
+    if fault is not None:
+        raise CliError(fault)
+    return wiring.database(settings)
 
 
 def _explained(error: DBAPIError) -> str:

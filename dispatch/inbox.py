@@ -20,18 +20,20 @@ from domain.payment import (
     PaymentStatus,
     PollPlan,
     ProviderTrigger,
-    StartPayment,
 )
 from domain.payout import StartPayout
 from domain.refund import StartRefund
+from domain.subscription import StartSubscription
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from engine.payouts import PayoutEngine
 from engine.setups import SetupEngine
+from engine.subscriptions import SubscriptionEngine
 from providers.base import EventKind
-from storage import inbox, payments, payouts, refunds, setups, surplus
+from storage import inbox, payments, payouts, refunds, setups, subscriptions, surplus
 from storage.attempts import SETTLED
 from storage.inbox import Due
-from storage.models import Attempt, Payment, WebhookEvent
+from storage.models import Attempt, Payment, Subscription, WebhookEvent
+from storage.payments import start_command as start_command  # noqa: PLC0414  (also named from here)
 from storage.session import Database, is_outage
 
 log = structlog.get_logger()
@@ -98,21 +100,9 @@ class Handover:
     trigger: ProviderTrigger
 
 
-def start_command(payment: Payment, poll: PollPlan) -> StartPayment:
-    """The command that starts a payment's workflow; always the same for the same row."""
-    return StartPayment(
-        payment_id=payment.id,
-        workspace_id=payment.workspace_id,
-        provider=payment.provider,
-        provider_account_id=payment.provider_account_id,
-        order_id=payment.order_id,
-        customer_id=payment.customer_id,
-        amount_minor=payment.money.minor,
-        currency=payment.currency,
-        expires_at=payment.expires_at,
-        poll=poll,
-        payment_method_id=payment.payment_method_id,
-    )
+def subscription_command(row: Subscription, poll: PollPlan) -> StartSubscription:
+    """The command that starts a subscription's workflow; always the same for the same row."""
+    return StartSubscription(row.id, row.workspace_id, row.customer_id, poll)
 
 
 class InboxDispatcher:
@@ -124,6 +114,8 @@ class InboxDispatcher:
         self._poll = poll
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
+        self._late_subscriptions = LateStarts("subscription_id")
+        self._subscriptions = SubscriptionEngine(engine.client, engine.task_queue)
         self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
         self._late_setups = LateStarts("setup_id")
@@ -208,6 +200,14 @@ class InboxDispatcher:
             waiting = await surplus.unstarted(session, older_than=older_than, limit=BATCH)
         return await self._late_surplus.start(
             {surplus_id: partial(self._engine.return_surplus, surplus_id) for surplus_id in waiting}
+        )
+
+    async def wake_left_asleep(self, *, older_than: datetime) -> int:
+        """Wake, or start, the workflows of subscriptions that changed before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await subscriptions.left_asleep(session, older_than=older_than, limit=BATCH)
+        return await self._late_subscriptions.start(
+            {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
         )
 
     async def start_unstarted_payouts(self, *, older_than: datetime) -> int:
@@ -324,6 +324,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         dispatcher.dispatch_due,
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
+        lambda: dispatcher.wake_left_asleep(older_than=datetime.now(UTC) - subscriptions.ASLEEP_AFTER),
         lambda: dispatcher.start_unstarted_payouts(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),

@@ -16,14 +16,22 @@ class LedgerEntry:
 
 
 def capture_entries(
-    *, net: Money, vat: Money, commission: Money | None, provider_account: str, referrer: str | None
+    *,
+    net: Money,
+    vat: Money,
+    commission: Money | None,
+    provider_account: str,
+    referrer: str | None,
+    fee: Money | None = None,
 ) -> list[LedgerEntry]:
-    """A captured payment: the provider owes us the total; net is sales, VAT the state's, a share the referrer's.
+    """A captured payment: the provider owes us the total less its fee; net is sales, VAT the state's.
 
-    Zero amounts make no entry.
+    A share is the referrer's. Zero amounts make no entry.
     """
+    kept = fee or Money.zero(net.currency)
     entries = [
-        LedgerEntry(f"provider:{provider_account}", net + vat),
+        LedgerEntry(f"provider:{provider_account}", net + vat - kept),
+        LedgerEntry("provider_fees", kept),
         LedgerEntry("sales", -net),
         LedgerEntry("vat_payable", -vat),
     ]
@@ -66,17 +74,25 @@ def payout_entries(*, amount: Money, referrer: str) -> list[LedgerEntry]:
 
 
 def refund_entries(
-    *, net: Money, vat: Money, commission: Money, provider_account: str, referrer: str | None
+    *,
+    net: Money,
+    vat: Money,
+    commission: Money,
+    provider_account: str,
+    referrer: str | None,
+    fee: Money | None = None,
 ) -> list[LedgerEntry]:
     """Money on its way back: sales and tax shrink, the provider owes us less, the referrer gives a share back.
 
-    A commission that was paid out already leaves the referrer's account in debit: the next ones make up for it.
-    Zero amounts make no entry.
+    `fee` is what the provider gives back of its own. A commission that was paid out already leaves the referrer's
+    account in debit: the next ones make up for it. Zero amounts make no entry.
     """
+    returned = fee or Money.zero(net.currency)
     entries = [
         LedgerEntry("sales", net),
         LedgerEntry("vat_payable", vat),
-        LedgerEntry(f"provider:{provider_account}", -(net + vat)),
+        LedgerEntry(f"provider:{provider_account}", returned - net - vat),
+        LedgerEntry("provider_fees", -returned),
     ]
     if referrer is not None:
         entries += [
@@ -149,3 +165,17 @@ def dispute_lost_entries(
             LedgerEntry("commission_expense", -commission),
         ]
     return [entry for entry in entries if entry.amount.minor]
+
+
+def credit_granted_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
+    """A change to a cheaper plan left something over: we owe it to the customer, as a part of the next invoices."""
+    entries = [
+        LedgerEntry("credit_adjustments", amount),
+        LedgerEntry(f"customer_credit:{customer}", -amount),
+    ]
+    return [entry for entry in entries if entry.amount.minor]
+
+
+def credit_applied_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
+    """The customer's credit pays a part of an invoice: less is owed, and less will be charged."""
+    return credit_granted_entries(-amount, customer=customer)

@@ -154,6 +154,8 @@ class StartPayment:
     resumed: Watch | None = None
     payment_method_id: UUID | None = None
     """A saved method that is charged; there is no page to open, and more patience, since nobody waits at one."""
+    subscription_id: UUID | None = None
+    """Whose workflow is told of what becomes of it."""
 
     @property
     def amount(self) -> Money:
@@ -195,7 +197,8 @@ class Confirmation:
     """What is now on record for the payment. `receipt_id` is set once money was settled.
 
     `others_open`: the payment is captured, but other ways to pay it could not be closed yet; they are watched until
-    they lapse. `surplus_ids`: money beyond the obligation that is to be refunded now.
+    they lapse. `surplus_ids`: money beyond the obligation that is to be refunded now. `subscription_id`: whose workflow
+    has to hear of it.
     """
 
     status: PaymentStatus
@@ -203,6 +206,7 @@ class Confirmation:
     flag: str | None = None
     others_open: bool = False
     surplus_ids: tuple[UUID, ...] = ()
+    subscription_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,11 +66,15 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class RefundSplit:
-    """The parts of one refund. Net and VAT add up to the amount; `commission` is what the referrer gives back."""
+    """The parts of one refund. Net and VAT add up to the amount.
+
+    `commission` is what the referrer gives back, `fee` what the provider gives back of its own.
+    """
 
     net: Money
     vat: Money
     commission: Money
+    fee: Money
 
     @property
     def total(self) -> Money:
@@ -91,16 +95,25 @@ def share(whole: Money, *, part: Money, of: Money, before: Money) -> Money:
 
 
 def split_refund(
-    *, amount: Money, before: Money, total: Money, vat: Money, commission: Money, lost: Money | None = None
+    *,
+    amount: Money,
+    before: Money,
+    total: Money,
+    vat: Money,
+    commission: Money,
+    fee: Money | None = None,
+    lost: Money | None = None,
 ) -> RefundSplit:
     """Cut a refund of `amount` as its payment was cut: `total` with `vat` in it, `commission` on it.
 
-    `before` is what has gone back of the payment already, `lost` what disputes took of it for good: the referrer has
-    given back a share of both. Raises MoneyError when it is more than is left.
+    `fee` is the part of it that comes back with refunds. `before` is what has gone back of the payment already, `lost`
+    what disputes took of it for good: the referrer has given back a share of both. Raises MoneyError when it is more
+    than is left.
     """
     tax = share(vat, part=amount, of=total, before=before)
     gone = before if lost is None else before + lost
-    return RefundSplit(amount - tax, tax, share(commission, part=amount, of=total, before=gone))
+    returned = Money.zero(amount.currency) if fee is None else share(fee, part=amount, of=total, before=before)
+    return RefundSplit(amount - tax, tax, share(commission, part=amount, of=total, before=gone), returned)
 
 
 def _running(whole: Money, returned: Money, of: Money) -> Money:

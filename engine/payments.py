@@ -45,7 +45,8 @@ AWAY = (RPCError, RuntimeError)
 """How the client says that Temporal is away; a RuntimeError when it was never reached since the process began."""
 
 
-def _away(error: BaseException) -> EngineUnavailable:
+def away(error: BaseException) -> EngineUnavailable:
+    """What a failed call to Temporal means."""
     return EngineUnavailable(error.status.name if isinstance(error, RPCError) else "not connected")
 
 
@@ -59,7 +60,7 @@ def _update_errors(payment_id: UUID) -> Iterator[None]:
     except AWAY as error:
         if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
             raise NoSuchWorkflow(workflow_id(payment_id)) from None
-        raise _away(error) from error
+        raise away(error) from error
 
 
 def workflow_id(payment_id: UUID) -> str:
@@ -108,7 +109,7 @@ class PaymentEngine:
         except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
             return None
         except AWAY as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def signal(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
         """Tell the running workflow that an event is stored. Raises NoSuchWorkflow, EngineUnavailable.
@@ -131,7 +132,7 @@ class PaymentEngine:
         except AWAY as error:
             if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow(workflow_id(payment_id)) from None
-            raise _away(error) from error
+            raise away(error) from error
 
     async def signal_afterlife(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
         """Give a late event its home: signal-with-start. Raises EngineUnavailable."""
@@ -148,7 +149,7 @@ class PaymentEngine:
                 rpc_timeout=timedelta(seconds=5),
             )
         except AWAY as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def open_way(self, command: OpenWay, *, wait: timedelta, begun: timedelta = timedelta(0)) -> Checkout | None:
         """Open a further way to pay; None when the provider needs longer than `wait`.
@@ -189,7 +190,7 @@ class PaymentEngine:
         except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
             return None
         except AWAY as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def return_surplus(self, surplus_id: UUID) -> None:
         """Send surplus money back; a run under way is left alone. Raises EngineUnavailable."""
@@ -205,7 +206,7 @@ class PaymentEngine:
                 rpc_timeout=timedelta(seconds=5),
             )
         except AWAY as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def cancel(self, payment_id: UUID, *, wait: timedelta) -> PaymentStatus | None:
         """Close the checkout; None when the provider needs longer than `wait`.

@@ -1,27 +1,127 @@
-"""Telling subscriptions what concerns them."""
+"""Starting subscriptions' workflows, waking them, and handing them the merchant's wishes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
-from temporalio.client import Client
+from temporalio.client import (
+    Client,
+    RPCTimeoutOrCancelledError,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.subscription import subscription_workflow_id
+from domain.subscription import (
+    StartSubscription,
+    SubscriptionChange,
+    SubscriptionChanged,
+    SubscriptionView,
+    subscription_workflow_id,
+)
+from engine.payments import AWAY, away
+from workflows import search_attributes
+from workflows.subscription import SubscriptionWorkflow
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEngine:
+    """What the API and the dispatcher do with subscriptions' workflows.
+
+    A workflow that has ended is begun again by whoever has something for it: it reads the database and ends, or goes
+    on where money came late.
+    """
+
+    client: Client
+    task_queue: str
+
+    async def start(self, command: StartSubscription, *, wait: timedelta) -> SubscriptionView | None:
+        """Start it, or find it, and wait until its first charge has an answer or a link; None past `wait`.
+
+        Raises EngineUnavailable.
+        """
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self.client.execute_update_with_start_workflow(
+                    SubscriptionWorkflow.begun, start_workflow_operation=self._started(command)
+                )
+        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None
+        except AWAY as error:
+            raise away(error) from error
+
+    async def change(
+        self, command: StartSubscription, wish: SubscriptionChange, *, wait: timedelta
+    ) -> SubscriptionChanged | None:
+        """Have a wish carried out; None when it takes longer than `wait`, then it still is. Raises EngineUnavailable.
+
+        A repeat of the same wish has the same update id and gets the same answer.
+        """
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                return await self.client.execute_update_with_start_workflow(
+                    SubscriptionWorkflow.change,
+                    wish,
+                    id=f"change-{wish.change_id}",
+                    start_workflow_operation=self._started(command),
+                )
+        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+            return None
+        except AWAY as error:
+            raise away(error) from error
+
+    async def wake(self, command: StartSubscription) -> None:
+        """Signal-with-start: it looks at what has changed. Raises EngineUnavailable."""
+        try:
+            await self.client.start_workflow(
+                SubscriptionWorkflow.run,
+                command,
+                id=subscription_workflow_id(command.subscription_id),
+                task_queue=self.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                search_attributes=search_attributes.of_subscription(command),
+                static_summary=_summary(command),
+                start_signal="wake",
+                rpc_timeout=timedelta(seconds=5),
+            )
+        except AWAY as error:
+            raise away(error) from error
+
+    def _started(
+        self, command: StartSubscription
+    ) -> WithStartWorkflowOperation[SubscriptionWorkflow, SubscriptionView]:
+        return WithStartWorkflowOperation(
+            SubscriptionWorkflow.run,
+            command,
+            id=subscription_workflow_id(command.subscription_id),
+            task_queue=self.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            search_attributes=search_attributes.of_subscription(command),
+            static_summary=_summary(command),
+        )
+
+
+def _summary(command: StartSubscription) -> str:
+    return f"subscription of customer {command.customer_id}"
 
 
 async def tell_method_changed(client: Client, subscription_ids: Sequence[UUID]) -> int:
-    """Signal `method_changed` to running subscriptions. Returns how many there were; one that has ended is none.
+    """Wake running subscriptions. Returns how many there were; one that has ended is none.
 
     The signal is only a hint that hurries a retry: a subscription reads the customer's default method whenever it
     charges. Raises RPCError when Temporal is away.
     """
     told = 0
     for subscription_id in subscription_ids:
-        handle = client.get_workflow_handle(subscription_workflow_id(subscription_id))
+        handle = client.get_workflow_handle_for(SubscriptionWorkflow.run, subscription_workflow_id(subscription_id))
         try:
-            await handle.signal("method_changed")
+            await handle.signal(SubscriptionWorkflow.wake)
             told += 1
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:

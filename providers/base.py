@@ -154,7 +154,7 @@ class Capabilities:
     off_session: bool = False
     """The adapter also has `ChargesSaved`: a saved method is charged without the payer."""
     imports_tokens: bool = False
-    """A token that the merchant's page got from the provider's own library can be put on record; never a card."""
+    """The adapter also has `ImportsTokens`: a token that the merchant's page got from the provider's own library."""
     customers: bool = False
     """The adapter also has `KeepsCustomers`: saved methods belong to a customer at the provider."""
     unit: Literal["minor", "major"] = "minor"
@@ -419,6 +419,8 @@ class ProviderPayment:
     failure_code: str | None = None
     saved_method: SavedMethod | None = field(default=None, repr=False)
     """What was saved during the payment, where that was asked for and money arrived."""
+    session_secret: str | None = field(default=None, repr=False)
+    """Of a charge that was found again: what the provider's later answers need, as in `Charged`."""
 
 
 class EventKind(StrEnum):
@@ -643,6 +645,15 @@ class SavesMethods(Protocol):
 
     async def detach(self, token: str) -> None:
         """Make sure that the method cannot be charged any more; a repeat is harmless."""
+        ...
+
+
+@runtime_checkable
+class ImportsTokens(Protocol):
+    """A provider whose own library makes tokens in the merchant's page."""
+
+    def import_token(self, given: SavedMethod) -> SavedMethod:
+        """The method as it is kept. Raises ProviderRejected for what is no token, a card number above all."""
         ...
 
 

@@ -2,7 +2,8 @@
 
 Everything is answered with HTTP 200: `status` is 1 or 0, as a number or as text, and `err` is "", an object, or the
 text "unknown method". Faults are planned by the method's name (createPaymentProcess, getPaymentProcessInfo,
-getTransactionInfo, refundTransaction, approveTransaction). A page code or user id that contains `invalid` is refused;
+getTransactionInfo, refundTransaction, approveTransaction, createTransactionWithToken,
+getTokenTransactionsByExternalIdentifiers). A page code or user id that contains `invalid` is refused;
 a page code that contains `bit` is a Bit page. Callbacks carry no signature, because Meshulam has none.
 
 Controls, all JSON, under /sandbox/meshulam/processes: GET them all, and POST {id}/pay (`sum`, `encoding` form,
@@ -33,13 +34,14 @@ from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
 from sandbox.state import Json, Store
 
 PROCESS = "meshulam.process"
+CARD = "meshulam.card"
 LINK_LIFETIME = timedelta(minutes=10)
 BIT_MAXIMUM = Decimal(3600)
 CARDS = {"4580458045804580": "4580", "4580000000000000": "0000", "4580111111111121": "1121"}
 BOUNDARY = "----sandbox-meshulam-7d1f"
 
-PAID, REFUNDED, SUSPENDED = 2, 3, 11
-WORDS = {PAID: "שולם", REFUNDED: "תשלום שזוכה", SUSPENDED: "עסקה מושהית"}
+PAID, REFUNDED, SUSPENDED, SAVED = 2, 3, 11, 1
+WORDS = {PAID: "שולם", REFUNDED: "תשלום שזוכה", SUSPENDED: "עסקה מושהית", SAVED: "נשמר"}
 MESSAGES = {
     54: "חסרים נתונים",
     105: "סכום הזיכוי גדול מסכום העסקה",
@@ -85,6 +87,12 @@ class Sum(BaseModel):
     """Major units; None for all that is left."""
 
     sum: str | None = None
+
+
+class Outcomes(BaseModel):
+    """Error ids, in order; 0 for success."""
+
+    outcomes: list[int]
 
 
 class Days(BaseModel):
@@ -146,9 +154,17 @@ class MeshulamTwin:
             "_paid_on": datetime.now(UTC).date().isoformat(),
             "_approved": False,
         }
+        if process.get("saveCardToken"):
+            transaction["cardToken"] = self.save(process["userId"], last4)
         process["transactions"].append(transaction)
         self.keep(process)
         return transaction
+
+    def save(self, owner: str, last4: str) -> str:
+        """A card's token; what it does is planned by the controls."""
+        token = secrets.token_hex(20)
+        self.store.put(CARD, owner, {"token": token, "last4": last4, "outcomes": [], "used": []}, f"{CARD}-{token}")
+        return token
 
     def tell(self, process: Json, transaction: Json, encoding: str = "form") -> None:
         """The server update."""
@@ -198,6 +214,8 @@ class MeshulamApi:
             "createPaymentProcess": self.create,
             "getPaymentProcessInfo": self.info,
             "getTransactionInfo": self.transaction_info,
+            "createTransactionWithToken": self.charge_token,
+            "getTokenTransactionsByExternalIdentifiers": self.find_by_identifier,
             "refundTransaction": self.refund,
             "approveTransaction": self.approve,
         }
@@ -233,6 +251,8 @@ class MeshulamApi:
             "customFields": {one: fields[one] for one in (f"cField{index}" for index in range(1, 10)) if one in fields},
             "expires": (datetime.now(UTC) + LINK_LIFETIME).isoformat(),
             "transactions": [],
+            "chargeType": fields.get("chargeType", "1"),
+            "saveCardToken": fields.get("saveCardToken") == "1",
         }
         self.twin.keep(process)
         url = f"{base_url}/meshulam/pay/{process['page']}"
@@ -251,6 +271,57 @@ class MeshulamApi:
     def transaction_info(self, fields: Fields, _: str) -> Json:
         """One transaction."""
         return _shown(self._transaction(fields)[1])
+
+    def charge_token(self, fields: Fields, _: str) -> Json:
+        """Charge a saved card, at once and without a callback. An identifier that was used is refused."""
+        _business(fields)
+        amount = _amount(fields.get("sum", ""))
+        _need(fields, "cardToken", "description", "paymentType", "paymentNum", "transactionUniqueIdentifier")
+        card = self.twin.store.get(CARD, f"{CARD}-{fields['cardToken']}", fields["userId"])
+        if card is None:
+            raise Refused(1004)
+        number = fields["transactionUniqueIdentifier"]
+        if not re.fullmatch(r"[1-9][0-9]{0,9}", number) or int(number) > 2**31 - 1:
+            raise Refused(1013)
+        if number in card["used"]:
+            raise Refused(1010)
+        card["used"].append(number)
+        outcome = card["outcomes"].pop(0) if card["outcomes"] else 0
+        self.twin.store.put(CARD, fields["userId"], card, f"{CARD}-{card['token']}")
+        if outcome:
+            raise Refused(outcome)
+        process: Json = {
+            "processId": _number(),
+            "processToken": secrets.token_hex(16),
+            "page": secrets.token_urlsafe(24),
+            "userId": fields["userId"],
+            "pageCode": fields["pageCode"],
+            "sum": f"{amount:f}",
+            "description": fields["description"],
+            "fullName": fields.get("pageField[fullName]", ""),
+            "phone": fields.get("pageField[phone]", ""),
+            "email": fields.get("pageField[email]", ""),
+            "successUrl": "",
+            "cancelUrl": "",
+            "notifyUrl": "",
+            "customFields": {"cField1": fields["cField1"]} if fields.get("cField1") else {},
+            "expires": datetime.now(UTC).isoformat(),
+            "transactions": [],
+            "of": [card["token"], number],
+        }
+        return _shown(self.twin.charge(process, last4=card["last4"]))
+
+    def find_by_identifier(self, fields: Fields, _: str) -> Json:
+        """The charges of a saved card under one identifier."""
+        _business(fields)
+        _need(fields, "cardToken", "transactionUniqueIdentifier")
+        wanted = [fields["cardToken"], fields["transactionUniqueIdentifier"]]
+        found = [one for one in self.twin.store.all(PROCESS) if one.get("of") == wanted]
+        return {
+            "transactions": [
+                _shown(one) | {"customFields": each["customFields"]} for each in found for one in each["transactions"]
+            ]
+        }
 
     def refund(self, fields: Fields, _: str) -> Json:
         """Give money back."""
@@ -327,6 +398,7 @@ def router(store: Store, courier: Courier, faults: FaultPlan) -> APIRouter:
 
     _add_pages(routes, twin)
     _add_controls(routes, twin)
+    _add_card_controls(routes, twin)
     return routes
 
 
@@ -366,7 +438,8 @@ def _add_pages(routes: APIRouter, twin: MeshulamTwin) -> None:
         last4 = CARDS.get(re.sub(r"\D", "", card) or next(iter(CARDS)))
         if outcome != "pay" or last4 is None:
             return shown(process, "The card was declined. Try another one.")
-        twin.tell(process, twin.charge(process, last4=last4))
+        status = SAVED if process.get("chargeType") == "3" else PAID
+        twin.tell(process, twin.charge(process, status, last4=last4))
         return shown(process)
 
 
@@ -452,6 +525,19 @@ def _add_controls(routes: APIRouter, twin: MeshulamTwin) -> None:
         charge_of(process).update(_paid_on=moment.date().isoformat(), paymentDate=_written(moment))
         twin.keep(process)
         return {"days": body.days}
+
+
+def _add_card_controls(routes: APIRouter, twin: MeshulamTwin) -> None:
+    @routes.post("/sandbox/meshulam/cards/{token}/outcomes")
+    async def plan_outcomes(token: str, body: Outcomes) -> Json:
+        """What the next charges of a saved card do: error ids, 0 for success."""
+        card = twin.store.get(CARD, f"{CARD}-{token}")
+        if card is None:
+            raise HTTPException(404, "no such card")
+        twin.store.put(
+            CARD, twin.store.owner_of(f"{CARD}-{token}"), card | {"outcomes": body.outcomes}, f"{CARD}-{token}"
+        )
+        return {"planned": len(body.outcomes)}
 
 
 async def _form(request: Request) -> Fields:

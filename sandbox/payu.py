@@ -368,8 +368,12 @@ class PayuApi:
         value = _amount(sent)
         if value != value.to_integral_value():
             raise Refusal("The value must not have decimals")
-        if method not in CASH and method != "PSE":
+        token = transaction.get("creditCardTokenId")
+        if method not in CASH and method != "PSE" and token is None:
             raise Refusal("The payment method is not supported")
+        card = None if token is None else self.twin.store.get("payu_card", f"payu_card:{token}", merchant["api_key"])
+        if token is not None and card is None:
+            raise Refusal("The credit card token does not exist")
         made = self.twin.new_order(
             merchant["api_key"],
             {
@@ -381,6 +385,11 @@ class PayuApi:
                 "_test": "1" if body.get("test") else "0",
             },
         )
+        if card is not None:
+            code = card["outcomes"].pop(0) if card["outcomes"] else "APPROVED"
+            self.twin.store.put("payu_card", merchant["api_key"], card, f"payu_card:{token}")
+            state = "APPROVED" if code == "APPROVED" else "DECLINED"
+            return _response(made, self.twin.attempt(made, str(method), state, code))
         low, high = CASH_LIMITS.get(method, (1, 10**9))
         if not low <= value <= high:
             return _response(made, self.twin.attempt(made, method, "DECLINED", "EXCEEDED_AMOUNT"))
@@ -590,6 +599,23 @@ def _add_controls(routes: APIRouter, twin: PayuTwin) -> None:
     async def keep_merchant(body: Json) -> Json:
         known = {"merchant_id", "api_key", "algorithm", "hmac_key", "confirms_in_json", "hides_reasons"}
         return twin.keep_merchant({name: value for name, value in body.items() if name in known})
+
+    @routes.post("/sandbox/payu/tokens")
+    async def tokenise(body: Json) -> Json:
+        """What PayU's library does in the payer's browser: a token of a Visa card, by the account's `api_key`."""
+        token = str(uuid4())
+        twin.store.put("payu_card", str(body["api_key"]), {"outcomes": []}, f"payu_card:{token}")
+        return {"token": token, "brand": "VISA", "last4": "1111"}
+
+    @routes.post("/sandbox/payu/tokens/{token}/outcomes")
+    async def plan_outcomes(token: str, body: Json) -> Json:
+        """The response codes of the token's next charges; APPROVED for success."""
+        name = f"payu_card:{token}"
+        card = twin.store.get("payu_card", name)
+        if card is None:
+            raise HTTPException(404, "no such token")
+        twin.store.put("payu_card", twin.store.owner_of(name), card | {"outcomes": list(body["outcomes"])}, name)
+        return {"planned": len(body["outcomes"])}
 
     @routes.post("/sandbox/payu/pay")
     async def pay(body: Json) -> Json:

@@ -14,6 +14,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
+from domain.fees import FeeSchedule
 from storage import audit, workspaces
 from storage.models import (
     ApiKey,
@@ -126,6 +127,22 @@ async def create_account(  # noqa: PLR0913  (the columns of an account)
         details={"provider": provider, "name": name},
     )
     return account
+
+
+def set_fees(
+    session: AsyncSession, account: ProviderAccount, schedule: FeeSchedule, *, at: datetime, actor: str
+) -> None:
+    """Agree on what the provider keeps of later captures."""
+    account.fee_rate, account.fee_fixed, account.fee_returned = schedule.rate, schedule.fixed, schedule.returned
+    account.updated_at = at
+    audit.record(
+        session,
+        account.workspace_id,
+        actor=actor,
+        action="provider_account.fees_set",
+        subject=("provider_account", account.id),
+        details={"rate": str(schedule.rate), "fixed": str(schedule.fixed), "returned": schedule.returned},
+    )
 
 
 async def replace_credentials(

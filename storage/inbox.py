@@ -221,16 +221,17 @@ async def count_rejection(session: AsyncSession, *, account: str, provider: str,
 
 
 async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str, Any]:
-    """Counts by status and by outcome, what waits, latencies in ms over the last day, refusals by reason."""
+    """Counts by status and outcome, repeats, what waits, latencies in ms over the last day, refusals by reason."""
     of_account = WebhookEvent.provider_account_id.in_(account_ids)
     counted = await session.execute(
-        select(WebhookEvent.status, WebhookEvent.outcome, func.count())
+        select(WebhookEvent.status, WebhookEvent.outcome, func.count(), func.sum(WebhookEvent.deliveries - 1))
         .where(of_account)
         .group_by(WebhookEvent.status, WebhookEvent.outcome)
     )
-    counts, outcomes = Counter[str](), Counter[str]()
-    for status, outcome, number in counted:
+    counts, outcomes, repeated = Counter[str](), Counter[str](), 0
+    for status, outcome, number, again in counted:
         counts[status] += number
+        repeated += int(again)
         if outcome is not None:
             outcomes[outcome] += number
     waiting = await session.scalar(
@@ -255,6 +256,7 @@ async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str
     return {
         "counts": dict(counts),
         "outcomes": dict(outcomes),
+        "repeated": repeated,
         "oldest_waiting_since": waiting,
         "last_handled_received_at": last,
         "handled_within_ms": {"p50": _milliseconds(p50), "p95": _milliseconds(p95)},

@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     Date,
     DateTime,
     ForeignKey,
@@ -70,6 +71,8 @@ class Workspace(Base):
     __table_args__ = (
         CheckConstraint("vat_rate >= 0 AND vat_rate < 1", name="vat_rate_is_a_fraction"),
         CheckConstraint("commission_rate >= 0 AND commission_rate < 1", name="commission_rate_is_a_fraction"),
+        CheckConstraint("dunning_grace_days >= 0", name="grace_is_not_negative"),
+        CheckConstraint("dunning_final_action IN ('cancel', 'expire', 'keep')", name="final_action_is_known"),
         CheckConstraint("commission_holding_days BETWEEN 0 AND 730", name="holding_days_are_sensible"),
         CheckConstraint("payout_minimum >= 0", name="payout_minimum_is_not_negative"),
         CheckConstraint("payout_approval IN ('any', 'another_key')", name="payout_approval_is_known"),
@@ -111,6 +114,14 @@ class Workspace(Base):
     """What happens to money beyond the obligation: `refund` at once, or `propose` it to a person."""
     provider_order: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'::uuid[]"))
     """Accounts in the order in which payments that name none are tried; empty: the oldest enabled one, alone."""
+    dunning_retry_days: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{2,5,7,7}'::integer[]"))
+    """The waits, in days, before each retry of a renewal that was declined softly."""
+    dunning_grace_days: Mapped[int] = mapped_column(Integer, server_default="21")
+    """How long a renewal may stay unpaid, from its first failure."""
+    dunning_final_action: Mapped[str] = mapped_column(String(16), server_default="cancel")
+    """What the end of the grace does to the subscription: cancel, expire or keep."""
+    cancel_on_full_refund: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether the full refund of its last payment cancels a subscription."""
     order_webhook_url: Mapped[str | None] = mapped_column(Text)
     order_webhook_secret: Mapped[bytes | None]
     """Encrypted."""
@@ -137,6 +148,7 @@ class ProviderAccount(Base):
 
     __tablename__ = "provider_accounts"
     __table_args__ = (
+        CheckConstraint("fee_rate >= 0 AND fee_rate < 1 AND fee_fixed >= 0", name="fee_is_a_part"),
         UniqueConstraint("workspace_id", "provider", "name"),
         Index(
             "uq_provider_accounts_default_webhook",
@@ -154,6 +166,12 @@ class ProviderAccount(Base):
     """Encrypted JSON object."""
     hint: Mapped[str] = mapped_column(String(16))
     options: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    fee_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
+    """What the provider keeps of each capture, a fraction."""
+    fee_fixed: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """And besides, major units of the workspace's currency."""
+    fee_returned: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether it gives the fee back in proportion with each refund."""
     enabled: Mapped[bool] = mapped_column(server_default=text("true"))
     receives_default_webhook: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = _now()
@@ -166,6 +184,7 @@ class Payment(Base):
     __tablename__ = "payments"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint("fee >= 0 AND fee <= amount", name="fee_is_a_part"),
         CheckConstraint(
             "refunded >= 0 AND refund_reserved >= 0 AND dispute_held >= dispute_lost AND dispute_lost >= 0"
             " AND refunded + refund_reserved + dispute_held <= amount",
@@ -178,6 +197,9 @@ class Payment(Base):
         Index("ix_payments_session", "provider", "provider_session_id"),
         Index("ix_payments_referrer", "workspace_id", "referrer_id", postgresql_where=text("referrer_id IS NOT NULL")),
         Index("ix_payments_unstarted", "created_at", postgresql_where=text("status = 'created'")),
+        Index("ix_payments_invoice", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
+        Index("ix_payments_subscription", "subscription_id", postgresql_where=text("subscription_id IS NOT NULL")),
+        CheckConstraint("(invoice_id IS NULL) = (subscription_id IS NULL)", name="an_invoice_is_of_a_subscription"),
         Index("ix_payments_customer", "workspace_id", "customer_id", postgresql_where=text("customer_id IS NOT NULL")),
         Index(
             "ix_payments_payer",
@@ -229,6 +251,10 @@ class Payment(Base):
     """Encrypted; direct mode only."""
     provider_session_id: Mapped[str | None] = mapped_column(String(255))
     provider_transaction_id: Mapped[str | None] = mapped_column(String(255))
+    fee: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What the provider was expected to keep of it at the capture."""
+    fee_returned: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether refunds bring it back in proportion; as it was agreed at the capture."""
     refunded: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     """What has gone back, major units."""
     refund_reserved: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
@@ -249,6 +275,9 @@ class Payment(Base):
     """Keyed hash of the payer's e-mail, normalised, once the payment is captured."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     """Number of the last order notification; they are delivered in this order."""
+    subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"))
+    invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"))
+    """The invoice that it is an attempt to charge; then it has a subscription too."""
     expires_at: Mapped[datetime]
     paid_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = _now()
@@ -360,6 +389,186 @@ class MethodSetup(Base):
     expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = _now()
     updated_at: Mapped[datetime] = _now()
+
+
+class Plan(Base):
+    """What a subscription costs and how often. Its price never changes: a new price is a new version of the code."""
+
+    __tablename__ = "plans"
+    __table_args__ = (
+        CheckConstraint("amount >= 0", name="amount_is_not_negative"),
+        CheckConstraint("interval_count > 0", name="interval_is_positive"),
+        CheckConstraint("trial_days >= 0", name="trial_is_not_negative"),
+        UniqueConstraint("workspace_id", "code", "version"),
+        Index("uq_plans_active", "workspace_id", "code", unique=True, postgresql_where=text("active")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    code: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(Integer)
+    name: Mapped[str] = mapped_column(String(200))
+    amount: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    interval_unit: Mapped[str] = mapped_column(String(8))
+    interval_count: Mapped[int] = mapped_column(Integer)
+    trial_days: Mapped[int] = mapped_column(Integer, server_default="0")
+    active: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether new subscriptions may take it; those that have it go on."""
+    created_at: Mapped[datetime] = _now()
+    archived_at: Mapped[datetime | None]
+
+    @property
+    def price(self) -> Money:
+        """The price of one period and one unit."""
+        return Money.from_decimal(self.amount, self.currency)
+
+
+class Subscription(Base):
+    """A customer's plan over time. Its workflow is `subscription-{id}`."""
+
+    __tablename__ = "subscriptions"
+    __table_args__ = (
+        CheckConstraint("quantity > 0", name="quantity_is_positive"),
+        CheckConstraint("current_period_end > current_period_start", name="periods_go_forward"),
+        CheckConstraint("managed_by = 'provider' OR plan_id IS NOT NULL", name="ours_have_a_plan"),
+        UniqueConstraint("workspace_id", "idempotency_key"),
+        UniqueConstraint("provider_account_id", "provider_subscription_id"),
+        Index("ix_subscriptions_workspace_created", "workspace_id", "created_at", "status"),
+        Index("ix_subscriptions_customer", "workspace_id", "customer_id"),
+        Index("ix_subscriptions_wake", "wake_wanted_at", postgresql_where=text("wake_wanted_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    customer_id: Mapped[str] = mapped_column(String(128))
+    customer_name: Mapped[str | None] = mapped_column(String(200))
+    customer_email: Mapped[str | None] = mapped_column(String(320))
+    customer_tax_id: Mapped[str | None] = mapped_column(String(32))
+    customer_phone: Mapped[str | None] = mapped_column(String(32))
+    language: Mapped[str] = mapped_column(String(2), server_default="en")
+    plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plans.id"))
+    quantity: Mapped[int] = mapped_column(Integer, server_default="1")
+    pending_plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plans.id"))
+    """The plan from the next period on."""
+    pending_quantity: Mapped[int | None] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(String(16))
+    timezone: Mapped[str] = mapped_column(String(64))
+    """The workspace's when it began: a later move of the workspace moves no billing day."""
+    anchor: Mapped[datetime]
+    anchor_period: Mapped[int] = mapped_column(Integer)
+    """The number of the period that begins at the anchor."""
+    period: Mapped[int] = mapped_column(Integer)
+    """Number of the current period; the trial is 0."""
+    current_period_start: Mapped[datetime]
+    current_period_end: Mapped[datetime]
+    trial_end: Mapped[datetime | None]
+    trial_notice_sent: Mapped[bool] = mapped_column(server_default=text("false"))
+    cancel_at_period_end: Mapped[bool] = mapped_column(server_default=text("false"))
+    cancelled_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    end_reason: Mapped[str | None] = mapped_column(String(300))
+    paused_at: Mapped[datetime | None]
+    resume_at: Mapped[datetime | None]
+    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_methods.id"))
+    """The saved method that is charged; without one the customer's default is, else a link is sent each time."""
+    referrer_id: Mapped[str | None] = mapped_column(String(128))
+    managed_by: Mapped[str] = mapped_column(String(16), server_default="us")
+    """us, or provider: then the provider charges and this row follows it."""
+    provider_account_id: Mapped[UUID | None] = mapped_column(ForeignKey("provider_accounts.id"))
+    provider_subscription_id: Mapped[str | None] = mapped_column(String(255))
+    success_url: Mapped[str | None] = mapped_column(Text)
+    cancel_url: Mapped[str | None] = mapped_column(Text)
+    extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    fingerprint: Mapped[bytes | None]
+    notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_action_at: Mapped[datetime | None]
+    """When its workflow will act next; for people, the workflow has its own timer."""
+    wake_wanted_at: Mapped[datetime | None]
+    """Set with a change that its workflow has to see, taken away when it has; the dispatcher wakes those left over."""
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Invoice(Base):
+    """What one period, or one change of plan within it, costs. Its attempts are payments."""
+
+    __tablename__ = "invoices"
+    __table_args__ = (
+        CheckConstraint("total >= 0 AND credit_applied >= 0", name="amounts_are_not_negative"),
+        CheckConstraint("subtotal = total + credit_applied", name="parts_sum_to_subtotal"),
+        UniqueConstraint("subscription_id", "period", "sequence"),
+        UniqueConstraint("subscription_id", "provider_invoice_id"),
+        Index("ix_invoices_workspace_created", "workspace_id", "created_at", "status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    period: Mapped[int] = mapped_column(Integer)
+    sequence: Mapped[int] = mapped_column(Integer)
+    """0 is the period's own invoice, those from 1 are changes of plan within it."""
+    kind: Mapped[str] = mapped_column(String(16))
+    """first, renewal or change."""
+    period_start: Mapped[datetime]
+    period_end: Mapped[datetime]
+    lines: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    """What it is made of: kind, description, quantity and amount (major units) of each."""
+    subtotal: Mapped[Decimal] = mapped_column(AMOUNT)
+    credit_applied: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What the customer's credit paid of it."""
+    total: Mapped[Decimal] = mapped_column(AMOUNT)
+    currency: Mapped[str] = mapped_column(String(3))
+    status: Mapped[str] = mapped_column(String(16), server_default="open")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    """How many payments were made for it."""
+    retries: Mapped[int] = mapped_column(Integer, server_default="0")
+    """How many of them were retries of the plan."""
+    failed_attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    """The last attempt whose failure was dealt with."""
+    first_failed_at: Mapped[datetime | None]
+    grace_until: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime | None]
+    decline_code: Mapped[str | None] = mapped_column(String(200))
+    due_at: Mapped[datetime]
+    paid_at: Mapped[datetime | None]
+    payment_id: Mapped[UUID | None]
+    """The payment that paid it."""
+    provider_invoice_id: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    @property
+    def money(self) -> Money:
+        """What is to be charged."""
+        return Money.from_decimal(self.total, self.currency)
+
+
+class CustomerCredit(Base):
+    """What a customer has left over from changes to cheaper plans; it pays the next invoices first."""
+
+    __tablename__ = "customer_credits"
+    __table_args__ = (CheckConstraint("balance >= 0", name="balance_is_not_negative"),)
+
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    customer_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    currency: Mapped[str] = mapped_column(String(3), primary_key=True)
+    balance: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    updated_at: Mapped[datetime] = _now()
+
+
+class SubscriptionChangeRecord(Base):
+    """A wish of the merchant that was carried out, and its answer: a repeat under the same id gets the same one."""
+
+    __tablename__ = "subscription_changes"
+    __table_args__ = (Index("ix_subscription_changes_subscription", "subscription_id", "created_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("subscriptions.id"))
+    kind: Mapped[str] = mapped_column(String(32))
+    answer: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
 
 
 class Attempt(Base):
@@ -757,6 +966,8 @@ class Refund(Base):
     """The tax in it, once it succeeded."""
     commission: Mapped[Decimal | None] = mapped_column(AMOUNT)
     """What the referrer gave back, once it succeeded."""
+    fee: Mapped[Decimal | None] = mapped_column(AMOUNT)
+    """What the provider gave back of its fee, once it succeeded."""
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[bytes | None]
     asked_at: Mapped[datetime | None]
@@ -882,11 +1093,12 @@ class LedgerEntry(Base):
 
 
 class OrderNotice(Base):
-    """The outbox: what the merchant's order service must be told, in order per payment."""
+    """The outbox: what the merchant's order service must be told, in order per payment and per subscription."""
 
     __tablename__ = "outbox"
     __table_args__ = (
-        UniqueConstraint("payment_id", "seq"),
+        UniqueConstraint("stream", "seq"),
+        CheckConstraint("payment_id IS NULL OR subscription_id IS NULL", name="a_notice_is_of_one_stream"),
         Index("ix_outbox_due", "next_attempt_at", postgresql_where=text("status = 'waiting'")),
         Index("ix_outbox_workspace_status", "workspace_id", "status"),
     )
@@ -894,7 +1106,9 @@ class OrderNotice(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
     payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
-    """Without one it is about a payout batch."""
+    subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"))
+    stream: Mapped[UUID] = mapped_column(Computed("coalesce(payment_id, subscription_id, id)", persisted=True))
+    """What its order is kept in: the payment or the subscription that it is about; a payout batch's is alone."""
     seq: Mapped[int] = mapped_column(Integer)
     type: Mapped[str] = mapped_column(String(64))
     payload: Mapped[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Order notifications: written with the state change, delivered later, in order per payment."""
+"""Order notifications: written with the state change, delivered later, in order per payment and per subscription."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from storage import audit
-from storage.models import OrderNotice, Payment, Workspace
+from storage.models import OrderNotice, Payment, Subscription, Workspace
 
 
 def add_notice(
@@ -39,6 +39,37 @@ def add_notice(
             workspace_id=workspace.id,
             payment_id=payment.id,
             seq=payment.notice_seq,
+            type=notice_type,
+            payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
+        ),
+    )
+
+
+async def add_subscription_notice(
+    session: AsyncSession,
+    workspace: Workspace,
+    subscription: Subscription,
+    *,
+    notice_type: str,
+    key: str,
+    at: datetime,
+    data: dict[str, Any],
+) -> None:
+    """Queue one notification of a subscription. The caller holds the subscription's row lock.
+
+    The id follows from `key`, which names the intent (an invoice's attempt, the end of a trial): a second message
+    about the same is not queued.
+    """
+    notice_id = uuid5(subscription.id, f"notice:{notice_type}:{key}")
+    if workspace.order_webhook_url is None or await session.get(OrderNotice, notice_id) is not None:
+        return
+    subscription.notice_seq += 1
+    session.add(
+        OrderNotice(
+            id=notice_id,
+            workspace_id=workspace.id,
+            subscription_id=subscription.id,
+            seq=subscription.notice_seq,
             type=notice_type,
             payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
         ),
@@ -81,14 +112,14 @@ async def exists(session: AsyncSession, payout_id: UUID, notice_type: str, numbe
 async def claim_due(
     session: AsyncSession, *, lease: timedelta, per_workspace: int, skip_workspaces: Collection[UUID]
 ) -> Sequence[tuple[OrderNotice, Workspace]]:
-    """Take notices that are due and first in their payment's line, and hide them from others for the lease.
+    """Take notices that are due and first in their line, and hide them from others for the lease.
 
     At most so many a workspace, and none of those that are busy already: one merchant's slow endpoint holds up nobody
     else. A crash after the claim only delays delivery by the lease: at least once.
     """
     earlier = aliased(OrderNotice)
     first_in_line = ~is_there().where(
-        earlier.payment_id == OrderNotice.payment_id, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
+        earlier.stream == OrderNotice.stream, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
     )
     turn = func.row_number().over(partition_by=OrderNotice.workspace_id, order_by=OrderNotice.next_attempt_at)
     due = (
@@ -185,3 +216,9 @@ async def health(session: AsyncSession, workspace_id: UUID) -> dict[str, Any]:
         "oldest_failing_since": oldest,
         "last_error": error,
     }
+
+
+async def notices_of_subscription(session: AsyncSession, subscription_id: UUID) -> Sequence[OrderNotice]:
+    """All notifications of one subscription, in order."""
+    query = select(OrderNotice).where(OrderNotice.subscription_id == subscription_id).order_by(OrderNotice.seq)
+    return (await session.scalars(query)).all()

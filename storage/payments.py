@@ -11,9 +11,36 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.payment import CAPTURED, OPEN, Advance, PaymentStatus, Transition, advance
+from domain.payment import (
+    CAPTURED,
+    OPEN,
+    Advance,
+    PaymentStatus,
+    PollPlan,
+    StartPayment,
+    Transition,
+    advance,
+)
 from storage import audit, outbox
 from storage.models import Payment, Workspace
+
+
+def start_command(payment: Payment, poll: PollPlan) -> StartPayment:
+    """The command that starts a payment's workflow; always the same for the same row."""
+    return StartPayment(
+        payment_id=payment.id,
+        workspace_id=payment.workspace_id,
+        provider=payment.provider,
+        provider_account_id=payment.provider_account_id,
+        order_id=payment.order_id,
+        customer_id=payment.customer_id,
+        amount_minor=payment.money.minor,
+        currency=payment.currency,
+        expires_at=payment.expires_at,
+        poll=poll,
+        payment_method_id=payment.payment_method_id,
+        subscription_id=payment.subscription_id,
+    )
 
 
 async def insert_new(session: AsyncSession, values: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,13 +18,26 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from domain.money import Money
-from storage.models import AuditEntry, Base, Commission, LedgerEntry, OrderNotice, Payment, Receipt, SurplusCapture
+from storage.models import (
+    AuditEntry,
+    Base,
+    Commission,
+    Invoice,
+    LedgerEntry,
+    OrderNotice,
+    Payment,
+    Receipt,
+    Subscription,
+    SurplusCapture,
+)
 from storage.session import Database
 
 _WATCHED: dict[type[Base], tuple[str, ...]] = {
     Payment: ("status", "refunded", "refund_reserved", "dispute_held", "dispute_lost"),
     Commission: ("status", "clawed_back", "payout_reference"),
     SurplusCapture: ("status",),
+    Subscription: ("status", "cancel_at_period_end", "quantity", "current_period_end", "paused_at", "ended_at"),
+    Invoice: ("status",),
 }
 """Columns whose change an operator wants to see beforehand."""
 
@@ -101,4 +115,6 @@ def _note(session: Session, effects: Effects, before: dict[tuple[Base, str], Any
 
 
 def _shown(row: Any, value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(Money.from_decimal(value, row.currency)) if isinstance(value, Decimal) else value

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import Select, and_, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,14 +30,22 @@ async def order_is_paid_by_another(session: AsyncSession, payment: Payment) -> b
     """
     key = f"order:{payment.workspace_id}:{payment.order_id}"
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
-    query = select(Payment.id).where(
-        Payment.workspace_id == payment.workspace_id,
-        Payment.order_id == payment.order_id,
-        Payment.id != payment.id,
+    query = _paid_payments(payment.workspace_id, payment.order_id).where(Payment.id != payment.id)
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def order_is_paid(session: AsyncSession, workspace_id: UUID, order_id: str) -> bool:
+    """The same for an order without a look at who is settling it now."""
+    return await session.scalar(_paid_payments(workspace_id, order_id).limit(1)) is not None
+
+
+def _paid_payments(workspace_id: UUID, order_id: str) -> Select[UUID]:
+    return select(Payment.id).where(
+        Payment.workspace_id == workspace_id,
+        Payment.order_id == order_id,
         Payment.status.in_([PaymentStatus.PAID.value, PaymentStatus.PARTIALLY_REFUNDED.value]),
         or_(Payment.flag.is_(None), Payment.flag != "order_paid_twice"),
     )
-    return await session.scalar(query.limit(1)) is not None
 
 
 async def record(

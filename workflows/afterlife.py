@@ -14,6 +14,7 @@ from domain.refund import ReconcileRefunds
 from workflows import calls
 from workflows.dispute import follow_disputes
 from workflows.surplus import return_surplus
+from workflows.wake import wake_subscription
 
 PATIENCE = timedelta(days=3)
 LOOK_AGAIN = timedelta(hours=1)
@@ -77,6 +78,8 @@ class AfterlifeWorkflow:
         del self._triggers[: len(triggers)]
         self._others_open = confirmation.others_open
         await return_surplus(confirmation.surplus_ids)
+        if confirmation.subscription_id is not None:
+            await wake_subscription(confirmation.subscription_id)
         if confirmation.receipt_id is not None:
             await workflow.execute_activity(
                 calls.render_receipt, RenderReceipt(confirmation.receipt_id), **calls.own_database("render receipt PDF")

@@ -36,6 +36,12 @@ from domain.payout import (
 )
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress
 from domain.setup import DetachMethod, FailSetup, LookAtSetup, OpenedSetup, RefreshMethods, SetupProgress, StartSetup
+from domain.subscription import (
+    AdvanceSubscription,
+    SubscriptionChange,
+    SubscriptionChanged,
+    SubscriptionStep,
+)
 
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
@@ -220,8 +226,20 @@ async def render_receipt(command: RenderReceipt) -> None:
 
 
 @activity.defn
+async def advance_subscription(command: AdvanceSubscription) -> SubscriptionStep:
+    """Do all that is due for a subscription and say what comes next."""
+    raise NotImplementedError
+
+
+@activity.defn
 async def open_setup(command: StartSetup) -> OpenedSetup:
     """Open, or find again, the provider's page where the customer enters a method to be saved."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def change_subscription(command: SubscriptionChange) -> SubscriptionChanged:
+    """Carry out a wish of the merchant, once."""
     raise NotImplementedError
 
 

@@ -28,6 +28,7 @@ from domain.payment import (
 from workflows import calls
 from workflows.search_attributes import PAYMENT_STATUS
 from workflows.surplus import return_surplus
+from workflows.wake import wake_subscription
 
 OPENING_PATIENCE = timedelta(minutes=15)
 """How long a checkout is tried for when the provider does not answer; nobody has its address yet."""
@@ -67,6 +68,7 @@ class PaymentWorkflow:
         self._shown_status = PaymentStatus.PENDING if command.resumed is None else watch.status
         self._retry_in = watch.retry_in
         self._opening: set[UUID] = set()
+        self._told: PaymentStatus | None = None if command.resumed is None else watch.status
         self._ways_changed = 0
 
     @workflow.run
@@ -77,9 +79,11 @@ class PaymentWorkflow:
             if command.payment_method_id is not None and self._status not in OPEN:
                 await self._linger()
         while True:
+            await self._tell_subscription()
             while self._status in OPEN or self._others_open:
                 await self._wait_for_news()
                 await self._look()
+                await self._tell_subscription()
                 if self._others_open:
                     await self._render_once()
                 self._cut_history_when_long()
@@ -91,6 +95,7 @@ class PaymentWorkflow:
             if not self._triggers:
                 return PaymentOutcome(command.payment_id, self._status, self._receipt_id)
             await self._look()
+            await self._tell_subscription()
             self._triggers.clear()  # what could not be answered now stays in the inbox and is dispatched again
 
     @workflow.update
@@ -148,10 +153,22 @@ class PaymentWorkflow:
             self._triggers.append(trigger)
         self._fresh_trigger = True
 
+    @workflow.signal
+    def close(self) -> None:
+        """Nobody is to pay any more: the subscription that it is a charge of has ended, or goes another way."""
+        self._cancel_requested = self._cancel_requested or self._status in OPEN
+
     @workflow.query
     def status(self) -> PaymentView:
         """Where the payment stands and what it waits for."""
         return PaymentView(self._command.payment_id, self._status, self._waiting_for, self._looks_done, len(self._seen))
+
+    async def _tell_subscription(self) -> None:
+        """Wake the subscription that this is a charge of, once for each status; it reads the rest from the database."""
+        if self._command.subscription_id is None or self._told is self._status:
+            return
+        self._told = self._status
+        await wake_subscription(self._command.subscription_id)
 
     async def _open(self) -> None:
         """One quick try, then patience. A checkout that cannot be had is a failed payment only if that is certain."""

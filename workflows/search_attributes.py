@@ -5,6 +5,7 @@ from __future__ import annotations
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from domain.payment import PaymentStatus, StartPayment
+from domain.subscription import StartSubscription
 
 PAYMENT_STATUS = SearchAttributeKey.for_keyword("PaymentStatus")
 WORKSPACE = SearchAttributeKey.for_keyword("Workspace")
@@ -13,8 +14,9 @@ ORDER_ID = SearchAttributeKey.for_keyword("OrderId")
 CUSTOMER_ID = SearchAttributeKey.for_keyword("CustomerId")
 CURRENCY = SearchAttributeKey.for_keyword("Currency")
 AMOUNT_MINOR = SearchAttributeKey.for_int("AmountMinor")
+SUBSCRIPTION_STATUS = SearchAttributeKey.for_keyword("SubscriptionStatus")
 
-ALL = (PAYMENT_STATUS, WORKSPACE, PROVIDER, ORDER_ID, CUSTOMER_ID, CURRENCY, AMOUNT_MINOR)
+ALL = (PAYMENT_STATUS, WORKSPACE, PROVIDER, ORDER_ID, CUSTOMER_ID, CURRENCY, AMOUNT_MINOR, SUBSCRIPTION_STATUS)
 
 
 def of_payment(command: StartPayment) -> TypedSearchAttributes:
@@ -30,3 +32,13 @@ def of_payment(command: StartPayment) -> TypedSearchAttributes:
     if command.customer_id is not None:
         pairs.append(SearchAttributePair(CUSTOMER_ID, command.customer_id))
     return TypedSearchAttributes(pairs)
+
+
+def of_subscription(command: StartSubscription) -> TypedSearchAttributes:
+    """What a subscription is found by; its status is set with the first step."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(WORKSPACE, str(command.workspace_id)),
+            SearchAttributePair(CUSTOMER_ID, command.customer_id),
+        ]
+    )

@@ -9,44 +9,76 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 import httpx
 
 from domain.payment import PaymentStatus
+from domain.setup import SetupStatus
 from providers.base import (
     AccountCheck,
     AccountConfig,
     Callback,
     Capabilities,
+    Charged,
+    ChargeRequest,
+    CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
     Method,
     OpenedCheckout,
+    OutcomeUnknown,
+    ProviderDeclined,
     ProviderEvent,
     ProviderMisconfigured,
     ProviderPayment,
     ProviderRefund,
     ProviderRejected,
+    ProviderSetup,
     RefundRequest,
     RefundStatus,
+    SavedMethod,
+    SetupRef,
+    SetupRequest,
 )
 from providers.http import ProviderHttp, base_address
-from providers.meshulam.amounts import CURRENCY
+from providers.meshulam.amounts import CURRENCY, to_wire
 from providers.meshulam.errors import (
     ALREADY_DONE,
     ALREADY_REFUNDED,
     EXCEEDS_PAYMENT,
+    IDENTIFIER_USED,
     LINK_EXPIRED,
     MANUAL_APPROVAL,
     NOT_FOUND,
     NOT_PERFORMED,
     UNKNOWN_PROCESS,
     UNKNOWN_TRANSACTION,
+    UNNAMED,
     data_of,
 )
-from providers.meshulam.objects import Process, earlier_refund, opened, payment_of, process_of, refund_of
+from providers.meshulam.objects import (
+    Process,
+    Transaction,
+    earlier_refund,
+    opened,
+    payment_of,
+    process_of,
+    read_transaction,
+    refund_of,
+)
 from providers.meshulam.requests import acknowledgement_form, checkout_form, refund_form
+from providers.meshulam.tokens import (
+    IDENTIFIERS,
+    charge_form,
+    charge_found,
+    charge_made,
+    payment_of_charge,
+    search_form,
+    setup_form,
+    setup_of,
+)
 from providers.meshulam.webhooks import check_token, read_event, split_tokens
 
 PRODUCTION = "https://secure.meshulam.co.il"
@@ -73,7 +105,10 @@ _UNKNOWN = ProviderPayment(PaymentStatus.UNKNOWN)
 _NO_SUCH_PROCESS = frozenset({UNKNOWN_PROCESS, UNKNOWN_TRANSACTION, NOT_FOUND})
 _NOTHING_LEFT = frozenset({ALREADY_REFUNDED, EXCEEDS_PAYMENT})
 _CREDENTIAL = re.compile(r"[\x20-\x7e]{1,500}")
+_CODE = re.compile(r"[a-z][a-z_]{1,63}")
 _APPROVAL = "approval-"
+_VISIBLE_AFTER = timedelta(minutes=2)
+"""A used identifier without a charge is a charge that is just being made, or another card's."""
 
 
 class MeshulamProvider:
@@ -89,6 +124,9 @@ class MeshulamProvider:
     Nothing can be found by our reference: without the process id and token there is no look. Nothing is signed: a
     callback is authenticated by the token in its address, then by its process token (`ProviderEvent.proof`), and it is
     believed only by what a look says.
+
+    Saved cards: option `decline_codes` says what an error id of a declined charge means, in the words of
+    domain/declines.py, such as `{"1002": "insufficient_funds"}`; Grow documents none.
     """
 
     name = "meshulam"
@@ -97,6 +135,9 @@ class MeshulamProvider:
         methods=_METHODS,
         acknowledges=True,
         one_checkout_per_reference=False,
+        saves_methods=True,
+        sets_up_methods=True,
+        off_session=True,
         unit="major",
         currencies=frozenset({CURRENCY}),
         max_checkout_lifetime=LINK_LIFETIME,
@@ -125,6 +166,7 @@ class MeshulamProvider:
             methods=tuple(method for method in _METHODS if self._page_code_of(method.name)),
             max_checkout_lifetime=self._link_lifetime,
         )
+        self._decline_codes = _decline_codes(config.options.get("decline_codes"))
         self._origin = _origin(config.options)
         self._mark = TEST_MARK if self._origin == SANDBOX else ""
         self._clock = clock
@@ -157,6 +199,8 @@ class MeshulamProvider:
         PENDING covers unpaid, declined and held (J5) alike; EXPIRED where Meshulam says that the link is, and where
         nothing was begun on a page that must have lapsed.
         """
+        if ref.mode is CheckoutMode.SAVED:
+            return await self._look_at_charge(ref)
         if ref.session_id is None or ref.session_secret is None:
             return _UNKNOWN
         try:
@@ -184,12 +228,22 @@ class MeshulamProvider:
         `same_day_partial_refund`). Money already paid out to the business needs Grow's approval: PENDING.
         """
         async with self._refunding.setdefault(request.transaction_id, asyncio.Lock()):
+            if request.payment.mode is CheckoutMode.SAVED:
+                return await self._whole_refund(request) or await self._refund_charge(request)
             process = await self._process(request.payment)
             earlier = earlier_refund(process, request)
             return earlier or await self._refund(request, process)
 
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
-        """What became of a refund: by its id among the process's entries, else by the sum as `refund` does."""
+        """What became of a refund: by its id among the process's entries, else by the sum as `refund` does.
+
+        Of a saved card's charge Meshulam shows only that all went back: a part that was asked for and not answered
+        raises OutcomeUnknown `refund_not_visible` and is left to a person, rather than asked for twice.
+        """
+        if request.payment.mode is CheckoutMode.SAVED:
+            if request.amount != request.captured:
+                raise OutcomeUnknown("refund_not_visible", "Meshulam shows no parts of a saved card's refund")
+            return await self._whole_refund(request)
         process = await self._process(request.payment)
         if any(credit.id == provider_refund_id for credit in process.credits):
             return ProviderRefund(str(provider_refund_id), RefundStatus.SUCCEEDED)
@@ -202,8 +256,11 @@ class MeshulamProvider:
         """approveTransaction: ends the repeats of the callback. The charge stands with or without it.
 
         The transaction's fields are fetched first, so nothing of a callback has to be kept. Holds are not approved
-        (they are no money). Raises ProviderRejected `unknown_transaction` when the process has no such charge.
+        (they are no money), and the charge of a saved card wants none. Raises ProviderRejected `unknown_transaction`
+        when the process has no such charge.
         """
+        if ref.mode is CheckoutMode.SAVED:
+            return
         process = await self._process(ref)
         charge = process.transaction(transaction_id)
         if charge is None:
@@ -214,6 +271,120 @@ class MeshulamProvider:
         except ProviderRejected as rejected:
             if rejected.code != ALREADY_DONE:
                 raise
+
+    async def open_setup(self, request: SetupRequest) -> OpenedCheckout:
+        """A process that only saves a card. A repeat creates another one: the first lapses."""
+        form = setup_form(request, self._notify_url(request.callback_url)) | {"userId": self._credentials["user_id"]}
+        process_id, token, url = opened(await self._call("createPaymentProcess", form, self._page_code(None)))
+        return OpenedCheckout(process_id, url, session_secret=token)
+
+    async def look_setup(self, ref: SetupRef) -> ProviderSetup:
+        """What Meshulam says now. UNKNOWN without the process's id and token."""
+        if ref.session_id is None or ref.session_secret is None:
+            return ProviderSetup(SetupStatus.UNKNOWN)
+        form = {"processId": ref.session_id, "processToken": ref.session_secret}
+        try:
+            data = await self._call("getPaymentProcessInfo", form, self._page_code(None))
+        except ProviderRejected as rejected:
+            if rejected.code == LINK_EXPIRED:
+                return ProviderSetup(SetupStatus.EXPIRED, ref.session_id)
+            if rejected.code in _NO_SUCH_PROCESS:
+                return ProviderSetup(SetupStatus.UNKNOWN)
+            raise
+        return setup_of(data, ref.session_id)
+
+    async def close_setup(self, ref: SetupRef) -> ProviderSetup:
+        """Meshulam has no call to close a page: the link lapses by itself. Returns the state."""
+        return await self.look_setup(ref)
+
+    async def look_method(self, token: str) -> SavedMethod | None:
+        """The card as we have it: Meshulam has no call that reads one, and no callback that tells of one."""
+        return SavedMethod(token=token)
+
+    async def detach(self, token: str) -> None:
+        """Nothing: Meshulam documents no call that forgets a card, so it is only forgotten by us."""
+
+    async def charge(self, request: ChargeRequest) -> Charged:
+        """Charge a saved card once: an identifier that was used is refused, and then the charge is looked for.
+
+        Another charge may have the same 31 bits: then the next identifier is tried. Raises ProviderDeclined for an
+        error id that is not one of our own faults, OutcomeUnknown `charge_not_visible` while a used identifier shows
+        no charge yet.
+        """
+        for salt in range(IDENTIFIERS):
+            form = charge_form(request, salt) | {"userId": self._credentials["user_id"]}
+            try:
+                made = await self._call("createTransactionWithToken", form, self._page_code(None))
+                return charge_made(made, mark=self._mark)
+            except ProviderRejected as rejected:
+                if rejected.code != IDENTIFIER_USED:
+                    raise self._as_decline(rejected) from None
+            earlier = await self._charge_by_identifier(request.reference, request.token, salt)
+            if earlier is not None:
+                seen = payment_of_charge(earlier)
+                return Charged(str(seen.session_id), seen.status, seen.transaction_id, session_secret=earlier.token)
+            if self._clock() - request.created_at < _VISIBLE_AFTER:
+                raise OutcomeUnknown("charge_not_visible", "the identifier was used and shows no charge yet")
+        raise ProviderRejected(IDENTIFIER_USED, "every identifier was used by other charges")
+
+    def _as_decline(self, rejected: ProviderRejected) -> ProviderRejected | ProviderDeclined:
+        """Error ids of declined charges are not documented: what is no fault of ours is one."""
+        if not rejected.code.startswith(UNNAMED):
+            return rejected
+        error_id = rejected.code.removeprefix(UNNAMED)
+        return ProviderDeclined(self._decline_codes.get(error_id, rejected.code), rejected.detail)
+
+    async def _look_at_charge(self, ref: CheckoutRef) -> ProviderPayment:
+        """The charge of a saved card: by its id and token, else by card and identifier."""
+        if ref.session_id is not None and ref.session_secret is not None:
+            form = {"transactionId": ref.session_id, "transactionToken": ref.session_secret}
+            try:
+                data = await self._call("getTransactionInfo", form, self._page_code(None))
+            except ProviderRejected as rejected:
+                if rejected.code in _NO_SUCH_PROCESS:
+                    return _UNKNOWN
+                raise
+            return payment_of_charge(read_transaction({**data, "transactionToken": ref.session_secret}, self._mark))
+        if ref.token is None:
+            return _UNKNOWN
+        for salt in range(IDENTIFIERS):
+            found = await self._charge_by_identifier(ref.reference, ref.token, salt)
+            if found is not None:
+                return payment_of_charge(found)
+        return _UNKNOWN
+
+    async def _charge_by_identifier(self, reference: UUID, token: str, salt: int) -> Transaction | None:
+        form = search_form(reference, token, salt) | {"userId": self._credentials["user_id"]}
+        try:
+            data = await self._call("getTokenTransactionsByExternalIdentifiers", form, self._page_code(None))
+        except ProviderRejected as rejected:
+            if rejected.code in _NO_SUCH_PROCESS:
+                return None
+            raise
+        return charge_found(data, reference, mark=self._mark)
+
+    async def _refund_charge(self, request: RefundRequest) -> ProviderRefund:
+        if request.payment.session_id is None or request.payment.session_secret is None:
+            raise ProviderRejected(UNKNOWN_TRANSACTION, "no transaction id or token on record")
+        form = {
+            "transactionId": request.payment.session_id,
+            "transactionToken": request.payment.session_secret,
+            "refundSum": to_wire(request.amount),
+            "userId": self._credentials["user_id"],
+        }
+        try:
+            return refund_of(await self._call("refundTransaction", form, self._page_code(None)), mark=self._mark)
+        except ProviderRejected as rejected:
+            if rejected.code == MANUAL_APPROVAL:
+                return ProviderRefund(f"{_APPROVAL}{request.refund_id}", RefundStatus.PENDING)
+            raise
+
+    async def _whole_refund(self, request: RefundRequest) -> ProviderRefund | None:
+        """The refund by which all of a saved card's charge went back; Meshulam tells nothing of parts."""
+        seen = await self._look_at_charge(request.payment)
+        if seen.refunded is None or request.refunded_before + request.amount != request.captured:
+            return None
+        return ProviderRefund(f"{request.transaction_id}-refunded", RefundStatus.SUCCEEDED)
 
     async def check_account(self) -> AccountCheck:
         """Connection test. Meshulam has no call for it: it is asked about a process that cannot exist.
@@ -297,6 +468,18 @@ class MeshulamProvider:
         if callback_url is None or callback_url.rsplit("/", 1)[-1] in self._tokens:
             return callback_url
         return f"{callback_url.rstrip('/')}/{self._tokens[0]}"
+
+
+def _decline_codes(option: object) -> dict[str, str]:
+    """Error id → our word. Raises ProviderMisconfigured."""
+    if option is None:
+        return {}
+    if not isinstance(option, Mapping) or not all(
+        isinstance(one, str) and one.isdigit() and isinstance(code, str) and _CODE.fullmatch(code)
+        for one, code in option.items()
+    ):
+        raise ProviderMisconfigured("option_invalid", 'decline_codes is like {"1002": "insufficient_funds"}')
+    return dict(option)
 
 
 def _exhausted(rejected: ProviderRejected) -> bool:

@@ -22,6 +22,9 @@ NOT_FOUND = "not_found"
 UNKNOWN_PROCESS = "unknown_process"
 UNKNOWN_TRANSACTION = "unknown_transaction"
 NOT_PERFORMED = "not_performed"
+IDENTIFIER_USED = "identifier_used"
+UNNAMED = "err_"
+"""Before the id of an error that is not in the table."""
 
 GENERAL_ERROR = 12
 """Says nothing, so nothing is known."""
@@ -60,6 +63,7 @@ _MEANING: Mapping[int, _Meaning] = {
     803: _Meaning(ProviderRejected, "hold_expired"),
     808: _Meaning(ProviderRejected, "already_settled"),
     814: _Meaning(ProviderRejected, "exceeds_hold"),
+    1010: _Meaning(ProviderRejected, IDENTIFIER_USED),
 }
 _ID = re.compile(r"[0-9]{1,6}")
 
@@ -96,7 +100,7 @@ def _known_about(answer: Mapping[str, Any], method: str) -> ProviderError:
     detail = f"err {error_id} at {method}"
     if error_id == GENERAL_ERROR:
         return OutcomeUnknown("general_error", detail)
-    meaning = _MEANING.get(error_id, _Meaning(ProviderRejected, f"err_{error_id}"))
+    meaning = _MEANING.get(error_id, _Meaning(ProviderRejected, f"{UNNAMED}{error_id}"))
     return meaning.kind(meaning.code, detail)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import OutcomeUnknown, ProviderPayment, ProviderRefund, RefundRequest, RefundStatus
+from providers.base import OutcomeUnknown, ProviderPayment, ProviderRefund, RefundRequest, RefundStatus, SavedMethod
 from providers.meshulam.amounts import CURRENCY, from_wire
 from providers.meshulam.errors import plain
 
@@ -20,6 +20,8 @@ METHOD_OF = {"1": "card", "5": "paybox", "6": "bit", "13": "apple_pay", "14": "g
 """`transactionTypeId` → how it was paid."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_TOKEN = 500
+_EXPIRY = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
 _LAST4 = re.compile(r"[0-9]{4}")
 _BRAND = re.compile(r"[A-Za-z][A-Za-z ]{0,39}")
 
@@ -100,7 +102,7 @@ def process_of(data: Mapping[str, Any], process_id: str, *, mark: str = "") -> P
         listed = list(listed.values())
     if not isinstance(listed, list):
         raise OutcomeUnknown("unreadable_answer", "transactions")
-    entries = [_transaction(entry, mark) for entry in listed]
+    entries = [read_transaction(entry, mark) for entry in listed]
     paid = [entry for entry in entries if entry.status == PAID]
     returned = [entry for entry in entries if entry.status == REFUNDED]
     if returned and not paid:
@@ -115,6 +117,7 @@ def payment_of(process: Process) -> ProviderPayment:
     if captured is None:
         return ProviderPayment(PaymentStatus.PENDING, session_id=process.id)
     charge, refunded = min(process.charges, key=_age), process.refunded
+    brand, last4 = shown_card(charge)
     return ProviderPayment(
         PaymentStatus.PAID,
         session_id=process.id,
@@ -122,9 +125,20 @@ def payment_of(process: Process) -> ProviderPayment:
         captured=captured,
         refunded=refunded if refunded.minor else None,
         method=METHOD_OF.get(charge.fields.get("transactionTypeId", "")),
-        card_brand=_matching(_BRAND, charge.fields.get("cardBrand")),
-        card_last4=_matching(_LAST4, charge.fields.get("cardSuffix")),
+        card_brand=brand,
+        card_last4=last4,
+        saved_method=saved_card(charge),
     )
+
+
+def saved_card(charge: Transaction) -> SavedMethod | None:
+    """The card that was saved with the charge. Meshulam tells no fingerprint."""
+    token, expiry = charge.fields.get("cardToken"), charge.fields.get("cardExp", "")
+    if not token or len(token) > MAX_TOKEN:
+        return None
+    brand, last4 = shown_card(charge)
+    month, year = (int(expiry[:2]), 2000 + int(expiry[2:])) if _EXPIRY.fullmatch(expiry) else (None, None)
+    return SavedMethod(token=token, brand=brand, last4=last4, exp_month=month, exp_year=year)
 
 
 def refund_of(data: Mapping[str, Any], *, mark: str = "") -> ProviderRefund:
@@ -152,7 +166,13 @@ def earlier_refund(process: Process, request: RefundRequest) -> ProviderRefund |
     return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)
 
 
-def _transaction(entry: object, mark: str) -> Transaction:
+def shown_card(one: Transaction) -> tuple[str | None, str | None]:
+    """Brand and last four digits."""
+    return _matching(_BRAND, one.fields.get("cardBrand")), _matching(_LAST4, one.fields.get("cardSuffix"))
+
+
+def read_transaction(entry: object, mark: str) -> Transaction:
+    """One transaction from its fields; `mark` is put before its id. Raises OutcomeUnknown for money without an id."""
     if not isinstance(entry, Mapping):
         raise OutcomeUnknown("unreadable_answer", "transaction")
     fields = {name: plain(value) for name, value in entry.items() if isinstance(name, str) and plain(value)}

@@ -35,7 +35,7 @@ def checkout_form(request: CheckoutRequest, notify_url: str | None) -> dict[str,
     """
     form = {
         "sum": to_wire(request.amount),
-        "description": _text(request.description) or _text(request.order_id) or "Payment",
+        "description": shown_text(request.description) or shown_text(request.order_id) or "Payment",
         "chargeType": REGULAR_CHARGE,
         "paymentNum": "1",
         "pageField[fullName]": full_name(request.payer.name),
@@ -48,6 +48,8 @@ def checkout_form(request: CheckoutRequest, notify_url: str | None) -> dict[str,
         "cancelUrl": request.cancel_url or request.success_url,
         "notifyUrl": notify_url,
     }
+    if request.save_method:
+        form["saveCardToken"] = "1"
     return form | {name: value for name, value in optional.items() if value}
 
 
@@ -68,7 +70,7 @@ def acknowledgement_form(process: Process, process_token: str, charge: Transacti
 
 def full_name(name: str | None) -> str:
     """First and last name. Raises ProviderRejected `payer_name_required`."""
-    text = _text(name or "")
+    text = shown_text(name or "")
     if len(text.split()) < FULL_NAME_PARTS:
         raise ProviderRejected("payer_name_required", "first and last name")
     return text
@@ -86,5 +88,6 @@ def mobile_number(phone: str | None) -> str:
     return digits
 
 
-def _text(text: str) -> str:
+def shown_text(text: str) -> str:
+    """A text as Meshulam takes it: letters, digits and blanks."""
     return _SPECIAL.sub(" ", text)[:MAX_TEXT].strip()

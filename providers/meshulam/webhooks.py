@@ -20,6 +20,7 @@ from providers.base import EventKind, ProviderEvent, ProviderMisconfigured, Reje
 from providers.meshulam.amounts import from_wire
 from providers.meshulam.bodies import Fields, read_fields
 from providers.meshulam.objects import PAID, REFUNDED, SUSPENDED
+from providers.meshulam.tokens import SETUP_MARK
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     CannotSign,
@@ -86,13 +87,14 @@ def read_event(body: bytes, content_type: str, user_id: str, *, mark: str = "") 
     return ProviderEvent(
         event_id=f"{transaction_id or f'process-{process_id}'}:{status}",
         type=f"server_update.{status}",
-        kind=_KINDS.get(status, EventKind.OTHER) if done else EventKind.ATTEMPT_FAILED,
+        kind=_kind(fields, status, done=done),
         reference=_reference(_data(fields, "customFields", "cField1") or _data(fields, "cField1")),
         session_id=process_id,
         transaction_id=mark + transaction_id if transaction_id else None,
         amount=_amount(_data(fields, "sum")),
         occurred_at=_day(_data(fields, "paymentDate")),
         proof=process_token,
+        method_token=_data(fields, "cardToken") or None,
     )
 
 
@@ -128,6 +130,12 @@ class _MeshulamWebhookTools:
 
 
 WEBHOOK_TOOLS: WebhookTools = _MeshulamWebhookTools()
+
+
+def _kind(fields: Fields, status: str, *, done: bool) -> EventKind:
+    if SETUP_MARK in (_data(fields, "customFields", "cField2"), _data(fields, "cField2")):
+        return EventKind.SETUP
+    return _KINDS.get(status, EventKind.OTHER) if done else EventKind.ATTEMPT_FAILED
 
 
 def _data(fields: Fields, *path: str) -> str:

@@ -42,6 +42,8 @@ class PayuAccount:
     refund_wait: timedelta
     refunds_every_method: bool
     partial_value_in_order: bool
+    charges_without_cvv: bool
+    """Send `processWithoutCvv2` with the charge of a token (UNCONFIRMED which accounts want it)."""
 
 
 def account_of(config: AccountConfig) -> PayuAccount:
@@ -71,6 +73,7 @@ def account_of(config: AccountConfig) -> PayuAccount:
         refund_wait=options.seconds("refund_wait_seconds", timedelta(0) if test else REFUND_WAIT),
         refunds_every_method=options.flag("refunds_every_method", default=False),
         partial_value_in_order=options.flag("partial_value_in_order", default=False),
+        charges_without_cvv=options.flag("charges_without_cvv", default=False),
     )
 
 

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import httpx
 
 from domain.money import Money
+from domain.payment import PaymentStatus
 from providers.base import (
     AccountCheck,
     AccountConfig,
@@ -19,6 +20,8 @@ from providers.base import (
     Callback,
     Capabilities,
     CashInstructions,
+    Charged,
+    ChargeRequest,
     CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
@@ -33,6 +36,7 @@ from providers.base import (
     ProviderRejected,
     RefundRequest,
     RefundStatus,
+    SavedMethod,
 )
 from providers.http import ProviderHttp
 from providers.payu.account import REQUIRED_CREDENTIALS, account_of
@@ -53,6 +57,7 @@ from providers.payu.objects import (
     text,
 )
 from providers.payu.requests import cash_expiry, checkout_form, refund_submission, submission
+from providers.payu.tokens import charge_submission, decline_of, imported
 from providers.payu.webhooks import read_confirmation
 
 
@@ -75,6 +80,8 @@ class PayuProvider:
         methods=METHODS,
         bank_list=True,
         looks_up_by_reference=True,
+        off_session=True,
+        imports_tokens=True,
         unit="major",
         currencies=frozenset({CURRENCY}),
     )
@@ -121,6 +128,10 @@ class PayuProvider:
         """What PayU says now, by our reference. UNKNOWN while nobody has tried to pay on PayU's page."""
         reference = str(ref.reference)
         orders = await self._orders(reference)
+        if ref.mode is CheckoutMode.SAVED:
+            seen = payment_of(orders, _first_id(orders), form=False)
+            failed = seen.status is PaymentStatus.FAILED
+            return replace(seen, failure_code=decline_of(seen.failure_code)) if failed else seen
         form = ref.session_id == reference or (ref.session_id is None and ref.method in (None, CARD.name))
         return payment_of(orders, reference if form else _first_id(orders), form=form)
 
@@ -165,6 +176,39 @@ class PayuProvider:
         if found is not None:
             return _refund_of(found)
         return None if provider_refund_id is None else await self._refund_by_id(provider_refund_id)
+
+    def import_token(self, given: SavedMethod) -> SavedMethod:
+        """A token that PayU's library made in the payer's browser."""
+        return imported(given)
+
+    async def charge(self, request: ChargeRequest) -> Charged:
+        """Charge a tokenised card. A charge of an earlier try is found by our reference before anything is sent.
+
+        Raises ProviderDeclined with the code in our words.
+        """
+        transaction = charge_submission(request, self._account)
+        async with self._alone(str(request.reference)):
+            earlier = await self._charge_made(str(request.reference))
+            if earlier is not None:
+                return earlier
+            answer = await self._client.submit(transaction)
+        state, order_id, transaction_id = (text(answer, name) for name in ("state", "orderId", "transactionId"))
+        if state in FAILED_STATES:
+            raise ProviderDeclined(decline_of(failure_code(answer.get("responseCode"), "")), session_id=order_id)
+        if state is None or order_id is None:
+            raise OutcomeUnknown("unreadable_answer", "transaction without order or state")
+        status = PaymentStatus.PAID if state == "APPROVED" else PaymentStatus.PENDING
+        return Charged(order_id, status, transaction_id)
+
+    async def _charge_made(self, reference: str) -> Charged | None:
+        """The charge that an earlier try made. Raises ProviderDeclined when that one was declined."""
+        orders = await self._orders(reference)
+        seen = payment_of(orders, _first_id(orders), form=False)
+        if seen.status is PaymentStatus.UNKNOWN:
+            return None
+        if seen.status in (PaymentStatus.FAILED, PaymentStatus.EXPIRED):
+            raise ProviderDeclined(decline_of(seen.failure_code), session_id=seen.session_id)
+        return Charged(seen.session_id or reference, seen.status, seen.transaction_id)
 
     async def check_account(self) -> AccountCheck:
         """Connection test: PING on both interfaces with the account's credentials."""

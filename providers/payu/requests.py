@@ -80,24 +80,24 @@ def checkout_form(request: CheckoutRequest, method: Method, account: PayuAccount
 def submission(request: CheckoutRequest, method: Method, account: PayuAccount, now: datetime) -> dict[str, Any]:
     """The `transaction` of SUBMIT_TRANSACTION for PSE or cash. `now` is UTC. Raises ProviderRejected."""
     pesos = checked(request, method)
-    values: dict[str, Any] = {"TX_VALUE": _value(pesos)}
+    values: dict[str, Any] = {"TX_VALUE": value_of(pesos)}
     tax = _taxes(request, account)
     if tax is not None:
-        values |= {"TX_TAX": _value(tax.tax), "TX_TAX_RETURN_BASE": _value(tax.base)}
+        values |= {"TX_TAX": value_of(tax.tax), "TX_TAX_RETURN_BASE": value_of(tax.base)}
     reference = str(request.reference)
     order = {
         "accountId": account.account_id,
         "referenceCode": reference,
         "description": _description(request),
-        "language": _language(request.language),
+        "language": language_of(request.language),
         "signature": account.signing.digest(account.merchant_id, reference, str(pesos), CURRENCY),
         "notifyUrl": request.callback_url,
         "additionalValues": values,
-        "buyer": _person(request.payer),
+        "buyer": person_of(request.payer),
     }
     transaction: dict[str, Any] = {
-        "order": _without_none(order),
-        "payer": _person(request.payer),
+        "order": without_none(order),
+        "payer": person_of(request.payer),
         "type": "AUTHORIZATION_AND_CAPTURE",
         "paymentMethod": NAME_AT_PAYU[method.name],
         "paymentCountry": "CO",
@@ -111,7 +111,7 @@ def submission(request: CheckoutRequest, method: Method, account: PayuAccount, n
         if expiry <= now:
             raise ProviderRejected("checkout_window_passed")
         transaction["expirationDate"] = expiry.astimezone(COLOMBIA).strftime("%Y-%m-%dT%H:%M:%S")
-    return _without_none(transaction)
+    return without_none(transaction)
 
 
 def cash_expiry(request: CheckoutRequest) -> datetime:
@@ -138,7 +138,7 @@ def refund_submission(request: RefundRequest, order_id: str, account: PayuAccoun
     if not whole:
         transaction["type"] = "PARTIAL_REFUND"
         place = order if account.partial_value_in_order else transaction
-        place["additionalValues"] = {"TX_VALUE": _value(pesos)}
+        place["additionalValues"] = {"TX_VALUE": value_of(pesos)}
     return transaction
 
 
@@ -148,7 +148,7 @@ def _pse(request: CheckoutRequest) -> dict[str, str]:
         raise ProviderRejected("method_field_invalid", "user_type is N (person) or J (company)")
     if not _BANK_CODE.fullmatch(fields["financial_institution_code"]):
         raise ProviderRejected("method_field_invalid", "financial_institution_code")
-    return _without_none(
+    return without_none(
         {
             "RESPONSE_URL": request.success_url,
             "PSE_REFERENCE1": payer.ip,
@@ -165,8 +165,9 @@ def _taxes(request: CheckoutRequest, account: PayuAccount) -> Taxes | None:
     return taxes(request.amount, request.vat) if account.sends_tax and request.vat is not None else None
 
 
-def _person(payer: Payer) -> dict[str, str]:
-    return _without_none(
+def person_of(payer: Payer) -> dict[str, str]:
+    """A person as PayU takes one."""
+    return without_none(
         {
             "merchantPayerId": payer.id,
             "fullName": payer.name,
@@ -178,7 +179,8 @@ def _person(payer: Payer) -> dict[str, str]:
     )
 
 
-def _value(pesos: int) -> dict[str, Any]:
+def value_of(pesos: int) -> dict[str, Any]:
+    """An amount in whole pesos."""
     return {"value": pesos, "currency": CURRENCY}
 
 
@@ -186,10 +188,12 @@ def _description(request: CheckoutRequest) -> str:
     return (" ".join(request.description.split()) or request.order_id)[:MAX_DESCRIPTION]
 
 
-def _language(language: str) -> str:
+def language_of(language: str) -> str:
+    """PayU's language of a text, Spanish where it has none."""
     base = language.split("-", 1)[0].lower()
     return base if base in _LANGUAGES else "es"
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known."""
     return {name: value for name, value in values.items() if value is not None}

@@ -76,6 +76,16 @@ async def test_an_address_that_cannot_be_read(nobody: Operator, url: str) -> Non
     assert message == "DATABASE_URL cannot be read; write it as postgresql://user:password@host/name."
 
 
+async def test_parameters_that_the_driver_does_not_have_are_named(nobody: Operator) -> None:
+    for query, words in (
+        ("keepalives=1", "the driver has no parameter keepalives; leave it out."),
+        ("sslmode=verify-full&sslrootcert=/ca.pem", "give sslrootcert in the environment instead, as PGSSLROOTCERT."),
+    ):
+        url = f"postgresql://p:hush@127.0.0.1:1/x?{query}"
+        message = await nobody.says("workspace", "list", DATABASE_URL=url, CREDENTIALS_KEYS=CREDENTIALS_KEY)
+        assert message == f"DATABASE_URL: {words}"
+
+
 async def test_what_postgresql_refuses_is_said_in_its_words(nobody: Operator, stack: Stack) -> None:
     url = stack.database_url
     for wrong, words in (

@@ -203,11 +203,15 @@ async def test_what_an_operator_puts_back_in_line_is_on_the_audit_log(operator: 
         ("payment-cli", "webhook_event", str(waiting[0]), {"events": 1}),
         ("payment-cli", "workspace", mine, {"events": 1}),
     ]
-    payment = await shop.pays()
+    of_payment = OrderNotice.payment_id == (await shop.pays())["id"]
+
+    async def delivered() -> bool:  # by a relay that would write over what comes next
+        async with shop.service.database.transaction() as session:
+            return await session.scalar(select(OrderNotice.status).where(of_payment)) == "delivered"
+
+    await eventually(delivered)
     async with shop.service.database.transaction() as session:
-        await session.execute(
-            update(OrderNotice).where(OrderNotice.payment_id == payment["id"]).values(status="given_up", attempts=9)
-        )
+        await session.execute(update(OrderNotice).where(of_payment).values(status="given_up", attempts=9))
     await operator("webhook-replay", "--notifications")
     sent_again = await audited(shop, "order_notices.sent_again")
     assert sent_again == [("payment-cli", "workspace", mine, {"notices": 1})]

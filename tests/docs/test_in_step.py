@@ -22,6 +22,7 @@ from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
 from activities.setups import SetupActivities
+from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
 from api.app import PREFIX, create_app
 from api.problems import _PATTERNS, CODES
@@ -36,6 +37,7 @@ IMPLEMENTATIONS = (
     PayoutActivities,
     ReceiptActivities,
     RefundActivities,
+    SubscriptionActivities,
     SetupActivities,
     SurplusActivities,
 )

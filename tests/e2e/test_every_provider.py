@@ -224,6 +224,8 @@ async def test_hostile_callbacks_are_refused_change_nothing_and_are_counted(shop
     await is_settled_once(shop, payment["id"])
     [event] = await events(shop)
     assert event.deliveries == 1 + len(replays)
+    counted = (await shop.api.get("/webhooks/health")).json()["callbacks"]
+    assert (counted["repeated"], counted["refused"]) == (len(replays), dict(expected[True]))
     assert (await shop.read(other["id"]))["status"] == "pending"
 
 

@@ -12,11 +12,12 @@ from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from engine.payments import workflow_id
 from storage import administration
-from storage.models import AuditEntry, Payment, WebhookEvent
+from storage.models import AuditEntry, Commission, Payment, Receipt, WebhookEvent
+from tests.e2e.test_payment_methods import charge, saved
 from tests.support.market import KINDS, Kind, Market, market
 from tests.support.service import Service, Shop, eventually
 
@@ -268,6 +269,43 @@ async def test_an_order_paid_by_two_payments_at_once_is_settled_once(markets: Ma
     await eventually(told)
     assert (await shops.shop.api.get(f"/refunds?payment_id={twice}")).json()["data"] == []
     (await shops.books(twice)).check(settled=False)
+
+
+@pytest.mark.parametrize("first", ["the session", "the saved card", "both at once"])
+async def test_a_saved_card_and_an_open_session_of_one_order_are_one_capture(markets: Markets, first: str) -> None:
+    shops = markets.refunding["ILS"]
+    card = await saved(shops.shop)
+    order_id = f"order-{uuid4().hex[:8]}"
+    session = await shops.starts(PAYPLUS, order_id=order_id)
+    if first == "the session":
+        await shops.pays(session, 1, PAYPLUS)
+        await shops.shop.until(session, "paid")
+        refused = await charge(shops.shop, card, order_id=order_id)
+        assert (refused.status_code, refused.json()["code"]) == (409, "order_is_paid")
+        assert (await shops.books(session)).surplus == []
+        return
+    if first == "the saved card":
+        charged = await charge(shops.shop, card, order_id=order_id)
+        await shops.pays(session, 1, PAYPLUS)
+    else:
+        charged, _ = await asyncio.gather(charge(shops.shop, card, order_id=order_id), shops.pays(session, 1, PAYPLUS))
+        if charged.status_code == 409:  # the session was faster by far
+            assert charged.json()["code"] == "order_is_paid"
+            await shops.shop.until(session, "paid")
+            return
+    assert charged.status_code == 201, charged.text
+
+    async def settled() -> list[str] | None:
+        states = [(await shops.shop.read(one))["status"] for one in (session, charged.json()["id"])]
+        return states if sorted(states) == ["paid", "refunded"] else None
+
+    states = await eventually(settled)
+    if first == "the saved card":
+        assert states == ["refunded", "paid"]
+    async with shops.service.database.transaction() as books:
+        for model in (Receipt, Commission):
+            mine = select(func.count()).where(model.payment_id.in_([UUID(session), UUID(charged.json()["id"])]))
+            assert await books.scalar(mine) == 1
 
 
 async def test_an_order_that_is_paid_in_parts_may_have_many_payments(service: Service) -> None:

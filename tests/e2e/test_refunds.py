@@ -104,6 +104,21 @@ async def test_parts_add_up_and_each_has_its_own_document_and_notice(shop: Shop)
     assert (await shop.read(payment["id"]))["status"] == "refunded"
 
 
+async def test_the_providers_fee_is_noted_at_the_capture_and_comes_back_as_agreed(shop: Shop) -> None:
+    path = f"/provider-accounts/{shop.account.id}"
+    wrong = await shop.api.patch(path, json={"fees": {"rate": "0.029", "fixed": "1.205"}})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "validation_failed")
+    agreed = await shop.api.patch(path, json={"fees": {"rate": "0.029", "fixed": "1.20", "returned": True}})
+    assert agreed.json()["fees"] == {"rate": "0.029", "fixed": "1.2", "returned": True}
+    payment = await paid(shop)
+    assert payment["fee"] == "4.97"  # 129.90 × 0.029 = 3.7671, and 1.20
+    assert (await balances(shop))["provider_fees"] == Money.parse("4.97", "ILS")
+    assert (await shop.api.patch(path, json={"fees": {}})).json()["fees"]["rate"] == "0"
+    made = [(await refund(shop, payment, amount)).json()["fee_returned"] for amount in ("29.90", "50.00", "50.00")]
+    assert made == ["1.14", "1.92", "1.91"]
+    assert all(amount.minor == 0 for amount in (await balances(shop)).values())
+
+
 async def test_the_rate_of_the_original_stays(shop: Shop) -> None:
     payment = await paid(shop)
     changed = await shop.api.patch(f"/workspaces/{shop.workspace.id}", json={"vat_rate": "0.17"})

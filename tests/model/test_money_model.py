@@ -53,6 +53,8 @@ RATES = {"JPY": Fraction(10, 100), "ILS": Fraction(18, 100), "KWD": Fraction(0)}
 STEP = {"JPY": 1, "ILS": 1, "KWD": 10}
 """Stripe takes three-decimal amounts in steps of ten."""
 COMMISSION = Fraction(10, 100)
+FEE_RATE, FEE_FIXED = Fraction(29, 1000), 3
+"""The provider's fee: a share of the capture and so many minor units."""
 SHARES = st.integers(1, 100)
 
 
@@ -82,6 +84,8 @@ class Sale:
     referrer: str | None
     commission: int
     refunded: int = 0
+    fee: int = 0
+    fee_comes_back: bool = False
     paid_out: int | None = None
     claims: dict[str, Claim] = field(default_factory=dict)
 
@@ -105,6 +109,11 @@ class Sale:
     @property
     def vat_back(self) -> int:
         return rounded(Fraction(self.vat * self.refunded, self.amount))
+
+    @property
+    def fee_kept(self) -> int:
+        back = rounded(Fraction(self.fee * self.refunded, self.amount)) if self.fee_comes_back else 0
+        return self.fee - back
 
     @property
     def commission_back(self) -> int:
@@ -140,9 +149,10 @@ class Books(RuleBasedStateMachine):
     world: World
     sales = Bundle("sales")
 
-    @initialize(currency=st.sampled_from(sorted(RATES)))
-    def open_shop(self, currency: str) -> None:
+    @initialize(currency=st.sampled_from(sorted(RATES)), returned=st.booleans())
+    def open_shop(self, currency: str, returned: bool) -> None:  # noqa: FBT001  (a drawn value)
         self.currency, self.step, self.known = currency, STEP[currency], list[Sale]()
+        self.fee_comes_back = returned
         self.shop = self.does(self._shop())
         database, sealer, guard = self.world.service.database, self.world.service.sealer, self.world.guard
 
@@ -159,13 +169,18 @@ class Books(RuleBasedStateMachine):
 
     async def _shop(self) -> Shop:
         rate = Decimal(RATES[self.currency].numerator) / RATES[self.currency].denominator
-        return await self.world.service.shop(
+        shop = await self.world.service.shop(
             callbacks=False,
             currency=self.currency,
             vat_rate=rate,
             one_capture_per_order=False,
             order_webhook_url=None,
         )
+        share = format(Decimal(FEE_RATE.numerator) / FEE_RATE.denominator, "f")
+        fees = {"rate": share, "fixed": str(self.money(FEE_FIXED)), "returned": self.fee_comes_back}
+        answer = await shop.api.patch(f"/provider-accounts/{shop.account.id}", json={"fees": fees})
+        assert answer.json()["fees"]["returned"] is self.fee_comes_back, answer.text
+        return shop
 
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)
@@ -183,6 +198,8 @@ class Books(RuleBasedStateMachine):
             amount,
             vat=rounded(amount * rate / (1 + rate)),
             referrer=referrer,
+            fee=rounded(amount * FEE_RATE) + FEE_FIXED,
+            fee_comes_back=self.fee_comes_back,
             commission=share if share >= Money.parse("1", self.currency).minor else 0,
         )
         self.known.append(sale)
@@ -409,7 +426,8 @@ class Books(RuleBasedStateMachine):
         """Every account's balance by the model, debit positive."""
         sums: dict[str, int] = defaultdict(int)
         for sale in self.known:
-            sums[f"provider:{self.shop.account.id}"] += sale.amount - sale.refunded - sale.held
+            sums[f"provider:{self.shop.account.id}"] += sale.amount - sale.refunded - sale.held - sale.fee_kept
+            sums["provider_fees"] += sale.fee_kept
             sums["sales"] -= (sale.amount - sale.vat) - (sale.refunded - sale.vat_back)
             sums["vat_payable"] -= sale.vat - sale.vat_back
             sums["dispute_losses"] += sale.lost

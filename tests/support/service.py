@@ -149,10 +149,13 @@ class Service:
     merchant: Merchant
     http: httpx.AsyncClient
 
-    async def shop(self, provider: str = "stripe", *, callbacks: bool = True, **changes: Any) -> Shop:
+    async def shop(
+        self, provider: str = "stripe", *, callbacks: bool = True, saving: bool = False, **changes: Any
+    ) -> Shop:
         """A new workspace in the provider's country and currency, with an account of its own at the sandbox.
 
         Without `callbacks` no address is registered; providers that are told with each request send them all the same.
+        With `saving` the account has the options that charging saved methods needs.
         """
         payer = payer_class(provider)(self.sandbox_url)
         slug = f"shop-{secrets.token_hex(6)}"
@@ -174,7 +177,8 @@ class Service:
         client = httpx.AsyncClient(
             base_url=f"{self.api_url}/api/v1", headers={"authorization": f"Bearer {made.key}"}, timeout=30
         )
-        till = await self.connect(workspace, payer, callbacks=callbacks)
+        options = payer.saving_account().options if saving else None
+        till = await self.connect(workspace, payer, callbacks=callbacks, options=options)
         return Shop(self, workspace, till.account, made.key, client, till)
 
     async def connect(

@@ -21,24 +21,24 @@ def cuts(draw: st.DrawFn) -> tuple[str, int, list[int]]:
     return draw(CURRENCIES), sum(parts), parts
 
 
-@given(cuts(), st.fractions(0, 1), st.fractions(0, 1))
-def test_any_sequence_of_refunds_conserves_tax_net_and_commission(
-    cut: tuple[str, int, list[int]], tax_share: Fraction, commission_share: Fraction
+@given(cuts(), st.fractions(0, 1), st.fractions(0, 1), st.fractions(0, 1))
+def test_any_sequence_of_refunds_conserves_tax_net_fee_and_commission(
+    cut: tuple[str, int, list[int]], tax_share: Fraction, commission_share: Fraction, fee_share: Fraction
 ) -> None:
     currency, total_minor, parts = cut
     total = Money(total_minor, currency)
-    vat, commission = total.times(tax_share), total.times(commission_share)
+    vat, commission, fee = total.times(tax_share), total.times(commission_share), total.times(fee_share)
     before = Money.zero(currency)
-    sums = {"net": Money.zero(currency), "vat": Money.zero(currency), "commission": Money.zero(currency)}
+    sums = dict.fromkeys(("net", "vat", "commission", "fee"), Money.zero(currency))
     for minor in parts:
         amount = Money(minor, currency)
-        split = split_refund(amount=amount, before=before, total=total, vat=vat, commission=commission)
+        split = split_refund(amount=amount, before=before, total=total, vat=vat, commission=commission, fee=fee)
         assert split.total == amount
         assert 0 <= split.vat.minor <= amount.minor + 1
         assert split.commission.minor >= 0
         sums = {name: whole + getattr(split, name) for name, whole in sums.items()}
         before = before + amount
-    assert (sums["net"], sums["vat"], sums["commission"]) == (total - vat, vat, commission)
+    assert list(sums.values()) == [total - vat, vat, commission, fee]
 
 
 @given(cuts())

@@ -27,6 +27,7 @@ def test_what_may_be_away_is_not_asked() -> None:
         ({"database_url": "hush nonsense"}, "postgresql://user:password@host/name"),
         ({"database_url": "oracle+hush://p:hush@h/x"}, "postgresql://user:password@host/name"),
         ({"database_url": GOOD["database_url"] + "?keepalives=1"}, "no parameter keepalives"),
+        ({"database_url": GOOD["database_url"] + "?ssl=verify-full&sslrootcert=/ca.pem"}, "as PGSSLROOTCERT"),
         ({"temporal_tls_cert_path": __file__}, "TEMPORAL_TLS_KEY_PATH"),
         ({"redis_url": "hush"}, "redis://"),
     ],

@@ -22,7 +22,7 @@ from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminde
 from domain.payment import Confirm, Confirmation, RenderReceipt, ReturnSurplus, SurplusStatus
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
 from engine.payments import PaymentEngine, refund_workflow_id
-from tests.workflows.conftest import unlocked
+from tests.workflows.conftest import ended, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.refund import RefundWorkflow
@@ -131,11 +131,11 @@ async def desk(skipping: WorkflowEnvironment) -> AsyncIterator[Desk]:
 async def refunded(desk: Desk) -> tuple[RefundProgress, RefundProgress]:
     """The first answer to the caller, and how it ended."""
     command = StartRefund(uuid4(), uuid4())
-    first = await desk.engine.start_refund(command, wait=timedelta(seconds=15))
+    first = await desk.engine.start_refund(command, wait=timedelta(seconds=60))
     assert first is not None
     handle = desk.environment.client.get_workflow_handle_for(RefundWorkflow.run, refund_workflow_id(command.refund_id))
     async with unlocked(desk.environment):
-        outcome = await handle.result()
+        outcome = await ended(handle)
     await desk.replay(handle)
     return first, outcome
 
@@ -179,7 +179,7 @@ async def test_surplus_is_followed_until_it_is_back(desk: Desk) -> None:
     await desk.engine.return_surplus(surplus_id)
     handle = desk.environment.client.get_workflow_handle_for(SurplusWorkflow.run, f"surplus-{surplus_id}")
     async with unlocked(desk.environment):
-        assert await handle.result() is SurplusStatus.REFUNDED
+        assert await ended(handle) is SurplusStatus.REFUNDED
     assert len(desk.books.asked_at) == 3
     await desk.replay(handle)
 
@@ -194,7 +194,7 @@ async def disputed(desk: Desk, due: datetime | None) -> DisputeView:
     handle = await desk.environment.client.start_workflow(
         DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
     )
-    outcome = await handle.result()
+    outcome = await ended(handle)
     await desk.replay(handle)
     return outcome
 

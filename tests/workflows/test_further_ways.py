@@ -32,13 +32,13 @@ from storage.models import Payment, ProviderHealth, SurplusCapture
 from tests.support.hands import Hands, hands
 from tests.support.market import KINDS, Kind, Market, market
 from tests.support.service import Service
-from tests.workflows.conftest import Bench, skip_to_end, unlocked
+from tests.workflows.conftest import Bench, ended, skip_to_end, unlocked
 from tests.workflows.test_payment_workflow import fault, paid, replay, trigger
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
 from workflows.surplus import FIRST_WAIT, SurplusWorkflow
 
-WAIT = timedelta(seconds=15)
+WAIT = timedelta(seconds=60)
 RARELY = PollPlan(first_seconds=3600, growth=6.0, max_seconds=6 * 3600)
 """Few looks in many days."""
 
@@ -239,7 +239,7 @@ async def test_surplus_is_sent_back_once_and_followed_after_the_payment_has_ende
     assert (await bench.outcome(command)).status is PaymentStatus.PAID
     refund = bench.environment.client.get_workflow_handle_for(SurplusWorkflow.run, f"surplus-{surplus_id}")
     async with unlocked(bench.environment):
-        assert await refund.result() is SurplusStatus.REFUNDED
+        assert await ended(refund) is SurplusStatus.REFUNDED
     assert {asked.surplus_id for asked in bench.books.refunds_asked} == {surplus_id}
     assert len(bench.books.refunds_asked) == 5
     await replay(await bench.history(command))
@@ -253,9 +253,9 @@ async def test_the_after_life_sends_surplus_back_and_watches_what_is_left(bench:
     await bench.engine.signal_afterlife(payment_id, trigger())
     handle = bench.environment.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
     async with unlocked(bench.environment):
-        assert (await handle.result()).receipt_id == late.receipt_id
+        assert (await ended(handle)).receipt_id == late.receipt_id
     refund = bench.environment.client.get_workflow_handle_for(SurplusWorkflow.run, f"surplus-{surplus_id}")
-    assert await refund.result() is SurplusStatus.REFUNDED
+    assert await ended(refund) is SurplusStatus.REFUNDED
     assert len(bench.books.asked) == 3
     await replay(await handle.fetch_history())
 

@@ -30,11 +30,11 @@ from domain.payout import (
     StartPayout,
 )
 from engine.payouts import PayoutEngine, payout_workflow_id
-from tests.workflows.conftest import unlocked
+from tests.workflows.conftest import ended, unlocked
 from workflows.payout import PayoutWorkflow
 
 DAY = timedelta(days=1)
-WAIT = timedelta(seconds=15)
+WAIT = timedelta(seconds=60)
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Desk:
     async def outcome(self) -> PayoutProgress:
         """The end; what has been recorded on the way replays."""
         async with unlocked(self.environment):
-            found = await self.handle().result()
+            found = await ended(self.handle())
         replayer = Replayer(
             workflows=worker.WORKFLOWS,
             data_converter=pydantic_data_converter,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -19,7 +20,12 @@ class Payer(SandboxPayer):
     one_currency: ClassVar[bool] = True
     can_be_declined: ClassVar[bool] = False  # a declined card leaves no trace at Meshulam; see test_meshulam.py
     method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "4580")
-    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "createPaymentProcess", "refund": "refundTransaction"}
+    operations: ClassVar[dict[str, str]] = {
+        "*": "*",
+        "open": "createPaymentProcess",
+        "refund": "refundTransaction",
+        "charge": "createTransactionWithToken",
+    }
     own_secrets: ClassVar[tuple[str, ...]] = ("callback_token",)
 
     def __init__(self, address: str) -> None:
@@ -35,6 +41,11 @@ class Payer(SandboxPayer):
             options={"api_base": f"{self.address}/meshulam"},
             timeout_seconds=timeout_seconds,
         )
+
+    def saving_account(self, *, timeout_seconds: float = 10.0) -> AccountConfig:
+        account = self.account(timeout_seconds=timeout_seconds)
+        codes = {"1601": "insufficient_funds", "1602": "lost_card"}
+        return replace(account, options={**account.options, "decline_codes": codes})
 
     def wrong_account(self) -> AccountConfig:
         return self.account(page_code="invalid")
@@ -52,6 +63,17 @@ class Payer(SandboxPayer):
     async def is_declined(self, opened: OpenedCheckout) -> None:
         assert opened.url is not None
         assert (await self.http.post(opened.url, data={"outcome": "decline"})).status_code == 402
+
+    async def saves(self, opened: OpenedCheckout) -> None:
+        assert opened.url is not None
+        assert (await self.http.post(opened.url, data={"card": "4580458045804580"})).status_code == 200
+
+    async def will(self, token: str, outcome: str) -> None:
+        await self.sandbox(f"meshulam/cards/{token}/outcomes", outcomes=[{"soft": 1601, "hard": 1602}[outcome]])
+
+    async def charges_can_be_refunded(self, reference: UUID) -> None:
+        for process in await self.processes(reference):
+            await self.sandbox(f"meshulam/processes/{process['processId']}/age", days=1)
 
     async def tries_to_pay(self, opened: OpenedCheckout) -> None:
         assert opened.url is not None

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from providers.base import AccountConfig, CheckoutMode, OpenedCheckout
+from providers.base import AccountConfig, CheckoutMode, OpenedCheckout, SavedMethod
+from providers.payu.tokens import imported
 from tests.providers.payers import SandboxPayer
 
 
@@ -24,7 +25,12 @@ class Payer(SandboxPayer):
     least: ClassVar[str] = "300.00"
     refused: ClassVar[tuple[str, str]] = ("25000.50", "COP")
     method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "1111")
-    operations: ClassVar[dict[str, str]] = {"*": "*", "open": "payu.submit", "refund": "payu.refund"}
+    operations: ClassVar[dict[str, str]] = {
+        "*": "*",
+        "open": "payu.submit",
+        "refund": "payu.refund",
+        "charge": "payu.submit",
+    }
     opens_by_call: ClassVar[bool] = False
 
     def __init__(self, address: str) -> None:
@@ -50,6 +56,20 @@ class Payer(SandboxPayer):
         """The same account with further options."""
         usual = self.account(timeout_seconds=timeout_seconds)
         return replace(usual, options={**usual.options, **options})
+
+    def saving_account(self, *, timeout_seconds: float = 10.0) -> AccountConfig:
+        return self.account_with(timeout_seconds=timeout_seconds, refund_wait_seconds=0)
+
+    async def tokenises(self) -> SavedMethod:
+        made = await self.sandbox("payu/tokens", api_key=self.api_key)
+        return imported(SavedMethod(made["token"], brand=made["brand"], last4=made["last4"]))
+
+    async def will(self, token: str, outcome: str) -> None:
+        code = {"soft": "INSUFFICIENT_FUNDS", "hard": "RESTRICTED_CARD"}[outcome]
+        await self.sandbox(f"payu/tokens/{token.partition(':')[2]}/outcomes", outcomes=[code])
+
+    def unknown_token(self) -> str:
+        return f"VISA:{uuid4()}"
 
     def wrong_account(self) -> AccountConfig:
         return self.account(api_key="invalid")

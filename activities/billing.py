@@ -1,0 +1,504 @@
+"""What happens to a locked subscription: invoices, charges, their outcomes, and its end. One transaction each.
+
+Locks are taken in this order, everywhere: a payment, the workspace's receipt counter, the subscription, the
+customer's credit. Invoices and payments are inserted at once, by statements; audit entries wait for the commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.billing_calendar import boundary
+from domain.declines import DeclineClass, decline_class
+from domain.dunning import Decision, FinalAction, Next, at_the_end, decide, on_new_method
+from domain.money import Money
+from domain.payment import PaymentStatus
+from domain.setup import MethodStatus
+from domain.subscription import (
+    ENDED,
+    InvoiceStatus,
+    SubscriptionStatus,
+    attempt_payment_id,
+    change,
+    invoice_id_for,
+)
+from storage import audit, outbox, payment_methods, payments, plans, refunds, subscriptions, workspaces
+from storage.models import Invoice, Payment, PaymentMethod, Plan, Subscription, Workspace
+
+LINK_LIFE = timedelta(hours=23)
+"""How long a link to pay by lives; less than the shortest limit of a provider (a day)."""
+LINK_NOT_USED = "link_not_used"
+
+
+@dataclass(slots=True)
+class Held:
+    """A subscription under its lock, and the moment at which things happen to it."""
+
+    session: AsyncSession
+    workspace: Workspace
+    row: Subscription
+    at: datetime
+    actor: str
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        """Where it stands."""
+        return SubscriptionStatus(self.row.status)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Whose wall clock its periods follow."""
+        return ZoneInfo(self.row.timezone)
+
+    async def plan(self, plan_id: UUID | None = None) -> Plan:
+        """Its plan, or the named one of the same workspace."""
+        found = await plans.get(self.session, self.row.workspace_id, plan_id or _must(self.row.plan_id))
+        assert found is not None  # noqa: S101  (a foreign key)
+        return found
+
+
+def _must(plan_id: UUID | None) -> UUID:
+    assert plan_id is not None  # noqa: S101  (a constraint: what we manage has a plan)
+    return plan_id
+
+
+async def hold(session: AsyncSession, subscription_id: UUID, *, at: datetime, actor: str) -> Held | None:
+    """Lock a subscription; None when there is no such."""
+    found = await subscriptions.lock(session, subscription_id)
+    return None if found is None else Held(session, found[1], found[0], at, actor)
+
+
+def price_of(plan: Plan, quantity: int) -> Money:
+    """What a whole period costs."""
+    return Money(plan.price.minor * quantity, plan.currency)
+
+
+def set_status(held: Held, wanted: SubscriptionStatus, *, reason: str, **details: Any) -> None:
+    """Change the status by the table and write down why. Staying leaves no trace. Raises IllegalTransition."""
+    before = held.status
+    if change(before, wanted) is before:
+        return
+    held.row.status, held.row.updated_at = wanted.value, held.at
+    note(held, wanted.value, reason=reason, **{"from": before.value, "to": wanted.value}, **details)
+
+
+def note(held: Held, what: str, *, reason: str | None = None, **details: Any) -> None:
+    """An audit entry about the subscription."""
+    facts = {name: value for name, value in details.items() if value is not None}
+    audit.record(
+        held.session,
+        held.row.workspace_id,
+        actor=held.actor,
+        action=f"subscription.{what}",
+        subject=("subscription", held.row.id),
+        details=facts | ({} if reason is None else {"reason": reason}),
+    )
+
+
+async def tell(held: Held, what: str, *, key: str, invoice: Invoice | None = None, **more: Any) -> None:
+    """One message to the order service; `key` names the intent, and there is never a second one about it."""
+    row = held.row
+    data: dict[str, Any] = {
+        "subscription_id": str(row.id),
+        "customer_id": row.customer_id,
+        "status": row.status,
+        "period": row.period,
+        "current_period_start": row.current_period_start.isoformat(),
+        "current_period_end": row.current_period_end.isoformat(),
+        "cancel_at_period_end": row.cancel_at_period_end,
+        "payment_id": None,
+        "invoice_id": None if invoice is None else str(invoice.id),
+    }
+    if invoice is not None:
+        data |= {
+            "invoice_status": invoice.status,
+            "amount": str(invoice.money),
+            "credit_applied": str(Money.from_decimal(invoice.credit_applied, invoice.currency)),
+            "currency": invoice.currency,
+        }
+    shown = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in more.items()}
+    await outbox.add_subscription_notice(
+        held.session,
+        held.workspace,
+        row,
+        notice_type=f"subscription.{what}",
+        key=key,
+        at=held.at,
+        data=data | shown,
+    )
+
+
+async def begin_period(held: Held, plan: Plan, *, kind: str) -> Invoice:
+    """Move to the next period, which begins where the last one ended, and issue its invoice."""
+    row = held.row
+    row.period += 1
+    row.current_period_start = row.current_period_end
+    row.current_period_end = period_end(held, plan)
+    row.updated_at = held.at
+    return await issue(held, plan, kind=kind)
+
+
+def period_end(held: Held, plan: Plan) -> datetime:
+    """Where the current period ends, counted from the anchor."""
+    row = held.row
+    return boundary(row.anchor, held.zone, plans.interval_of(plan), row.period - row.anchor_period + 1)
+
+
+def plan_line(plan: Plan, quantity: int, amount: Money, *, kind: str = "plan") -> dict[str, Any]:
+    """A line of an invoice; a credit's amount is negative."""
+    return {
+        "kind": kind,
+        "plan": plan.code,
+        "plan_version": plan.version,
+        "description": plan.name,
+        "quantity": quantity,
+        "amount": str(amount),
+    }
+
+
+async def issue(
+    held: Held, plan: Plan, *, kind: str, sequence: int = 0, lines: list[tuple[dict[str, Any], Money]] | None = None
+) -> Invoice:
+    """Put an invoice of the current period on record; the customer's credit pays first, and all of it if it can.
+
+    Without `lines` it is the plan's price. The lines' sum must not be negative.
+    """
+    row = held.row
+    if lines is None:
+        whole = price_of(plan, row.quantity)
+        lines = [(plan_line(plan, row.quantity, whole), whole)]
+    subtotal = Money.zero(plan.currency)
+    for _, amount in lines:
+        subtotal = subtotal + amount
+    credit = min(await subscriptions.lock_credit(held.session, row, plan.currency), subtotal)
+    total, invoice_id = subtotal - credit, invoice_id_for(row.id, row.period, sequence)
+    invoice = await subscriptions.add_invoice(
+        held.session,
+        {
+            "id": invoice_id,
+            "workspace_id": row.workspace_id,
+            "subscription_id": row.id,
+            "period": row.period,
+            "sequence": sequence,
+            "kind": kind,
+            "period_start": row.current_period_start,
+            "period_end": row.current_period_end,
+            "lines": [line for line, _ in lines],
+            "subtotal": subtotal.to_decimal(),
+            "credit_applied": credit.to_decimal(),
+            "total": total.to_decimal(),
+            "currency": plan.currency,
+            "status": InvoiceStatus.OPEN.value,
+            "due_at": held.at,
+            "created_at": held.at,
+            "updated_at": held.at,
+        },
+    )
+    if credit.minor:
+        await subscriptions.apply_credit(held.session, row, credit, cause=invoice_id)
+    note(
+        held,
+        "invoice_issued",
+        invoice_id=str(invoice_id),
+        period=row.period,
+        total=str(total),
+        credit_applied=str(credit),
+        currency=plan.currency,
+    )
+    if total.minor == 0:
+        await paid(held, invoice, None)
+    return invoice
+
+
+async def charge(held: Held, invoice: Invoice, *, retry: bool, reason: str) -> Payment:
+    """Make the next attempt: a payment of its own, by the saved method or, without one, by a link for the payer.
+
+    Its id follows from invoice and attempt, so that a repeat finds the first one.
+    """
+    row, session = held.row, held.session
+    method = await usable_method(held)
+    account_id = row.provider_account_id if method is None else method.provider_account_id
+    account = None if account_id is None else await workspaces.account(session, account_id)
+    assert account is not None  # noqa: S101  (one is chosen with the subscription)
+    invoice.attempts += 1
+    invoice.retries += int(retry)
+    invoice.next_attempt_at, invoice.updated_at = None, held.at
+    payment_id = attempt_payment_id(invoice.id, invoice.attempts)
+    values = _of_customer(row) | {
+        "id": payment_id,
+        "provider_account_id": account.id,
+        "provider": account.provider,
+        "order_id": order_of(invoice),
+        "amount": invoice.total,
+        "currency": invoice.currency,
+        "checkout_mode": "hosted" if method is None else "saved",
+        "description": await _words(held, invoice),
+        "invoice_id": invoice.id,
+        "payment_method_id": None if method is None else method.id,
+        "save_method": method is None,
+        "off_session": method is not None,
+        "expires_at": held.at + LINK_LIFE if method is None else _patience(held, invoice),
+        "created_at": held.at,
+        "updated_at": held.at,
+    }
+    if await payments.insert_new(session, values):
+        told = {"invoice_id": str(invoice.id), "payment_id": str(payment_id), "amount": str(invoice.money)}
+        note(held, "charged", reason=reason, attempt=invoice.attempts, **told)
+    return (await session.scalars(select(Payment).where(Payment.id == payment_id))).one()
+
+
+def order_of(invoice: Invoice) -> str:
+    """All attempts of an invoice are one order: one capture, one commission."""
+    return f"invoice-{invoice.id}"
+
+
+def _of_customer(row: Subscription) -> dict[str, Any]:
+    return {
+        "workspace_id": row.workspace_id,
+        "subscription_id": row.id,
+        "customer_id": row.customer_id,
+        "customer_name": row.customer_name,
+        "customer_email": row.customer_email,
+        "customer_tax_id": row.customer_tax_id,
+        "customer_phone": row.customer_phone,
+        "referrer_id": row.referrer_id,
+        "language": row.language,
+        "success_url": row.success_url,
+        "cancel_url": row.cancel_url,
+        "metadata": row.extra,
+    }
+
+
+async def _words(held: Held, invoice: Invoice) -> str:
+    """What the receipt says: the plan and the period, in the days of the subscription's zone."""
+    plan = await held.plan()
+    start, end = (moment.astimezone(held.zone) for moment in (invoice.period_start, invoice.period_end))
+    return f"{plan.name}, {start:%Y-%m-%d} – {end:%Y-%m-%d}"
+
+
+def _patience(held: Held, invoice: Invoice) -> datetime:
+    """How long a bank's question to the payer may stay unanswered: to the end of the grace."""
+    return max(invoice.grace_until or subscriptions.policy_of(held.workspace).grace_until(held.at), held.at + LINK_LIFE)
+
+
+async def usable_method(held: Held) -> PaymentMethod | None:
+    """The saved method to charge: the subscription's own, else the customer's default; None when neither is active.
+
+    The first payment is made by the method that was named or not at all: somebody who asked for a page gets one.
+    """
+    row = held.row
+    if row.payment_method_id is not None:
+        method = await payment_methods.get(held.session, row.workspace_id, row.payment_method_id)
+        if method is not None and method.status == MethodStatus.ACTIVE:
+            return method
+    if held.status is SubscriptionStatus.INCOMPLETE:
+        return None
+    return await payment_methods.default_of(held.session, row.workspace_id, row.customer_id)
+
+
+async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
+    """An invoice has its money, from `payment` or from the customer's credit: the subscription goes on.
+
+    Late truth wins: the money of a void or given-up invoice makes it paid too. What then comes too late to be of use
+    goes back. A repeat changes nothing.
+    """
+    if invoice.status == InvoiceStatus.PAID:
+        return
+    failed_before = invoice.first_failed_at is not None
+    invoice.status, invoice.paid_at, invoice.updated_at = InvoiceStatus.PAID.value, held.at, held.at
+    invoice.payment_id = None if payment is None else payment.id
+    invoice.next_attempt_at = None
+    held.row.wake_wanted_at = held.row.updated_at = held.at
+    details: dict[str, Any] = {"payment_id": None if payment is None else str(payment.id)}
+    note(held, "invoice_paid", invoice_id=str(invoice.id), total=str(invoice.money), **details)
+    if held.status in ENDED:
+        if not await _back_from_the_end(held, invoice, payment):
+            return
+        failed_before = True
+    first, changed = held.status is SubscriptionStatus.INCOMPLETE, invoice.kind == "change"
+    if await subscriptions.open_invoice(held.session, held.row.id) is None:
+        set_status(held, SubscriptionStatus.ACTIVE, reason="recovered" if failed_before else "paid")
+    what = "activated" if first else "recovered" if failed_before else "change_paid" if changed else "renewed"
+    await tell(held, what, key=str(invoice.id), invoice=invoice, **details)
+
+
+async def method_saved(session: AsyncSession, subscription_id: UUID, method_id: UUID) -> None:
+    """What a page has saved while it was paid at is charged from now on. Called in settlement's transaction."""
+    row = await session.get(Subscription, subscription_id)
+    if row is not None and row.payment_method_id is None:
+        row.payment_method_id = method_id
+
+
+async def _back_from_the_end(held: Held, invoice: Invoice, payment: Payment | None) -> bool:
+    """Money for a subscription that has ended. True when it lives again: it had expired, and its period still runs.
+
+    Else the money goes back in full: the customer has cancelled, or would pay for a time that is over.
+    """
+    if held.status is SubscriptionStatus.EXPIRED and held.at < invoice.period_end:
+        held.row.ended_at = held.row.cancelled_at = held.row.end_reason = None
+        used = Money.from_decimal(invoice.credit_applied, invoice.currency)  # was given back at the end
+        again = min(await subscriptions.lock_credit(held.session, held.row, invoice.currency), used)
+        if again.minor:
+            await subscriptions.apply_credit(held.session, held.row, again, cause=uuid5(invoice.id, "taken-again"))
+        return True
+    if payment is not None:
+        left = refunds.left_of(payment)
+        if left.minor > 0:
+            values = {
+                "id": uuid5(payment.id, "subscription-has-ended"),
+                "amount": left.to_decimal(),
+                "origin": "merchant",
+                "reason": "the subscription had ended before the payment arrived",
+            }
+            await refunds.request(held.session, payment, values, actor="subscription")
+            note(held, "late_payment_returned", payment_id=str(payment.id), amount=str(left))
+    return False
+
+
+async def payment_settled(session: AsyncSession, payment: Payment, *, at: datetime) -> None:
+    """Called by settlement, in its transaction, with a locked payment that has just become paid."""
+    held, invoice = await _of_payment(session, payment, at)
+    if held is not None and invoice is not None:
+        await paid(held, invoice, payment)
+
+
+async def payment_refunded(session: AsyncSession, payment: Payment, *, at: datetime) -> None:
+    """Called by the booking of refunds, with a locked payment that was refunded in full.
+
+    Where the workspace wants it so the subscription ends with it, if it was the payment of the current period.
+    """
+    held, invoice = await _of_payment(session, payment, at)
+    if held is None or invoice is None or held.status in ENDED or not held.workspace.cancel_on_full_refund:
+        return
+    if invoice.period == held.row.period and invoice.payment_id == payment.id:
+        await end(held, SubscriptionStatus.CANCELLED, reason="its payment was refunded in full", why="refunded")
+        held.row.wake_wanted_at = at
+
+
+async def _of_payment(session: AsyncSession, payment: Payment, at: datetime) -> tuple[Held | None, Invoice | None]:
+    if payment.subscription_id is None or payment.invoice_id is None:
+        return None, None
+    held = await hold(session, payment.subscription_id, at=at, actor="settlement")
+    return held, await subscriptions.invoice(session, payment.invoice_id)
+
+
+async def is_still_wanted(session: AsyncSession, payment: Payment) -> bool:
+    """Whether a charge that is about to be made should be: not for an invoice that nobody collects any more."""
+    if payment.invoice_id is None:
+        return True
+    invoice = await subscriptions.invoice(session, payment.invoice_id)
+    return invoice is not None and invoice.status == InvoiceStatus.OPEN
+
+
+async def failed(held: Held, invoice: Invoice, payment: Payment) -> Decision:
+    """An attempt has certainly failed: decide what comes next, once, and tell."""
+    code = _code_of(payment)
+    method = await usable_method(held)
+    invoice.first_failed_at = invoice.first_failed_at or held.at
+    policy = subscriptions.policy_of(held.workspace)
+    invoice.grace_until = policy.grace_until(invoice.first_failed_at)
+    if method is not None and method.id != payment.payment_method_id and held.at < invoice.grace_until:
+        decision = on_new_method(held.at)
+    else:
+        decision = decide(
+            policy,
+            decline=DeclineClass.SOFT if code == LINK_NOT_USED else decline_class(code),
+            code=code,
+            failed_at=held.at,
+            first_failed_at=invoice.first_failed_at,
+            retries_made=invoice.retries,
+        )
+    invoice.failed_attempt, invoice.decline_code, invoice.updated_at = invoice.attempts, code, held.at
+    invoice.next_attempt_at = decision.at if decision.next is Next.RETRY else None
+    details = {"invoice_id": str(invoice.id), "payment_id": str(payment.id), "code": code, "next": decision.next.value}
+    note(held, "payment_failed", reason=decision.reason, attempt=invoice.attempts, **details)
+    fall_behind(held, reason=code)
+    unused = held.status is SubscriptionStatus.INCOMPLETE and payment.payment_method_id is None
+    if decision.next is not Next.GIVE_UP and not unused:  # the end has a message of its own
+        await tell(
+            held,
+            "payment_failed",
+            key=f"{invoice.id}:{invoice.attempts}",
+            invoice=invoice,
+            payment_id=str(payment.id),
+            code=code,
+            next_retry_at=invoice.next_attempt_at,
+            grace_until=invoice.grace_until,
+            needs="nothing" if decision.next is Next.RETRY else "another payment method",
+        )
+    return decision
+
+
+def fall_behind(held: Held, *, reason: str) -> None:
+    """A subscription that runs is past due; one that never began stays incomplete."""
+    if held.status is not SubscriptionStatus.INCOMPLETE:
+        set_status(held, SubscriptionStatus.PAST_DUE, reason=reason)
+
+
+def _code_of(payment: Payment) -> str:
+    if payment.status == PaymentStatus.FAILED:
+        return payment.status_reason or "failed"
+    return LINK_NOT_USED if payment.payment_method_id is None else payment.status
+
+
+async def wait_for_payer(held: Held, invoice: Invoice, payment: Payment) -> None:
+    """The payer has to act: confirm to the bank, or pay by the link. Told once for each attempt."""
+    held_before = invoice.first_failed_at is not None
+    invoice.first_failed_at = invoice.first_failed_at or held.at
+    invoice.grace_until = subscriptions.policy_of(held.workspace).grace_until(invoice.first_failed_at)
+    if not held_before:
+        invoice.updated_at = held.at
+    fall_behind(held, reason="the payer has to confirm it" if payment.payment_method_id else "the payer has a link")
+    await tell(
+        held,
+        "action_required",
+        key=f"{invoice.id}:{invoice.attempts}",
+        invoice=invoice,
+        payment_id=str(payment.id),
+        url=payment.checkout_url,
+        grace_until=invoice.grace_until,
+    )
+
+
+async def give_up(held: Held, invoice: Invoice) -> None:
+    """The grace is over: the workspace's final action."""
+    policy = subscriptions.policy_of(held.workspace)
+    reason = at_the_end(policy)
+    if policy.final_action is FinalAction.KEEP:
+        invoice.status, invoice.updated_at = InvoiceStatus.UNCOLLECTIBLE.value, held.at
+        note(held, "invoice_given_up", reason=reason, invoice_id=str(invoice.id))
+        await tell(held, "unpaid", key=str(invoice.id), invoice=invoice, code=invoice.decline_code)
+        return
+    cancel = policy.final_action is FinalAction.CANCEL
+    wanted = SubscriptionStatus.CANCELLED if cancel else SubscriptionStatus.EXPIRED
+    await end(held, wanted, reason=reason, why="unpaid", code=invoice.decline_code)
+
+
+async def end(held: Held, wanted: SubscriptionStatus, *, reason: str, why: str, code: str | None = None) -> None:
+    """End it now: what is open is not collected any more, and the credit that it had used is given back.
+
+    A running attempt is closed by the workflow; money that was faster all the same goes back (see `paid`).
+    """
+    row = held.row
+    for invoice in await subscriptions.invoices_of(held.session, row.id):
+        if invoice.status != InvoiceStatus.OPEN:
+            continue
+        lost = why == "unpaid"
+        invoice.status = (InvoiceStatus.UNCOLLECTIBLE if lost else InvoiceStatus.VOID).value
+        invoice.next_attempt_at, invoice.updated_at = None, held.at
+        credit = Money.from_decimal(invoice.credit_applied, invoice.currency)
+        if credit.minor:
+            await subscriptions.grant_credit(held.session, row, credit, cause=uuid5(invoice.id, "given-back"))
+    set_status(held, wanted, reason=reason, why=why)
+    row.ended_at, row.end_reason = held.at, reason[:300]
+    row.cancelled_at = row.cancelled_at or held.at
+    row.cancel_at_period_end, row.pending_plan_id, row.pending_quantity = False, None, None
+    row.next_action_at = row.resume_at = None
+    await tell(held, wanted.value, key=f"period-{row.period}", reason=reason, why=why, code=code)

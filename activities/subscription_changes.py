@@ -1,0 +1,274 @@
+"""The merchant's wishes about a locked subscription. What a dry run shows is what the same code would do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from activities import billing
+from activities.billing import Held, plan_line, price_of
+from domain.billing_calendar import moved_by_pause
+from domain.money import Money
+from domain.proration import Proration, prorate, restart
+from domain.setup import MethodStatus
+from domain.subscription import (
+    ENDED,
+    ChangeKind,
+    SubscriptionChange,
+    SubscriptionChanged,
+    SubscriptionStatus,
+)
+from storage import payment_methods, plans, subscriptions
+from storage.models import Plan
+
+Effects = dict[str, str | None]
+
+
+class Refused(Exception):
+    """It cannot be done as things stand; `code` is stable, `detail` says what to do."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+NOT_NOW = "subscription_not_changeable"
+
+
+async def apply(held: Held, wish: SubscriptionChange) -> SubscriptionChanged:
+    """Carry out a wish in the caller's transaction. Raises Refused, and then nothing was changed.
+
+    The effects are told as text: amounts in major units, moments in ISO 8601, message types.
+    """
+    if held.row.managed_by == "provider":
+        raise Refused(NOT_NOW, "The provider manages this subscription: change it there, it is followed here.")
+    if held.status in ENDED and wish.kind is not ChangeKind.CANCEL:
+        raise Refused(NOT_NOW, f"The subscription is {held.status.value}.")
+    effects = await _KINDS[wish.kind](held, wish)
+    return SubscriptionChanged(held.status, effects)
+
+
+async def _cancel(held: Held, wish: SubscriptionChange) -> Effects:
+    row = held.row
+    if held.status in ENDED:
+        return {"ended_at": _iso(row.ended_at)}
+    running = [str(payment.id) for payment in await subscriptions.open_payments(held.session, row.id)]
+    await billing.end(
+        held, SubscriptionStatus.CANCELLED, reason=wish.reason or "cancelled by the merchant", why="cancelled"
+    )
+    return {
+        "ended_at": _iso(row.ended_at),
+        "payments_closed": ", ".join(running) or None,
+        "notifications": "subscription.cancelled",
+    }
+
+
+async def _cancel_at_period_end(held: Held, wish: SubscriptionChange) -> Effects:
+    """In a period that is not paid there is nothing to wait for: then it ends now, and dunning with it."""
+    row = held.row
+    if held.status in (SubscriptionStatus.INCOMPLETE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.PAUSED):
+        return await _cancel(held, wish)
+    if not row.cancel_at_period_end:
+        row.cancel_at_period_end, row.cancelled_at, row.updated_at = True, held.at, held.at
+        row.pending_plan_id = row.pending_quantity = None
+        billing.note(held, "cancel_scheduled", reason=wish.reason, ends_at=_iso(row.current_period_end))
+        await billing.tell(held, "cancel_scheduled", key=str(wish.change_id), ends_at=row.current_period_end)
+    return {"ends_at": _iso(row.current_period_end), "notifications": "subscription.cancel_scheduled"}
+
+
+async def _pause(held: Held, wish: SubscriptionChange) -> Effects:
+    row = held.row
+    if held.status is SubscriptionStatus.PAUSED:
+        row.resume_at = wish.resume_at
+        return {"resume_at": _iso(row.resume_at)}
+    await _must_be_settled(held, "paused", allowed=(SubscriptionStatus.ACTIVE,))
+    if wish.resume_at is not None and wish.resume_at <= held.at:
+        raise Refused("validation_failed", "resume_at: must be in the future.")
+    if row.current_period_end <= held.at:
+        raise Refused(NOT_NOW, "A new period is just beginning; try again in a moment.")
+    row.paused_at, row.resume_at = held.at, wish.resume_at
+    billing.set_status(held, SubscriptionStatus.PAUSED, reason=wish.reason or "paused by the merchant")
+    await billing.tell(held, "paused", key=str(wish.change_id), resume_at=row.resume_at)
+    return {
+        "paused_at": _iso(held.at),
+        "resume_at": _iso(row.resume_at),
+        "paid_time_left": str(row.current_period_end - held.at),
+        "notifications": "subscription.paused",
+    }
+
+
+async def _resume(held: Held, wish: SubscriptionChange) -> Effects:
+    row = held.row
+    if held.status is SubscriptionStatus.PAUSED:
+        resume(held, reason=wish.reason or "resumed by the merchant")
+        await billing.tell(held, "resumed", key=str(wish.change_id))
+    elif row.cancel_at_period_end:
+        row.cancel_at_period_end, row.cancelled_at, row.updated_at = False, None, held.at
+        billing.note(held, "cancel_withdrawn", reason=wish.reason)
+        await billing.tell(held, "resumed", key=str(wish.change_id))
+    else:
+        raise Refused(NOT_NOW, f"The subscription is {held.status.value} and was not to be cancelled.")
+    return {"next_charge_at": _iso(row.current_period_end), "notifications": "subscription.resumed"}
+
+
+def resume(held: Held, *, reason: str) -> None:
+    """Go on after a pause: the paid time that was left is left again, and later periods follow from its end."""
+    row = held.row
+    assert row.paused_at is not None  # noqa: S101  (set with the status)
+    end = moved_by_pause(row.current_period_end, held.zone, paused_at=row.paused_at, resumed_at=held.at)
+    row.current_period_end, row.anchor, row.anchor_period = end, end, row.period + 1
+    row.paused_at = row.resume_at = None
+    billing.set_status(held, SubscriptionStatus.ACTIVE, reason=reason, current_period_end=end.isoformat())
+
+
+async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
+    row = held.row
+    await _must_be_settled(held, "changed", allowed=(SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING))
+    before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
+    quantity = wish.quantity or row.quantity
+    old, new = price_of(before, row.quantity), price_of(after, quantity)
+    if (after.id, quantity) == (before.id, row.quantity):
+        return _same(after, quantity)
+    if held.status is SubscriptionStatus.TRIALING:
+        proration = Proration(Money.zero(new.currency), Money.zero(new.currency))
+    else:
+        proration = await _prorate(held, before, after, old, new)
+    lines = [
+        (plan_line(before, row.quantity, -proration.credit, kind="credit"), -proration.credit),
+        (plan_line(after, quantity, proration.charge, kind="proration"), proration.charge),
+    ]
+    restarts = held.status is not SubscriptionStatus.TRIALING and _other_interval(before, after)
+    row.plan_id, row.quantity, row.updated_at = after.id, quantity, held.at
+    row.pending_plan_id = row.pending_quantity = None
+    due = proration.due
+    if restarts:
+        row.period += 1
+        row.anchor, row.anchor_period, row.current_period_start = held.at, row.period, held.at
+        row.current_period_end = billing.period_end(held, after)
+    charged = Money.zero(due.currency)
+    if due.minor > 0:
+        sequence = 0 if restarts else await subscriptions.next_sequence(held.session, row.id, row.period)
+        invoice = await billing.issue(held, after, kind="change", sequence=sequence, lines=lines)
+        charged = invoice.money
+    elif due.minor < 0:
+        await subscriptions.grant_credit(held.session, row, -due, cause=wish.change_id)
+    facts: dict[str, Any] = {
+        "plan": after.code,
+        "quantity": quantity,
+        "credit": str(proration.credit),
+        "charge": str(proration.charge),
+    }
+    billing.note(held, "plan_changed", reason=wish.reason, plan_version=after.version, **facts)
+    await billing.tell(held, "plan_changed", key=str(wish.change_id), **facts)
+    return {
+        "plan": after.code,
+        "quantity": str(quantity),
+        "credit": str(proration.credit),
+        "charge": str(proration.charge),
+        "due_now": str(charged),
+        "carried_forward": str(-due) if due.minor < 0 else "0",
+        "currency": due.currency,
+        "next_charge_at": _iso(row.current_period_end),
+        "next_charge": str(new),
+        "notifications": "subscription.plan_changed",
+    }
+
+
+async def _prorate(held: Held, before: Plan, after: Plan, old: Money, new: Money) -> Proration:
+    row = held.row
+    split = restart if _other_interval(before, after) else prorate
+    return split(old, new, start=row.current_period_start, end=row.current_period_end, at=held.at)
+
+
+def _other_interval(before: Plan, after: Plan) -> bool:
+    return plans.interval_of(before) != plans.interval_of(after)
+
+
+async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Effects:
+    row = held.row
+    if held.status is SubscriptionStatus.INCOMPLETE:
+        raise Refused(NOT_NOW, "The first payment was not made yet.")
+    before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
+    quantity = wish.quantity or row.quantity
+    if row.cancel_at_period_end:
+        raise Refused(NOT_NOW, "It ends with the period; POST …/resume first.")
+    if (after.id, quantity) == (before.id, row.quantity):
+        row.pending_plan_id = row.pending_quantity = None
+        return _same(after, quantity)
+    row.pending_plan_id, row.pending_quantity, row.updated_at = after.id, quantity, held.at
+    billing.note(held, "plan_change_scheduled", reason=wish.reason, plan=after.code, plan_version=after.version)
+    return {
+        "plan": after.code,
+        "quantity": str(quantity),
+        "credit": "0",
+        "charge": "0",
+        "due_now": "0",
+        "carried_forward": "0",
+        "currency": after.currency,
+        "next_charge_at": _iso(row.current_period_end),
+        "next_charge": str(price_of(after, quantity)),
+        "notifications": None,
+    }
+
+
+def _same(plan: Plan, quantity: int) -> Effects:
+    return {"plan": plan.code, "quantity": str(quantity), "due_now": "0", "carried_forward": "0", "notifications": None}
+
+
+async def _wanted_plan(held: Held, plan_id: UUID | None) -> Plan:
+    """The named plan, or the present one (to change the quantity alone). Raises Refused."""
+    if plan_id is None or plan_id == held.row.plan_id:
+        return await held.plan()
+    found = await plans.get(held.session, held.row.workspace_id, plan_id)
+    if found is None or not found.active:
+        raise Refused("plan_not_available", "The workspace has no such active plan.")
+    if found.currency != (await held.plan()).currency:
+        raise Refused("plan_not_available", f"The plan is in {found.currency}.")
+    return found
+
+
+async def _payment_method(held: Held, wish: SubscriptionChange) -> Effects:
+    """Charge another saved method from now on, at once where a payment is overdue."""
+    row, method = held.row, None
+    if wish.payment_method_id is not None:
+        method = await payment_methods.get(held.session, row.workspace_id, wish.payment_method_id)
+        if method is None or method.customer_id != row.customer_id or method.status != MethodStatus.ACTIVE:
+            raise Refused("payment_method_not_active", "The customer has no such active payment method.")
+    row.payment_method_id, row.updated_at = wish.payment_method_id, held.at
+    overdue = await subscriptions.open_invoice(held.session, row.id)
+    billing.note(held, "payment_method_changed", reason=wish.reason, payment_method_id=str(wish.payment_method_id))
+    return {
+        "payment_method_id": None if method is None else str(method.id),
+        "retried_now": None if overdue is None or method is None else str(overdue.money),
+        "next_charge_at": _iso(row.current_period_end),
+        "notifications": None,
+    }
+
+
+async def _must_be_settled(held: Held, what: str, *, allowed: tuple[SubscriptionStatus, ...]) -> None:
+    if held.status not in allowed:
+        raise Refused(NOT_NOW, f"The subscription is {held.status.value}; it cannot be {what} now.")
+    if await subscriptions.open_invoice(held.session, held.row.id) is not None:
+        raise Refused(NOT_NOW, f"A payment is under way; it can be {what} when that has its outcome.")
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+_KINDS: dict[ChangeKind, Any] = {
+    ChangeKind.CANCEL: _cancel,
+    ChangeKind.CANCEL_AT_PERIOD_END: _cancel_at_period_end,
+    ChangeKind.PAUSE: _pause,
+    ChangeKind.RESUME: _resume,
+    ChangeKind.CHANGE_PLAN: _change_plan,
+    ChangeKind.CHANGE_PLAN_AT_PERIOD_END: _change_plan_at_period_end,
+    ChangeKind.PAYMENT_METHOD: _payment_method,
+}
+
+
+def change_id_for(subscription_id: UUID, kind: ChangeKind, key: str) -> UUID:
+    """The same subscription, wish and idempotency key name the same change for ever."""
+    return uuid5(subscription_id, f"change:{kind.value}:{key}")

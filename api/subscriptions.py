@@ -1,0 +1,743 @@
+"""Subscriptions: begin, read, change, end; and their invoices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4, uuid5
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl, field_validator
+from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
+
+from activities import billing
+from activities.subscription_changes import Refused, apply, change_id_for
+from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.effects import DryRun, EffectsOut, effects_out
+from api.idempotency import IdempotencyKey
+from api.payment_methods import MethodOwner, NewSetup, SetupOut, chargeable, create_setup
+from api.payments import Customer
+from api.plans import PlanOut, plan_out
+from api.problems import Problem
+from api.routing import Wanted, route
+from dispatch.inbox import subscription_command
+from domain.billing_calendar import add_days
+from domain.money import Money
+from domain.payment import OPEN, PaymentStatus
+from domain.subscription import (
+    ChangeKind,
+    InvoiceStatus,
+    SubscriptionChange,
+    SubscriptionStatus,
+    attempt_payment_id,
+)
+from engine.payments import EngineUnavailable
+from engine.subscriptions import SubscriptionEngine
+from providers.base import CheckoutMode, Payer
+from storage import audit, payments, plans, subscriptions
+from storage.models import Invoice, Plan, Subscription
+from storage.rehearsal import rehearsal
+
+router = APIRouter(tags=["subscriptions"])
+
+Reader = Annotated[Member, Depends(member("payments:read"))]
+Writer = Annotated[Member, Depends(member("payments:write"))]
+WAIT = timedelta(seconds=20)
+
+
+class Subscriber(Customer):
+    """Who subscribes. The `id` is what the subscription is found by, and whose payment methods are charged."""
+
+    id: str = Field(min_length=1, max_length=128, examples=["cust-77"])
+
+
+class NewSubscription(BaseModel):
+    """A subscription to begin. With a saved method it is charged at once; without one there is a page to pay at."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={
+            "example": {
+                "plan": "clinic-monthly",
+                "customer": {"id": "cust-77", "name": "Dana Levi", "email": "dana@example.com"},
+                "success_url": "https://shop.example/welcome",
+            }
+        },
+    )
+
+    plan: str = Field(min_length=1, max_length=64, description="Code of an active plan.", examples=["clinic-monthly"])
+    customer: Subscriber
+    quantity: int = Field(1, ge=1, le=1_000_000)
+    payment_method_id: UUID | None = None
+    trial_days: int | None = Field(None, ge=0, le=730, description="In place of the plan's own; 0 for none.")
+    referrer_id: str | None = Field(None, min_length=1, max_length=128)
+    provider: str | None = Field(None, max_length=32)
+    provider_account_id: UUID | None = None
+    success_url: HttpUrl | None = None
+    cancel_url: HttpUrl | None = None
+    language: str | None = Field(None, pattern=r"^(he|en)$")
+    metadata: dict[str, str] = Field(default_factory=dict, max_length=20)
+
+    @field_validator("metadata")
+    @classmethod
+    def _small(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
+            raise ValueError("keys have at most 40 characters and values 500")
+        return value
+
+    def fingerprint(self) -> bytes:
+        """The same for the same request, however its JSON was written."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).digest()
+
+
+class InvoiceOut(BaseModel):
+    """What a period, or a change of plan within it, costs. Amounts are major units, tax included."""
+
+    id: UUID
+    subscription_id: UUID
+    kind: str
+    status: InvoiceStatus
+    period: int
+    period_start: datetime
+    period_end: datetime
+    lines: list[dict[str, Any]]
+    subtotal: str
+    credit_applied: str
+    total: str
+    currency: str
+    attempts: int
+    next_attempt_at: datetime | None
+    grace_until: datetime | None
+    decline_code: str | None
+    payment_id: UUID | None = Field(description="The payment that paid it, or else the last attempt.")
+    payment_status: PaymentStatus | None = None
+    checkout_url: str | None = Field(None, description="Where the payer pays or confirms, while that is open.")
+    due_at: datetime
+    paid_at: datetime | None
+
+
+class SubscriptionOut(BaseModel):
+    """A subscription as callers see it."""
+
+    id: UUID
+    status: SubscriptionStatus
+    customer_id: str
+    plan: PlanOut | None
+    quantity: int
+    pending_plan_id: UUID | None
+    current_period_start: datetime
+    current_period_end: datetime
+    period: int
+    timezone: str
+    trial_end: datetime | None
+    cancel_at_period_end: bool
+    cancelled_at: datetime | None
+    ended_at: datetime | None
+    end_reason: str | None
+    paused_at: datetime | None
+    resume_at: datetime | None
+    payment_method_id: UUID | None
+    referrer_id: str | None
+    managed_by: Literal["us", "provider"]
+    provider_subscription_id: str | None
+    credit_balance: str | None
+    next_action_at: datetime | None
+    latest_invoice: InvoiceOut | None = None
+    setup_url: str | None = Field(None, description="Trial without a method: where the customer saves one.")
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+class SubscriptionDetails(SubscriptionOut):
+    """The same with all invoices, first to last."""
+
+    invoices: list[InvoiceOut]
+
+
+class SubscriptionPage(BaseModel):
+    """A page of subscriptions, newest first."""
+
+    data: list[SubscriptionOut]
+    next_cursor: str | None
+
+
+class InvoicePage(BaseModel):
+    """A page of invoices, newest first."""
+
+    data: list[InvoiceOut]
+    next_cursor: str | None
+
+
+class ChangeOut(BaseModel):
+    """What a change did, or with `dry_run` would do: `effects` in short, `would_write` in full."""
+
+    dry_run: bool
+    effects: dict[str, str | None]
+    would_write: EffectsOut | None = None
+    subscription: SubscriptionOut
+
+
+class SubscriptionEffects(BaseModel):
+    """What a new subscription would cost and when; nothing is done."""
+
+    dry_run: Literal[True] = True
+    plan: PlanOut
+    status: SubscriptionStatus
+    charge_now: str
+    currency: str
+    credit_balance: str
+    first_charge_at: datetime
+    current_period_end: datetime
+
+
+class CancelSubscription(BaseModel):
+    """When it ends."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    at: Literal["now", "period_end"] = "period_end"
+    reason: str | None = Field(None, max_length=300)
+
+
+class ChangePlan(BaseModel):
+    """To which plan, and when. The quantity stays unless it is given."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    plan: str | None = Field(None, min_length=1, max_length=64, description="Code; the present plan if not given.")
+    quantity: int | None = Field(None, ge=1, le=1_000_000)
+    at: Literal["now", "period_end"] = "now"
+    preview: bool = Field(default=False, description="The same as ?dry_run=true.")
+    reason: str | None = Field(None, max_length=300)
+
+
+class Pause(BaseModel):
+    """Until when; until it is resumed if not given."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    resume_at: AwareDatetime | None = None
+    reason: str | None = Field(None, max_length=300)
+
+
+class Resume(BaseModel):
+    """Go on: after a pause, or after a cancel to the period's end."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reason: str | None = Field(None, max_length=300)
+
+
+class ChangeMethod(BaseModel):
+    """Which saved method is charged from now on; without one the answer has a page where the customer saves one."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    payment_method_id: UUID | None = None
+    success_url: HttpUrl | None = None
+    cancel_url: HttpUrl | None = None
+
+
+class MethodLink(BaseModel):
+    """A page where the customer saves a method; it becomes the default, and what is overdue is charged at once."""
+
+    setup: SetupOut
+
+
+@router.post(
+    "/subscriptions",
+    status_code=201,
+    summary="Begin a subscription",
+    responses={200: {"model": SubscriptionOut, "description": "A repeat"}, 202: {"model": SubscriptionOut}},
+)
+async def create_subscription(
+    body: NewSubscription,
+    caller: Writer,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> SubscriptionOut | SubscriptionEffects:
+    """Start the subscription's workflow and answer with its first charge, its first page, or its trial.
+
+    `latest_invoice.checkout_url` is where the first payment is made when no saved method was named. 202 means that the
+    provider is slow: the subscription goes on, read it again.
+    """
+    now = services.now()
+    if dry_run:
+        return await _would_begin(services, caller, body, now)
+    row, created = await _accept(services, caller, body, idempotency_key, now)
+    ready = None
+    with suppress(EngineUnavailable):  # it is on record; the dispatcher starts it
+        ready = await _engine(services).start(subscription_command(row, services.poll), wait=WAIT)
+    out = await _read(services, caller, row.id)
+    if created and out.status is SubscriptionStatus.TRIALING and body.payment_method_id is None:
+        out.setup_url = await _setup_url(services, caller, body, row)
+    response.status_code = (201 if ready is not None else 202) if created else 200
+    response.headers["location"] = f"/api/v1/subscriptions/{row.id}"
+    return out
+
+
+@router.get("/subscriptions", summary="List subscriptions")
+async def list_subscriptions(
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    customer_id: Annotated[str | None, Query(max_length=128)] = None,
+    status: SubscriptionStatus | None = None,
+) -> SubscriptionPage:
+    """Newest first."""
+    async with services.database.transaction() as session:
+        rows = await subscriptions.page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            customer_id=customer_id,
+            status=None if status is None else status.value,
+        )
+        shown = rows[:limit]
+        data = [await _out(session, row) for row in shown]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return SubscriptionPage(data=data, next_cursor=more)
+
+
+@router.get("/subscriptions/{subscription_id}", summary="Read a subscription")
+async def read_subscription(subscription_id: UUID, caller: Reader, services: ServicesDep) -> SubscriptionDetails:
+    """The subscription as it is on record, with its invoices."""
+    async with services.database.transaction() as session:
+        row = await _existing(session, caller, subscription_id)
+        out = await _out(session, row)
+        invoices = [
+            await _invoice_out(session, invoice) for invoice in await subscriptions.invoices_of(session, row.id)
+        ]
+    return SubscriptionDetails(**out.model_dump(), invoices=invoices)
+
+
+@router.get("/invoices", summary="List invoices")
+async def list_invoices(
+    caller: Reader,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+    subscription_id: UUID | None = None,
+    status: InvoiceStatus | None = None,
+) -> InvoicePage:
+    """Newest first."""
+    async with services.database.transaction() as session:
+        rows = await subscriptions.invoice_page(
+            session,
+            caller.workspace.id,
+            limit=limit + 1,
+            before=decode_cursor(cursor),
+            subscription_id=subscription_id,
+            status=None if status is None else status.value,
+        )
+        shown = rows[:limit]
+        data = [await _invoice_out(session, row) for row in shown]
+    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    return InvoicePage(data=data, next_cursor=more)
+
+
+@router.post("/subscriptions/{subscription_id}/cancel", summary="Cancel a subscription")
+async def cancel_subscription(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: CancelSubscription | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """End it at the end of the paid period, or now. What is not paid is not collected any more, from this moment on.
+
+    A charge under way is closed; money that was faster goes back.
+    """
+    wanted = body or CancelSubscription()
+    kind = ChangeKind.CANCEL if wanted.at == "now" else ChangeKind.CANCEL_AT_PERIOD_END
+    wish = _wish(subscription_id, kind, caller, idempotency_key, reason=wanted.reason)
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+@router.post("/subscriptions/{subscription_id}/change-plan", summary="Change the plan")
+async def change_plan(
+    subscription_id: UUID,
+    body: ChangePlan,
+    caller: Writer,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """Change plan or quantity, now with the unused part given back and the rest of the period charged, or later.
+
+    What a change leaves over is carried forward to the next invoices. `preview` shows the amounts beforehand.
+    """
+    plan = await _plan_id(services, caller, subscription_id, body.plan)
+    kind = ChangeKind.CHANGE_PLAN if body.at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
+    wish = _wish(
+        subscription_id, kind, caller, idempotency_key, plan_id=plan, quantity=body.quantity, reason=body.reason
+    )
+    return await _change(services, caller, wish, dry_run=dry_run or body.preview)
+
+
+@router.get("/subscriptions/{subscription_id}/change-plan/preview", summary="What a change of plan would do")
+async def preview_change(
+    subscription_id: UUID,
+    caller: Reader,
+    services: ServicesDep,
+    plan: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    quantity: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+    at: Literal["now", "period_end"] = "now",
+) -> ChangeOut:
+    """Credit, charge and what would be due at this moment; nothing is done."""
+    kind = ChangeKind.CHANGE_PLAN if at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
+    plan_id = await _plan_id(services, caller, subscription_id, plan)
+    wish = _wish(subscription_id, kind, caller, None, plan_id=plan_id, quantity=quantity)
+    return await _change(services, caller, wish, dry_run=True)
+
+
+@router.post("/subscriptions/{subscription_id}/pause", summary="Pause a subscription")
+async def pause_subscription(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: Pause | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """Charge nothing until it is resumed; the paid time that is left then is what is left now."""
+    wanted = body or Pause()
+    wish = _wish(
+        subscription_id,
+        ChangeKind.PAUSE,
+        caller,
+        idempotency_key,
+        resume_at=wanted.resume_at,
+        reason=wanted.reason,
+    )
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+@router.post("/subscriptions/{subscription_id}/resume", summary="Resume a subscription")
+async def resume_subscription(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: Resume | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """Go on after a pause, or withdraw a cancel to the period's end."""
+    reason = None if body is None else body.reason
+    wish = _wish(subscription_id, ChangeKind.RESUME, caller, idempotency_key, reason=reason)
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+@router.post("/subscriptions/{subscription_id}/payment-method", summary="Change what is charged")
+async def change_method(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: ChangeMethod | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut | MethodLink:
+    """Charge another saved method from now on, at once where something is overdue.
+
+    Without `payment_method_id` the answer is a page of the provider's where the customer saves a card.
+    """
+    wanted = body or ChangeMethod()
+    async with services.database.transaction() as session:
+        row = await _existing(session, caller, subscription_id)
+    if wanted.payment_method_id is None:
+        setup = NewSetup(
+            customer=MethodOwner(
+                id=row.customer_id, name=row.customer_name, email=row.customer_email, phone=row.customer_phone
+            ),
+            success_url=wanted.success_url,
+            cancel_url=wanted.cancel_url,
+        )
+        return MethodLink(setup=await create_setup(setup, caller, services, Response(), idempotency_key))
+    wish = _wish(
+        subscription_id,
+        ChangeKind.PAYMENT_METHOD,
+        caller,
+        idempotency_key,
+        payment_method_id=wanted.payment_method_id,
+    )
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+def _wish(subscription_id: UUID, kind: ChangeKind, caller: Member, key: str | None, **more: Any) -> SubscriptionChange:
+    change_id = uuid4() if key is None else change_id_for(subscription_id, kind, key)
+    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more)
+
+
+async def _change(services: Services, caller: Member, wish: SubscriptionChange, *, dry_run: bool) -> ChangeOut:
+    async with services.database.transaction() as session:
+        row = await _existing(session, caller, wish.subscription_id)
+    if dry_run:
+        return await _rehearse(services, caller, wish)
+    try:
+        done = await _engine(services).change(subscription_command(row, services.poll), wish, wait=WAIT)
+    except EngineUnavailable:
+        done = None
+    if done is None:
+        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
+    if done.refusal is not None:
+        raise Problem(done.refusal, done.detail or done.refusal, status_now=done.status.value)
+    return ChangeOut(dry_run=False, effects=done.effects, subscription=await _read(services, caller, row.id))
+
+
+async def _rehearse(services: Services, caller: Member, wish: SubscriptionChange) -> ChangeOut:
+    """The same code in a transaction that is rolled back."""
+    before = await _read(services, caller, wish.subscription_id)
+    async with rehearsal(services.database) as (session, effects):
+        held = await billing.hold(session, wish.subscription_id, at=services.now(), actor=wish.actor)
+        assert held is not None  # noqa: S101  (read one line above)
+        try:
+            done = await apply(held, wish)
+        except Refused as refused:
+            raise Problem(refused.code, refused.detail, status_now=held.status.value) from None
+    return ChangeOut(dry_run=True, effects=done.effects, would_write=effects_out(effects), subscription=before)
+
+
+async def _accept(
+    services: Services, caller: Member, body: NewSubscription, key: str | None, now: datetime
+) -> tuple[Subscription, bool]:
+    """Put the subscription on record, or find the one that the key made. Raises Problem."""
+    workspace = caller.workspace
+    subscription_id = uuid7() if key is None else uuid5(workspace.id, f"subscription:{key}")
+    async with services.database.transaction() as session:
+        known = None if key is None else await subscriptions.by_key(session, workspace.id, key)
+        if known is None:
+            values = await _values(session, services, caller, body, now)
+            values |= {"id": subscription_id, "idempotency_key": key, "fingerprint": body.fingerprint()}
+            created = await subscriptions.insert_new(session, values)
+            known = await subscriptions.get(session, subscription_id, workspace.id)
+            assert known is not None  # noqa: S101  (this statement's or another's)
+            if created:
+                audit.record(
+                    session,
+                    workspace.id,
+                    actor=caller.actor,
+                    action="subscription.created",
+                    subject=("subscription", known.id),
+                    details={"plan": body.plan, "quantity": body.quantity, "status": known.status},
+                )
+                return known, True
+    if known.fingerprint != body.fingerprint():
+        raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+    return known, False
+
+
+async def _values(
+    session: AsyncSession, services: Services, caller: Member, body: NewSubscription, now: datetime
+) -> dict[str, Any]:
+    """The columns of a new subscription. Raises Problem when it cannot be taken as it is."""
+    workspace, customer = caller.workspace, body.customer
+    if not workspace.payments_enabled:
+        raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
+    plan = await plans.active(session, workspace.id, body.plan)
+    if plan is None:
+        raise Problem("plan_not_available", f"There is no active plan {body.plan}; POST /api/v1/plans makes one.")
+    account_id = await _account_id(session, services, caller, body, plan)
+    zone = ZoneInfo(workspace.timezone)
+    days = plan.trial_days if body.trial_days is None else body.trial_days
+    trial_end = add_days(now, zone, days) if days else None
+    status = SubscriptionStatus.INCOMPLETE if trial_end is None else SubscriptionStatus.TRIALING
+    success_url = body.success_url or f"{services.limits.public_base_url}/paid"
+    return subscriptions.first_values(
+        plan=plan, zone=zone, at=now, trial_end=trial_end, status=status, quantity=body.quantity
+    ) | {
+        "workspace_id": workspace.id,
+        "customer_id": customer.id,
+        "customer_name": customer.name,
+        "customer_email": customer.email,
+        "customer_tax_id": customer.tax_id,
+        "customer_phone": customer.phone,
+        "language": body.language or workspace.language,
+        "payment_method_id": body.payment_method_id,
+        "provider_account_id": account_id,
+        "referrer_id": body.referrer_id,
+        "success_url": str(success_url),
+        "cancel_url": None if body.cancel_url is None else str(body.cancel_url),
+        "metadata": body.metadata,
+    }
+
+
+async def _account_id(
+    session: AsyncSession, services: Services, caller: Member, body: NewSubscription, plan: Plan
+) -> UUID:
+    """Whose page takes a payment without a saved method; one that saves the method if there is one. Raises Problem."""
+    workspace, customer = caller.workspace, body.customer
+    if body.payment_method_id is not None:
+        _, account, _ = await chargeable(session, services, workspace, body.payment_method_id, customer.id)
+        return account.id
+    amount = billing.price_of(plan, body.quantity)
+    payer = Payer(id=customer.id, name=customer.name, email=customer.email, phone=customer.phone)
+    refusal: Problem | None = None
+    for save in (True, False):
+        wanted = Wanted(amount, CheckoutMode.HOSTED, None, {}, payer, save)
+        if amount.minor == 0:  # nothing to be paid: the account's limits do not matter
+            wanted = Wanted(Money(100, amount.currency), CheckoutMode.HOSTED, None, {}, payer, save)
+        try:
+            fitting = await route(
+                session,
+                services,
+                workspace,
+                wanted,
+                provider=body.provider,
+                account_id=body.provider_account_id,
+            )
+        except Problem as problem:
+            refusal = refusal or problem
+        else:
+            return fitting[0].account.id
+    assert refusal is not None  # noqa: S101  (both have failed)
+    raise refusal
+
+
+async def _would_begin(services: Services, caller: Member, body: NewSubscription, now: datetime) -> SubscriptionEffects:
+    async with services.database.transaction() as session:
+        values = await _values(session, services, caller, body, now)
+        plan = await plans.active(session, caller.workspace.id, body.plan)
+        assert plan is not None  # noqa: S101  (found by _values)
+        row = Subscription(workspace_id=caller.workspace.id, customer_id=body.customer.id)
+        credit = await subscriptions.credit_of(session, row, plan.currency)
+    price = billing.price_of(plan, body.quantity)
+    trial = values["trial_end"] is not None
+    due = Money.zero(plan.currency) if trial else price - min(credit, price)
+    return SubscriptionEffects(
+        plan=plan_out(plan),
+        status=SubscriptionStatus(values["status"]),
+        charge_now=str(due),
+        currency=plan.currency,
+        credit_balance=str(credit),
+        first_charge_at=values["anchor"],
+        current_period_end=values["current_period_end"],
+    )
+
+
+async def _setup_url(services: Services, caller: Member, body: NewSubscription, row: Subscription) -> str | None:
+    """A page where the customer saves a method for the end of the trial; None where no account has one."""
+    customer = body.customer
+    setup = NewSetup(
+        customer=MethodOwner(id=customer.id, name=customer.name, email=customer.email, phone=customer.phone),
+        success_url=body.success_url,
+        cancel_url=body.cancel_url,
+    )
+    try:
+        return (await create_setup(setup, caller, services, Response(), f"subscription-{row.id}")).url
+    except Problem:
+        return None
+
+
+async def _plan_id(services: Services, caller: Member, subscription_id: UUID, code: str | None) -> UUID | None:
+    """The version of a code that can be taken, or the subscription's own of that code. Raises Problem."""
+    if code is None:
+        return None
+    async with services.database.transaction() as session:
+        row = await _existing(session, caller, subscription_id)
+        own = None if row.plan_id is None else await plans.get(session, caller.workspace.id, row.plan_id)
+        plan = await plans.active(session, caller.workspace.id, code)
+    if plan is None and own is not None and own.code == code:
+        return own.id
+    if plan is None:
+        raise Problem("plan_not_available", f"There is no active plan {code}.")
+    return plan.id
+
+
+async def _existing(session: AsyncSession, caller: Member, subscription_id: UUID) -> Subscription:
+    row = await subscriptions.get(session, subscription_id, caller.workspace.id)
+    if row is None:
+        raise Problem("not_found", "This workspace has no such subscription.")
+    return row
+
+
+async def _read(services: Services, caller: Member, subscription_id: UUID) -> SubscriptionOut:
+    async with services.database.transaction() as session:
+        return await _out(session, await _existing(session, caller, subscription_id))
+
+
+async def _out(session: AsyncSession, row: Subscription) -> SubscriptionOut:
+    plan = None if row.plan_id is None else await plans.get(session, row.workspace_id, row.plan_id)
+    invoices = await subscriptions.invoices_of(session, row.id)
+    credit = None if plan is None else await subscriptions.credit_of(session, row, plan.currency)
+    return SubscriptionOut(
+        id=row.id,
+        status=SubscriptionStatus(row.status),
+        customer_id=row.customer_id,
+        plan=None if plan is None else plan_out(plan),
+        quantity=row.quantity,
+        pending_plan_id=row.pending_plan_id,
+        current_period_start=row.current_period_start,
+        current_period_end=row.current_period_end,
+        period=row.period,
+        timezone=row.timezone,
+        trial_end=row.trial_end,
+        cancel_at_period_end=row.cancel_at_period_end,
+        cancelled_at=row.cancelled_at,
+        ended_at=row.ended_at,
+        end_reason=row.end_reason,
+        paused_at=row.paused_at,
+        resume_at=row.resume_at,
+        payment_method_id=row.payment_method_id,
+        referrer_id=row.referrer_id,
+        managed_by="provider" if row.managed_by == "provider" else "us",
+        provider_subscription_id=row.provider_subscription_id,
+        credit_balance=None if credit is None else str(credit),
+        next_action_at=row.next_action_at,
+        latest_invoice=await _invoice_out(session, invoices[-1]) if invoices else None,
+        metadata=row.extra,
+        created_at=row.created_at,
+    )
+
+
+async def _invoice_out(session: AsyncSession, row: Invoice) -> InvoiceOut:
+    def shown(value: Decimal) -> str:
+        return str(Money.from_decimal(value, row.currency))
+
+    payment_id = row.payment_id or (attempt_payment_id(row.id, row.attempts) if row.attempts else None)
+    payment = None if payment_id is None else await payments.get(session, row.workspace_id, payment_id)
+    is_open = payment is not None and payment.status in OPEN
+    return InvoiceOut(
+        id=row.id,
+        subscription_id=row.subscription_id,
+        kind=row.kind,
+        status=InvoiceStatus(row.status),
+        period=row.period,
+        period_start=row.period_start,
+        period_end=row.period_end,
+        lines=row.lines,
+        subtotal=shown(row.subtotal),
+        credit_applied=shown(row.credit_applied),
+        total=shown(row.total),
+        currency=row.currency,
+        attempts=row.attempts,
+        next_attempt_at=row.next_attempt_at,
+        grace_until=row.grace_until,
+        decline_code=row.decline_code,
+        payment_id=payment_id,
+        payment_status=None if payment is None else PaymentStatus(payment.status),
+        checkout_url=payment.checkout_url if is_open and payment is not None else None,
+        due_at=row.due_at,
+        paid_at=row.paid_at,
+    )
+
+
+def _engine(services: Services) -> SubscriptionEngine:
+    return SubscriptionEngine(services.engine.client, services.engine.task_queue)

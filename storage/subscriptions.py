@@ -1,0 +1,315 @@
+"""Subscriptions, their invoices and their customers' credit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.billing_calendar import boundary
+from domain.dunning import DunningPolicy, FinalAction
+from domain.ledger import credit_applied_entries, credit_granted_entries
+from domain.money import Money
+from domain.payment import OPEN
+from domain.subscription import InvoiceStatus, SubscriptionChanged, SubscriptionStatus
+from storage import ledger
+from storage.models import CustomerCredit, Invoice, Payment, Plan, Subscription, SubscriptionChangeRecord, Workspace
+from storage.plans import interval_of
+
+
+def policy_of(workspace: Workspace) -> DunningPolicy:
+    """The workspace's rules of dunning."""
+    return DunningPolicy(
+        tuple(workspace.dunning_retry_days),
+        workspace.dunning_grace_days,
+        FinalAction(workspace.dunning_final_action),
+    )
+
+
+def first_values(
+    *, plan: Plan, zone: ZoneInfo, at: datetime, trial_end: datetime | None, status: SubscriptionStatus, quantity: int
+) -> dict[str, Any]:
+    """The columns of a new subscription that its plan and its beginning decide.
+
+    A trial is period 0, and the first paid period begins at its end; without one it begins now.
+    """
+    anchor = trial_end or at
+    end = trial_end or boundary(at, zone, interval_of(plan), 1)
+    return {
+        "plan_id": plan.id,
+        "quantity": quantity,
+        "status": status.value,
+        "timezone": zone.key,
+        "anchor": anchor,
+        "anchor_period": 1,
+        "period": 1 if trial_end is None else 0,
+        "current_period_start": at,
+        "current_period_end": end,
+        "trial_end": trial_end,
+        "wake_wanted_at": at,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+async def get(session: AsyncSession, subscription_id: UUID, workspace_id: UUID | None = None) -> Subscription | None:
+    """One subscription; with a workspace, only if it is that workspace's."""
+    query = select(Subscription).where(Subscription.id == subscription_id)
+    if workspace_id is not None:
+        query = query.where(Subscription.workspace_id == workspace_id)
+    return await session.scalar(query)
+
+
+async def lock(session: AsyncSession, subscription_id: UUID) -> tuple[Subscription, Workspace] | None:
+    """A subscription under its row lock with its workspace. A payment's lock, if needed, is taken before it."""
+    query = (
+        select(Subscription, Workspace)
+        .join(Workspace, Workspace.id == Subscription.workspace_id)
+        .where(Subscription.id == subscription_id)
+        .with_for_update(of=Subscription)
+        .execution_options(populate_existing=True)
+    )
+    row = (await session.execute(query)).first()
+    return None if row is None else (row[0], row[1])
+
+
+async def insert_new(session: AsyncSession, values: dict[str, Any]) -> bool:
+    """Create it unless its id or its idempotency key exists. Returns whether this call created it."""
+    statement = insert(Subscription).values(values).on_conflict_do_nothing().returning(Subscription.id)
+    return (await session.execute(statement)).first() is not None
+
+
+async def by_key(session: AsyncSession, workspace_id: UUID, key: str) -> Subscription | None:
+    """The subscription that an idempotency key has made."""
+    query = select(Subscription).where(Subscription.workspace_id == workspace_id, Subscription.idempotency_key == key)
+    return await session.scalar(query)
+
+
+async def page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    customer_id: str | None = None,
+    status: str | None = None,
+) -> Sequence[Subscription]:
+    """Newest first."""
+    query = select(Subscription).where(Subscription.workspace_id == workspace_id)
+    if customer_id is not None:
+        query = query.where(Subscription.customer_id == customer_id)
+    if status is not None:
+        query = query.where(Subscription.status == status)
+    if before is not None:
+        query = query.where(tuple_(Subscription.created_at, Subscription.id) < before)
+    ordered = query.order_by(Subscription.created_at.desc(), Subscription.id.desc())
+    return (await session.scalars(ordered.limit(limit))).all()
+
+
+async def of_customer(session: AsyncSession, customer_id: str) -> Sequence[Subscription]:
+    """A customer's subscriptions in every workspace, oldest first; for operators."""
+    query = select(Subscription).where(Subscription.customer_id == customer_id)
+    return (await session.scalars(query.order_by(Subscription.created_at))).all()
+
+
+async def of_provider(session: AsyncSession, account_id: UUID, provider_subscription_id: str) -> Subscription | None:
+    """The subscription that follows one at a provider."""
+    query = select(Subscription).where(
+        Subscription.provider_account_id == account_id,
+        Subscription.provider_subscription_id == provider_subscription_id,
+    )
+    return await session.scalar(query)
+
+
+async def left_asleep(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Subscription]:
+    """Those whose workflow should have seen a change by now: it was not started, or its signal was lost."""
+    query = select(Subscription).where(Subscription.wake_wanted_at < older_than)
+    return (await session.scalars(query.order_by(Subscription.wake_wanted_at).limit(limit))).all()
+
+
+async def wake_customer(session: AsyncSession, workspace_id: UUID, customer_id: str, *, at: datetime) -> list[UUID]:
+    """Have all running subscriptions of a customer look again: a payment method was added or taken away."""
+    ended = (SubscriptionStatus.CANCELLED.value, SubscriptionStatus.EXPIRED.value)
+    statement = (
+        update(Subscription)
+        .where(
+            Subscription.workspace_id == workspace_id,
+            Subscription.customer_id == customer_id,
+            Subscription.status.not_in(ended),
+        )
+        .values(wake_wanted_at=at)
+        .returning(Subscription.id)
+    )
+    return list((await session.scalars(statement)).all())
+
+
+async def add_invoice(session: AsyncSession, values: dict[str, Any]) -> Invoice:
+    """Put an invoice on record; the one of the same id if it is there already."""
+    await session.execute(insert(Invoice).values(values).on_conflict_do_nothing())
+    return (await session.scalars(select(Invoice).where(Invoice.id == values["id"]))).one()
+
+
+async def open_invoice(session: AsyncSession, subscription_id: UUID) -> Invoice | None:
+    """The oldest invoice that waits for money."""
+    query = select(Invoice).where(
+        Invoice.subscription_id == subscription_id, Invoice.status == InvoiceStatus.OPEN.value
+    )
+    rows = (await session.scalars(query.order_by(Invoice.period, Invoice.sequence))).all()
+    # one that this transaction has just closed is still open in the table: nothing is flushed before the commit
+    return next((row for row in rows if row.status == InvoiceStatus.OPEN), None)
+
+
+async def invoice(session: AsyncSession, invoice_id: UUID) -> Invoice | None:
+    """One invoice."""
+    return await session.scalar(select(Invoice).where(Invoice.id == invoice_id))
+
+
+async def invoices_of(session: AsyncSession, subscription_id: UUID) -> Sequence[Invoice]:
+    """All invoices, first to last."""
+    query = select(Invoice).where(Invoice.subscription_id == subscription_id)
+    return (await session.scalars(query.order_by(Invoice.period, Invoice.sequence))).all()
+
+
+async def invoice_page(
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+    subscription_id: UUID | None = None,
+    status: str | None = None,
+) -> Sequence[Invoice]:
+    """Newest first."""
+    query = select(Invoice).where(Invoice.workspace_id == workspace_id)
+    if subscription_id is not None:
+        query = query.where(Invoice.subscription_id == subscription_id)
+    if status is not None:
+        query = query.where(Invoice.status == status)
+    if before is not None:
+        query = query.where(tuple_(Invoice.created_at, Invoice.id) < before)
+    return (await session.scalars(query.order_by(Invoice.created_at.desc(), Invoice.id.desc()).limit(limit))).all()
+
+
+async def next_sequence(session: AsyncSession, subscription_id: UUID, period: int) -> int:
+    """The number of the next change within a period; 0 is the period's own invoice."""
+    query = select(func.max(Invoice.sequence)).where(
+        Invoice.subscription_id == subscription_id, Invoice.period == period
+    )
+    last = await session.scalar(query)
+    return 1 if last is None else int(last) + 1
+
+
+async def payments_of(session: AsyncSession, subscription_id: UUID) -> Sequence[Payment]:
+    """All attempts of all invoices, oldest first."""
+    query = select(Payment).where(Payment.subscription_id == subscription_id)
+    return (await session.scalars(query.order_by(Payment.created_at, Payment.id))).all()
+
+
+async def open_payments(session: AsyncSession, subscription_id: UUID) -> Sequence[Payment]:
+    """Attempts that may still bring money in the ordinary way."""
+    query = select(Payment).where(
+        Payment.subscription_id == subscription_id, Payment.status.in_([status.value for status in OPEN])
+    )
+    return (await session.scalars(query.order_by(Payment.created_at))).all()
+
+
+async def credit_of(session: AsyncSession, row: Subscription, currency: str) -> Money:
+    """What the customer has left over."""
+    query = select(CustomerCredit.balance).where(*_is_credit_of(row, currency))
+    return Money.from_decimal((await session.scalar(query)) or Decimal(0), currency)
+
+
+async def lock_credit(session: AsyncSession, row: Subscription, currency: str) -> Money:
+    """The same, held to the commit."""
+    query = select(CustomerCredit).where(*_is_credit_of(row, currency)).with_for_update()
+    found = await session.scalar(query.execution_options(populate_existing=True))
+    return Money.from_decimal(Decimal(0) if found is None else found.balance, currency)
+
+
+def _is_credit_of(row: Subscription, currency: str) -> tuple[Any, ...]:
+    return (
+        CustomerCredit.workspace_id == row.workspace_id,
+        CustomerCredit.customer_id == row.customer_id,
+        CustomerCredit.currency == currency,
+    )
+
+
+async def grant_credit(session: AsyncSession, row: Subscription, amount: Money, *, cause: UUID) -> None:
+    """Add to the customer's credit and book it; `cause` names the movement, which cannot be booked twice."""
+    await _move_credit(session, row, amount)
+    ledger.book(
+        session,
+        workspace_id=row.workspace_id,
+        payment_id=None,
+        movement_id=uuid5(cause, "credit-granted"),
+        kind="credit_granted",
+        entries=credit_granted_entries(amount, customer=row.customer_id),
+    )
+
+
+async def apply_credit(session: AsyncSession, row: Subscription, amount: Money, *, cause: UUID) -> None:
+    """Take from the customer's credit and book it. The table refuses what would be more than there is."""
+    await _move_credit(session, row, -amount)
+    ledger.book(
+        session,
+        workspace_id=row.workspace_id,
+        payment_id=None,
+        movement_id=uuid5(cause, "credit-applied"),
+        kind="credit_applied",
+        entries=credit_applied_entries(amount, customer=row.customer_id),
+    )
+
+
+async def _move_credit(session: AsyncSession, row: Subscription, amount: Money) -> None:
+    change = amount.to_decimal()
+    key = {"workspace_id": row.workspace_id, "customer_id": row.customer_id, "currency": amount.currency}
+    if amount.minor < 0:
+        await session.execute(
+            update(CustomerCredit)
+            .where(*_is_credit_of(row, amount.currency))
+            .values(balance=CustomerCredit.balance + change, updated_at=func.now())
+        )
+        return
+    await session.execute(
+        insert(CustomerCredit)
+        .values(**key, balance=change)
+        .on_conflict_do_update(
+            index_elements=list(key), set_={"balance": CustomerCredit.balance + change, "updated_at": func.now()}
+        )
+    )
+
+
+async def answered(session: AsyncSession, change_id: UUID) -> SubscriptionChanged | None:
+    """What a wish was answered when it was carried out."""
+    known = await session.scalar(select(SubscriptionChangeRecord).where(SubscriptionChangeRecord.id == change_id))
+    if known is None:
+        return None
+    kept = known.answer
+    return SubscriptionChanged(SubscriptionStatus(kept["status"]), kept["effects"], kept["refusal"], kept["detail"])
+
+
+def keep_answer(
+    session: AsyncSession, subscription_id: UUID, change_id: UUID, kind: str, answer: SubscriptionChanged, at: datetime
+) -> None:
+    """Keep it for a repeat; the primary key refuses to carry out the same wish twice."""
+    kept = asdict(answer) | {"status": answer.status.value}
+    session.add(
+        SubscriptionChangeRecord(id=change_id, subscription_id=subscription_id, kind=kind, answer=kept, created_at=at)
+    )
+
+
+def wake(row: Subscription, at: datetime | None = None) -> None:
+    """Have its workflow look again soon."""
+    row.wake_wanted_at = at or row.updated_at
+
+
+ASLEEP_AFTER = timedelta(seconds=10)
+"""A wake-up that was not answered by then was lost."""

@@ -1,0 +1,272 @@
+"""Subscriptions over real HTTP, PostgreSQL, Temporal and the sandbox: page, renewal, decline, new card, recovered.
+
+Months pass by moving the subscription's dates back, and waking it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select, update
+
+from dispatch.inbox import subscription_command
+from domain.payment import PollPlan
+from engine.client import connect
+from engine.subscriptions import SubscriptionEngine
+from storage.models import Invoice, Payment, Subscription
+from tests.e2e.test_payment_methods import CUSTOMER, saved, will
+from tests.support.service import Shop, eventually
+from wiring import temporal_target
+
+MONTH = timedelta(days=31)
+
+
+async def plan(shop: Shop, amount: str = "100.00", **changes: Any) -> dict[str, Any]:
+    body = {"code": f"plan-{uuid4().hex[:8]}", "name": "Clinic", "amount": amount, "currency": "ILS"} | changes
+    made = await shop.api.post("/plans", json=body)
+    assert made.status_code == 201, made.text
+    return dict(made.json())
+
+
+async def subscribe(shop: Shop, plan: dict[str, Any], status: int = 201, **changes: Any) -> dict[str, Any]:
+    body = {"plan": plan["code"], "customer": CUSTOMER} | changes
+    made = await shop.api.post("/subscriptions", json=body)
+    assert made.status_code == status, made.text
+    return dict(made.json())
+
+
+async def read(shop: Shop, subscription: dict[str, Any]) -> dict[str, Any]:
+    found = await shop.api.get(f"/subscriptions/{subscription['id']}")
+    assert found.status_code == 200, found.text
+    return dict(found.json())
+
+
+async def until(shop: Shop, subscription: dict[str, Any], status: str, **more: Any) -> dict[str, Any]:
+    """The subscription as soon as it stands so."""
+
+    async def reached() -> Any:
+        found = await read(shop, subscription)
+        wanted = {"status": status} | more
+        return found if all(found[name] == value for name, value in wanted.items()) else None
+
+    return dict(await eventually(reached, seconds=20))
+
+
+async def wake(shop: Shop, subscription: dict[str, Any]) -> None:
+    service = shop.service
+    async with service.database.transaction() as session:
+        row = await session.get(Subscription, UUID(subscription["id"]))
+    assert row is not None
+    client = await connect(temporal_target(service.settings))
+    engine = SubscriptionEngine(client, service.settings.temporal_task_queue)
+    await engine.wake(subscription_command(row, PollPlan()))
+
+
+async def let_a_month_pass(shop: Shop, subscription: dict[str, Any]) -> None:
+    async with shop.service.database.transaction() as session:
+        row = (await session.scalars(select(Subscription).where(Subscription.id == UUID(subscription["id"])))).one()
+        for name in ("anchor", "current_period_start", "current_period_end"):
+            setattr(row, name, getattr(row, name) - MONTH)
+    await wake(shop, subscription)
+
+
+def told(shop: Shop, subscription: dict[str, Any]) -> list[str]:
+    return [
+        notice["type"].removeprefix("subscription.")
+        for notice in shop.service.merchant.notices
+        if notice["data"].get("subscription_id") == subscription["id"] and notice["type"].startswith("subscription.")
+    ]
+
+
+async def test_from_the_page_to_a_declined_renewal_and_a_new_card(shop: Shop) -> None:
+    made = await subscribe(shop, await plan(shop), referrer_id="partner-5")
+    assert made["status"] == "incomplete"
+    invoice = made["latest_invoice"]
+    assert (invoice["status"], invoice["total"], invoice["kind"]) == ("open", "100.00", "first")
+    assert await shop.pay({"checkout_url": invoice["checkout_url"]}) == "paid"
+    active = await until(shop, made, "active")
+    method = {"id": active["payment_method_id"]}
+    assert method["id"] is not None  # what was paid with is charged from now on
+
+    await let_a_month_pass(shop, made)
+    renewed = await until(shop, made, "active", period=2)
+    await eventually(lambda: _invoices(shop, made, ["paid", "paid"]))
+
+    await will(shop, method, "stolen_card")
+    await let_a_month_pass(shop, made)
+    overdue = await until(shop, made, "past_due")
+    assert overdue["latest_invoice"]["decline_code"] == "stolen_card"
+    assert overdue["latest_invoice"]["next_attempt_at"] is None  # a hard decline is not retried
+
+    better = await saved(shop, "5555555555554444", make_default=True)
+    changed = await shop.api.post(
+        f"/subscriptions/{made['id']}/payment-method", json={"payment_method_id": better["id"]}
+    )
+    assert changed.status_code == 200, changed.text
+    recovered = await until(shop, made, "active")
+    assert [one["status"] for one in recovered["invoices"]] == ["paid"] * 3
+    await eventually(lambda: _true(told(shop, made) == ["activated", "renewed", "payment_failed", "recovered"]))
+    async with shop.service.database.transaction() as session:
+        rows = (await session.scalars(select(Payment).where(Payment.subscription_id == UUID(made["id"])))).all()
+    assert sorted(row.status for row in rows) == ["failed", "paid", "paid", "paid"]
+    assert renewed["period"] == 2
+    listed = (await shop.api.get("/invoices", params={"subscription_id": made["id"]})).json()["data"]
+    assert [one["period"] for one in listed] == [3, 2, 1]
+
+
+async def _true(value: bool) -> bool:  # noqa: FBT001
+    return value
+
+
+async def _invoices(shop: Shop, subscription: dict[str, Any], statuses: list[str]) -> bool:
+    return [one["status"] for one in (await read(shop, subscription))["invoices"]] == statuses
+
+
+async def test_a_saved_card_is_charged_at_once_and_a_repeat_finds_the_same(shop: Shop) -> None:
+    method, offer = await saved(shop), await plan(shop)
+    body = {"plan": offer["code"], "customer": CUSTOMER, "payment_method_id": method["id"]}
+    first = await shop.api.post("/subscriptions", json=body, headers={"Idempotency-Key": "sub-1"})
+    assert first.status_code == 201, first.text
+    await until(shop, first.json(), "active")
+    again = await shop.api.post("/subscriptions", json=body, headers={"Idempotency-Key": "sub-1"})
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    other = await shop.api.post("/subscriptions", json=body | {"quantity": 2}, headers={"Idempotency-Key": "sub-1"})
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    listed = (await shop.api.get("/subscriptions", params={"customer_id": CUSTOMER["id"], "status": "active"})).json()
+    assert [one["id"] for one in listed["data"]] == [first.json()["id"]]
+
+
+async def test_a_change_of_plan_is_shown_before_it_is_made(shop: Shop) -> None:
+    method, small, large = await saved(shop), await plan(shop, "30.00"), await plan(shop, "90.00")
+    made = await subscribe(shop, small, payment_method_id=method["id"])
+    await until(shop, made, "active")
+    address = f"/subscriptions/{made['id']}/change-plan"
+    preview = (await shop.api.get(f"{address}/preview", params={"plan": large["code"]})).json()
+    shown = (await shop.api.post(address, json={"plan": large["code"], "preview": True})).json()
+    assert (preview["dry_run"], preview["effects"]["credit"], preview["effects"]["charge"]) == (True, "30.00", "90.00")
+    assert shown["would_write"]["notices"] == ["subscription.plan_changed"]
+    assert (await read(shop, made))["plan"]["code"] == small["code"]
+    done = (await shop.api.post(address, json={"plan": large["code"]}, headers={"Idempotency-Key": "up"})).json()
+    again = (await shop.api.post(address, json={"plan": large["code"]}, headers={"Idempotency-Key": "up"})).json()
+    assert done["effects"] == again["effects"]
+    assert done["effects"]["due_now"] == "60.00"
+
+    async def charged() -> bool:
+        return [one["total"] for one in (await read(shop, made))["invoices"] if one["status"] == "paid"] == [
+            "30.00",
+            "60.00",
+        ]
+
+    await eventually(charged)
+
+
+async def test_cancel_pause_and_resume_with_a_dry_run_of_each(shop: Shop) -> None:
+    method = await saved(shop)
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    await until(shop, made, "active")
+    at = f"/subscriptions/{made['id']}"
+    for action, body in (("pause", {}), ("cancel", {"at": "now"})):
+        answer = await shop.api.post(f"{at}/{action}", json=body, params={"dry_run": True})
+        assert answer.json()["dry_run"] is True, answer.text
+        assert (await read(shop, made))["status"] == "active"
+    assert (await shop.api.post(f"{at}/pause")).json()["subscription"]["status"] == "paused"
+    assert (await shop.api.post(f"{at}/resume")).json()["subscription"]["status"] == "active"
+    refused = await shop.api.post(f"{at}/resume")
+    assert (refused.status_code, refused.json()["code"]) == (409, "subscription_not_changeable")
+    scheduled = (await shop.api.post(f"{at}/cancel")).json()["subscription"]
+    assert (scheduled["status"], scheduled["cancel_at_period_end"]) == ("active", True)
+    ended = (await shop.api.post(f"{at}/cancel", json={"at": "now", "reason": "moved away"})).json()["subscription"]
+    assert (ended["status"], ended["end_reason"]) == ("cancelled", "moved away")
+
+
+async def test_a_trial_gives_a_page_for_the_card_and_a_dry_run_says_when_it_is_charged(shop: Shop) -> None:
+    offer = await plan(shop, trial_days=14)
+    body = {"plan": offer["code"], "customer": CUSTOMER}
+    shown = (await shop.api.post("/subscriptions", json=body, params={"dry_run": True})).json()
+    assert (shown["charge_now"], shown["status"]) == ("0.00", "trialing")
+    assert (await shop.api.get("/subscriptions")).json()["data"] == []
+    made = await subscribe(shop, offer)
+    assert made["status"] == "trialing"
+    assert made["setup_url"] is not None
+    link = (await shop.api.post(f"/subscriptions/{made['id']}/payment-method")).json()
+    assert link["setup"]["url"] is not None
+
+
+async def test_a_first_charge_that_is_declined_waits_for_another_card(shop: Shop) -> None:
+    method = await saved(shop)
+    await will(shop, method, "insufficient_funds")
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    waiting = await until(shop, made, "incomplete")
+    assert waiting["latest_invoice"]["payment_status"] == "failed"
+    better = await saved(shop, "5555555555554444")
+    await shop.api.post(f"/subscriptions/{made['id']}/payment-method", json={"payment_method_id": better["id"]})
+    await until(shop, made, "active")
+
+
+async def test_a_price_never_changes_a_plan_gets_versions(shop: Shop) -> None:
+    first = await plan(shop, "10.00")
+    second = await plan(shop, "12.00", code=first["code"])
+    assert (first["version"], second["version"]) == (1, 2)
+    listed = (await shop.api.get("/plans", params={"active": True})).json()["data"]
+    assert [(one["version"], one["amount"]) for one in listed] == [(2, "12.00")]
+    assert (await shop.api.post(f"/plans/{second['id']}/archive")).json()["active"] is False
+    refused = await shop.api.post("/subscriptions", json={"plan": first["code"], "customer": CUSTOMER})
+    assert (refused.status_code, refused.json()["code"]) == (422, "plan_not_available")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/plans", {"code": "x", "name": "X", "amount": "1.00", "currency": "ILS"}, 422),
+        ("/plans", {"code": "abc", "name": "X", "amount": "-1.00", "currency": "ILS"}, 422),
+        ("/plans", {"code": "abc", "name": "X", "amount": "1.001", "currency": "ILS"}, 422),
+        ("/plans", {"code": "abc", "name": "X", "amount": "1.00", "currency": "USD"}, 422),
+        ("/plans", {"code": "abc", "name": "X", "amount": "1.00", "currency": "ILS", "interval": "hour"}, 422),
+        ("/plans", {"code": "a-b", "name": "X", "amount": "1.00", "currency": "ILS", "interval_count": 99}, 422),
+        ("/subscriptions", {"plan": "none", "customer": {"id": "a"}}, 422),
+        ("/subscriptions", {"plan": "none", "customer": {}}, 422),
+        ("/subscriptions/018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79/cancel", {}, 404),
+        ("/subscriptions/018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79/change-plan", {"plan": "x"}, 404),
+        ("/subscriptions/018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79/pause", {"resume_at": "2027-01-01T00:00:00"}, 422),
+    ],
+)
+async def test_what_is_wrong_is_told_as_a_problem(shop: Shop, path: str, body: dict[str, Any], status: int) -> None:
+    answer = await shop.api.post(path, json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+
+
+async def test_another_workspace_sees_nothing(shop: Shop) -> None:
+    made = await subscribe(shop, await plan(shop))
+    other = await shop.service.shop()
+    for method, path in (
+        ("GET", f"/subscriptions/{made['id']}"),
+        ("POST", f"/subscriptions/{made['id']}/cancel"),
+        ("POST", f"/subscriptions/{made['id']}/payment-method"),
+        ("GET", f"/plans/{made['plan']['id']}"),
+    ):
+        assert (await other.api.request(method, path)).status_code == 404
+    assert (await other.api.get("/invoices")).json()["data"] == []
+    await other.aclose()
+
+
+async def test_a_subscription_whose_start_was_lost_is_started_by_the_dispatcher(shop: Shop) -> None:
+    """The process died between the row and the workflow: the row is enough."""
+    made = await subscribe(shop, await plan(shop))
+    async with shop.service.database.transaction() as session:
+        invoice = await session.scalar(select(Invoice).where(Invoice.subscription_id == UUID(made["id"])))
+        assert invoice is not None
+        await session.execute(
+            update(Subscription)
+            .where(Subscription.id == UUID(made["id"]))
+            .values(wake_wanted_at=Subscription.created_at - timedelta(minutes=1))
+        )
+
+    async def seen() -> bool:
+        async with shop.service.database.transaction() as session:
+            row = await session.get(Subscription, UUID(made["id"]))
+            return row is not None and row.wake_wanted_at is None
+
+    await eventually(seen)

@@ -1,0 +1,449 @@
+"""Years of subscriptions in seconds: every charge's amount and moment against a table written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import pytest
+import pytest_asyncio
+from temporalio.testing import WorkflowEnvironment
+
+from domain.payment import PaymentStatus
+from domain.subscription import ChangeKind
+from storage.models import Plan, Workspace
+from tests.support.billing_lab import Lab, lab_of
+from tests.support.service import Service
+
+JERUSALEM, BOGOTA, NEW_YORK = "Asia/Jerusalem", "America/Bogota", "America/New_York"
+DAY = timedelta(days=1)
+
+
+@pytest_asyncio.fixture
+async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    shop = await service.shop(callbacks=False)
+    async with lab_of(shop, skipping) as made:
+        yield made
+    await shop.aclose()
+
+
+def moment(text: str, zone: str = JERUSALEM) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+
+
+async def begun(
+    lab: Lab, at: str, zone: str = JERUSALEM, *, amount: str = "100.00", unit: str = "month", trial_days: int = 0
+) -> tuple[UUID, Plan]:
+    """A subscription of a customer with a saved card, begun at a moment of the zone's clock."""
+    await lab.live_to(moment(at, zone))
+    customer = f"cust-{uuid4().hex[:6]}"
+    plan = await lab.plan(amount, unit, trial_days=trial_days)
+    return await lab.subscribe(plan, zone=zone, method=await lab.card(customer), customer_id=customer), plan
+
+
+async def set_rules(lab: Lab, **changes: object) -> None:
+    async with lab.database.transaction() as session:
+        row = await session.get(Workspace, lab.shop.workspace.id)
+        assert row is not None
+        for name, value in changes.items():
+            setattr(row, name, value)
+
+
+def days_of(charges: list[tuple[str, str, str]]) -> list[str]:
+    return [when for when, _, _ in charges]
+
+
+async def test_two_years_from_the_31st_of_january(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-31 09:00")
+    await lab.live_to(moment("2029-02-01 00:00"))
+    charges = await lab.charges(subscription, JERUSALEM)
+    assert days_of(charges) == [
+        f"{day} 09:00"
+        for day in (
+            "2027-01-31", "2027-02-28", "2027-03-31", "2027-04-30", "2027-05-31", "2027-06-30",
+            "2027-07-31", "2027-08-31", "2027-09-30", "2027-10-31", "2027-11-30", "2027-12-31",
+            "2028-01-31", "2028-02-29", "2028-03-31", "2028-04-30", "2028-05-31", "2028-06-30",
+            "2028-07-31", "2028-08-31", "2028-09-30", "2028-10-31", "2028-11-30", "2028-12-31",
+            "2029-01-31",
+        )
+    ]  # fmt: skip
+    assert {(amount, status) for _, amount, status in charges} == {("100.00", "paid")}
+    assert await lab.told(subscription) == ["activated", *["renewed"] * 24]
+    history = await lab.handle(subscription).fetch_history()
+    assert history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
+    assert len(history.events) < 200
+    await lab.replay(subscription)
+
+
+@pytest.mark.parametrize("zone", [BOGOTA, NEW_YORK])
+async def test_the_hour_of_charging_stays_through_daylight_saving(lab: Lab, zone: str) -> None:
+    subscription, _ = await begun(lab, "2027-01-31 09:00", zone)
+    await lab.live_to(moment("2027-12-01 00:00", zone))
+    assert days_of(await lab.charges(subscription, zone)) == [
+        f"{day} 09:00"
+        for day in (
+            "2027-01-31", "2027-02-28", "2027-03-31", "2027-04-30", "2027-05-31", "2027-06-30",
+            "2027-07-31", "2027-08-31", "2027-09-30", "2027-10-31", "2027-11-30",
+        )
+    ]  # fmt: skip
+    utc = [payment.created_at.hour for payment in await lab.payments(subscription)]
+    assert utc == ([14] * 11 if zone == BOGOTA else [14, 14, 13, 13, 13, 13, 13, 13, 13, 13, 14])
+
+
+async def test_the_29th_of_february_every_year(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2028-02-29 12:00", NEW_YORK, amount="999.90", unit="year")
+    await lab.live_to(moment("2032-03-01 00:00", NEW_YORK))
+    assert await lab.charges(subscription, NEW_YORK) == [
+        ("2028-02-29 12:00", "999.90", "paid"),
+        ("2029-02-28 12:00", "999.90", "paid"),
+        ("2030-02-28 12:00", "999.90", "paid"),
+        ("2031-02-28 12:00", "999.90", "paid"),
+        ("2032-02-29 12:00", "999.90", "paid"),
+    ]
+
+
+async def test_a_renewal_recovers_on_the_third_retry(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds", "do_not_honor", "some_new_code", "paid"]
+    await lab.live_to(moment("2027-03-11 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-01-10 09:00", "100.00", "paid"),
+        ("2027-02-10 09:00", "100.00", "failed"),
+        ("2027-02-12 09:00", "100.00", "failed"),
+        ("2027-02-17 09:00", "100.00", "failed"),
+        ("2027-02-24 09:00", "100.00", "paid"),
+        ("2027-03-10 09:00", "100.00", "paid"),
+    ]
+    assert await lab.told(subscription) == ["activated", *["payment_failed"] * 3, "recovered", "renewed"]
+    assert (await lab.row(subscription)).status == "active"
+    first, second, third = await lab.reasons(subscription, "payment_failed")
+    assert "insufficient_funds is a soft decline: retry 1 of 4" in first
+    assert "do_not_honor is a soft decline: retry 2 of 4" in second
+    assert "some_new_code is not known" in third
+    await lab.replay(subscription)
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "last", "invoice"),
+    [
+        ("cancel", "cancelled", "cancelled", "uncollectible"),
+        ("expire", "expired", "expired", "uncollectible"),
+        ("keep", "active", "renewed", "uncollectible"),
+    ],
+)
+async def test_the_end_of_the_grace(lab: Lab, action: str, status: str, last: str, invoice: str) -> None:
+    await set_rules(lab, dunning_final_action=action)
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds"] * 5
+    await lab.live_to(moment("2027-03-11 00:00"))
+    charges = await lab.charges(subscription, JERUSALEM)
+    assert days_of(charges)[1:6] == [f"{day} 09:00" for day in (
+        "2027-02-10", "2027-02-12", "2027-02-17", "2027-02-24", "2027-03-03",
+    )]  # fmt: skip
+    assert (await lab.row(subscription)).status == status
+    assert (await lab.invoices(subscription))[1].status == invoice
+    told = await lab.told(subscription)
+    assert told[:5] == ["activated", *["payment_failed"] * 4]  # the last failure's message is the end's
+    assert told[-1] == last
+    assert len(charges) == (7 if action == "keep" else 6)
+
+
+async def test_a_hard_decline_waits_for_another_card_and_charges_it_at_once(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["stolen_card"]
+    await lab.live_to(moment("2027-02-20 15:30"))
+    assert len(await lab.charges(subscription, JERUSALEM)) == 2
+    row = await lab.row(subscription)
+    assert row.status == "past_due"
+    done = await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=await lab.card(row.customer_id))
+    assert done.effects["retried_now"] == "100.00"
+    await lab.live_to(moment("2027-03-11 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-01-10 09:00", "100.00", "paid"),
+        ("2027-02-10 09:00", "100.00", "failed"),
+        ("2027-02-20 15:30", "100.00", "paid"),
+        ("2027-03-10 09:00", "100.00", "paid"),
+    ]
+    assert await lab.told(subscription) == ["activated", "payment_failed", "recovered", "renewed"]
+
+
+async def test_a_bank_that_asks_for_the_payer_is_waited_for(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["action"]
+    await lab.live_to(moment("2027-02-12 10:00"))
+    row, payment = await lab.row(subscription), (await lab.payments(subscription))[1]
+    assert (row.status, payment.status) == ("past_due", "requires_action")
+    assert await lab.told(subscription) == ["activated", "action_required"]
+    await lab.bank.pay(payment.id, await lab.now())  # the payer has confirmed
+    await lab.live_to(moment("2027-02-12 12:00"))
+    assert (await lab.row(subscription)).status == "active"
+    assert await lab.told(subscription) == ["activated", "action_required", "recovered"]
+
+
+async def test_cancelling_in_the_middle_of_a_retry_stops_dunning_and_the_money_goes_back(lab: Lab) -> None:
+    """The retry is on its way to the bank when the customer cancels: it is paid all the same, and refunded."""
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds", "paid"]
+
+    async def cancel() -> None:
+        if len(lab.bank.asked) == 3:
+            answer = await lab.carried_out(subscription, ChangeKind.CANCEL, uuid4())
+            assert answer.status == "cancelled"
+
+    lab.bank.before_charge = cancel
+    await lab.live_to(moment("2027-06-01 00:00"))
+    assert [status for _, _, status in await lab.charges(subscription, JERUSALEM)] == ["paid", "failed", "paid"]
+    row = await lab.row(subscription)
+    assert (row.status, row.end_reason) == ("cancelled", "cancelled by the merchant")
+    assert await lab.told(subscription) == ["activated", "payment_failed", "cancelled"]
+    refund = (await lab.refunds(subscription))[0]
+    assert str(refund.money) == "100.00"
+    assert refund.reason == "the subscription had ended before the payment arrived"
+
+
+async def test_cancelling_closes_a_charge_that_waits_for_the_payer(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["action"]
+    await lab.live_to(moment("2027-02-11 00:00"))
+    done = await lab.change(subscription, ChangeKind.CANCEL)
+    assert done.effects["payments_closed"] == str((await lab.payments(subscription))[1].id)
+    await lab.live_to(moment("2027-02-11 01:00"))
+    assert [payment.status for payment in await lab.payments(subscription)] == ["paid", "canceled"]
+    assert await lab.told(subscription) == ["activated", "action_required", "cancelled"]
+
+
+async def test_cancelling_between_retries_leaves_nothing_to_come(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.always = "insufficient_funds"
+    await lab.live_to(moment("2027-02-13 00:00"))
+    assert (await lab.change(subscription, ChangeKind.CANCEL_AT_PERIOD_END)).status == "cancelled"
+    await lab.live_to(moment("2027-06-01 00:00"))
+    assert len(await lab.payments(subscription)) == 3
+    assert [invoice.status for invoice in await lab.invoices(subscription)] == ["paid", "void"]
+    assert await lab.told(subscription) == ["activated", "payment_failed", "payment_failed", "cancelled"]
+
+
+async def test_a_cancel_to_the_periods_end_keeps_the_paid_time_and_can_be_withdrawn(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    await lab.change(subscription, ChangeKind.CANCEL_AT_PERIOD_END)
+    await lab.change(subscription, ChangeKind.RESUME)
+    await lab.live_to(moment("2027-02-20 00:00"))
+    await lab.change(subscription, ChangeKind.CANCEL_AT_PERIOD_END)
+    assert (await lab.row(subscription)).status == "active"
+    await lab.live_to(moment("2027-06-01 00:00"))
+    assert days_of(await lab.charges(subscription, JERUSALEM)) == ["2027-01-10 09:00", "2027-02-10 09:00"]
+    row = await lab.row(subscription)
+    assert row.ended_at is not None
+    assert (row.status, f"{row.ended_at.astimezone(ZoneInfo(JERUSALEM)):%Y-%m-%d %H:%M}") == (
+        "cancelled",
+        "2027-03-10 09:00",
+    )
+    told = ["activated", "cancel_scheduled", "resumed", "renewed", "cancel_scheduled", "cancelled"]
+    assert await lab.told(subscription) == told
+    assert (await lab.handle(subscription).result()).status == "cancelled"
+
+
+async def test_an_upgrade_and_a_downgrade_in_the_middle_of_a_period(lab: Lab) -> None:
+    """April has 30 days. After 10: 2/3 of 30.00 back, 2/3 of 100.00 charged. After 20: 1/3 of each, carried forward."""
+    subscription, small = await begun(lab, "2027-04-01 00:00", amount="30.00")
+    large = await lab.plan("100.00")
+    await lab.live_to(moment("2027-04-11 00:00"))
+    up = await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=large.id)
+    assert (up.effects["credit"], up.effects["charge"], up.effects["due_now"]) == ("20.00", "66.67", "46.67")
+    await lab.live_to(moment("2027-04-21 00:00"))
+    down = await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=small.id)
+    assert (down.effects["credit"], down.effects["charge"]) == ("33.33", "10.00")
+    assert (down.effects["due_now"], down.effects["carried_forward"]) == ("0.00", "23.33")
+    assert await lab.credit(subscription) == "23.33"
+    await lab.live_to(moment("2027-06-02 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-04-01 00:00", "30.00", "paid"),
+        ("2027-04-11 00:00", "46.67", "paid"),
+        ("2027-05-01 00:00", "6.67", "paid"),  # 30.00 less 23.33
+        ("2027-06-01 00:00", "30.00", "paid"),
+    ]
+    may = (await lab.invoices(subscription))[2]
+    assert (str(may.subtotal.normalize()), str(may.credit_applied)) == ("3E+1", "23.3300")
+    balances = await lab.balances()
+    assert not any(name.startswith("customer_credit:") and amount != "0.00" for name, amount in balances.items())
+    assert balances["credit_adjustments"] == "0.00"
+
+
+async def test_credit_pays_whole_invoices_and_nothing_is_charged(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-04-01 00:00", amount="100.00")
+    small = await lab.plan("20.00")
+    await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=small.id)
+    assert await lab.credit(subscription) == "80.00"
+    await lab.live_to(moment("2027-09-02 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-04-01 00:00", "100.00", "paid"),
+        ("2027-09-01 00:00", "20.00", "paid"),
+    ]
+    assert await lab.told(subscription) == ["activated", "plan_changed", *["renewed"] * 5]
+
+
+async def test_another_interval_begins_a_new_period_now(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-04-01 00:00", amount="30.00")
+    yearly = await lab.plan("300.00", "year")
+    await lab.live_to(moment("2027-04-21 12:00"))
+    done = await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=yearly.id)
+    assert (done.effects["credit"], done.effects["due_now"]) == ("9.50", "290.50")  # 9.5 of 30 days
+    await lab.live_to(moment("2028-04-22 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-04-01 00:00", "30.00", "paid"),
+        ("2027-04-21 12:00", "290.50", "paid"),
+        ("2028-04-21 12:00", "300.00", "paid"),
+    ]
+
+
+async def test_a_change_at_the_periods_end_costs_nothing_before(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-04-01 00:00", amount="30.00")
+    large = await lab.plan("100.00")
+    await lab.change(subscription, ChangeKind.CHANGE_PLAN_AT_PERIOD_END, plan_id=large.id, quantity=2)
+    await lab.live_to(moment("2027-05-02 00:00"))
+    assert [amount for _, amount, _ in await lab.charges(subscription, JERUSALEM)] == ["30.00", "200.00"]
+
+
+async def test_a_wish_is_carried_out_once(lab: Lab) -> None:
+    """The answer was lost: the same wish again grants no second credit."""
+    subscription, _ = await begun(lab, "2027-04-01 00:00", amount="100.00")
+    small, wish = await lab.plan("20.00"), uuid4()
+    first = await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=small.id, change_id=wish)
+    again = await lab.carried_out(subscription, ChangeKind.CHANGE_PLAN, plan_id=small.id, change_id=wish)
+    assert first == again
+    assert await lab.credit(subscription) == "80.00"
+
+
+async def test_a_pause_keeps_the_paid_time_and_moves_the_billing_day(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-04-01 09:00")
+    await lab.live_to(moment("2027-04-11 09:00"))  # 20 days are left
+    await lab.change(subscription, ChangeKind.PAUSE)
+    await lab.live_to(moment("2027-07-05 15:00"))
+    await lab.change(subscription, ChangeKind.RESUME)
+    await lab.live_to(moment("2027-08-26 00:00"))
+    await lab.change(subscription, ChangeKind.PAUSE, resume_at=moment("2027-10-01 00:00"))
+    await lab.live_to(moment("2027-12-01 00:00"))
+    assert days_of(await lab.charges(subscription, JERUSALEM)) == [
+        "2027-04-01 09:00",
+        "2027-07-25 15:00",
+        "2027-08-25 15:00",
+        "2027-10-31 15:00",  # 30 days and 15 hours after 1 October, 00:00
+        "2027-11-30 15:00",
+    ]
+    assert "resumption" in (await lab.reasons(subscription, "active"))[-1]
+
+
+async def test_a_trial_is_announced_charged_at_its_end_and_anchors_the_periods(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-03-20 09:00", trial_days=14)  # summer time begins on 26 March
+    assert (await lab.row(subscription)).status == "trialing"
+    await lab.live_to(moment("2027-03-31 10:00"))
+    assert await lab.told(subscription) == ["trial_ending"]
+    await lab.live_to(moment("2027-05-04 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-04-03 09:00", "100.00", "paid"),
+        ("2027-05-03 09:00", "100.00", "paid"),
+    ]
+    assert await lab.told(subscription) == ["trial_ending", "renewed", "renewed"]
+
+
+async def test_a_trial_without_a_card_ends_with_a_link(lab: Lab) -> None:
+    await lab.live_to(moment("2027-03-01 09:00"))
+    plan = await lab.plan("50.00", trial_days=7)
+    subscription = await lab.subscribe(plan, zone=JERUSALEM, method=None, customer_id="cust-none")
+    lab.bank.answers = ["link"]
+    await lab.live_to(moment("2027-03-08 10:00"))
+    assert (await lab.row(subscription)).status == "past_due"
+    assert await lab.told(subscription) == ["trial_ending", "action_required"]
+    await lab.bank.pay((await lab.payments(subscription))[0].id, await lab.now())
+    await lab.live_to(moment("2027-03-08 12:00"))
+    assert (await lab.row(subscription)).status == "active"
+
+
+async def test_a_first_payment_that_is_never_made_expires_and_one_that_is_begins_it(lab: Lab) -> None:
+    await lab.live_to(moment("2027-03-01 09:00"))
+    plan = await lab.plan("50.00")
+    lab.bank.always = "link"
+    never, made = [
+        await lab.subscribe(plan, zone=JERUSALEM, method=None, customer_id=f"cust-{name}") for name in ("a", "b")
+    ]
+    await lab.bank.pay((await lab.payments(made))[0].id, await lab.now())
+    await lab.live_to(moment("2027-03-03 09:00"))
+    assert ((await lab.row(never)).status, (await lab.row(made)).status) == ("expired", "active")
+    assert (await lab.payments(never))[0].status in ("expired", "canceled")
+    assert (await lab.told(never), await lab.told(made)) == (["expired"], ["activated"])
+
+
+async def test_money_that_comes_late_brings_an_expired_subscription_back(lab: Lab) -> None:
+    await set_rules(lab, dunning_final_action="expire", dunning_retry_days=[2], dunning_grace_days=5)
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds", "insufficient_funds"]
+    await lab.live_to(moment("2027-02-20 00:00"))
+    assert (await lab.row(subscription)).status == "expired"
+    failed = (await lab.payments(subscription))[2]
+    await lab.bank.pay(failed.id, await lab.now())
+    row = await lab.row(subscription)
+    assert (row.status, row.wake_wanted_at is not None) == ("active", True)
+    await lab.wake(subscription)
+    await lab.live_to(moment("2027-03-11 00:00"))
+    assert (await lab.charges(subscription, JERUSALEM))[-1] == ("2027-03-10 09:00", "100.00", "paid")
+    told = await lab.told(subscription)
+    assert told == ["activated", *["payment_failed"] * 2, "expired", "recovered", "renewed"]
+    assert await lab.refunds(subscription) == []
+
+
+async def test_two_attempts_of_one_invoice_that_both_bring_money_are_one_payment(lab: Lab) -> None:
+    await set_rules(lab, one_capture_per_order=False)
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds", "paid"]
+    await lab.live_to(moment("2027-02-13 00:00"))
+    late = await lab.bank.pay((await lab.payments(subscription))[1].id, await lab.now())
+    assert late.flag == "order_paid_twice"
+    assert [invoice.status for invoice in await lab.invoices(subscription)] == ["paid", "paid"]
+
+
+async def test_a_full_refund_of_the_current_period_cancels_it(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    await lab.live_to(moment("2027-02-13 00:00"))
+    first, second = await lab.payments(subscription)
+    await lab.refund(first.id)
+    assert (await lab.row(subscription)).status == "active"
+    await lab.refund(second.id)
+    row = await lab.row(subscription)
+    assert (row.status, row.end_reason) == ("cancelled", "its payment was refunded in full")
+    await lab.wake(subscription)
+    await lab.live_to(moment("2027-04-13 00:00"))
+    assert len(await lab.payments(subscription)) == 2
+
+
+async def test_what_cannot_be_done_is_refused_and_nothing_changes(lab: Lab) -> None:
+    subscription, plan = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds"]
+    await lab.live_to(moment("2027-02-11 00:00"))
+    other = await lab.plan("5.00")
+    for kind, more in (
+        (ChangeKind.PAUSE, {}),
+        (ChangeKind.RESUME, {}),
+        (ChangeKind.CHANGE_PLAN, {"plan_id": other.id}),
+    ):
+        answer = await lab.change(subscription, kind, **more)
+        assert (answer.refusal, answer.status) == ("subscription_not_changeable", "past_due")
+    stranger = await lab.card("somebody-else")
+    answer = await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=stranger)
+    assert answer.refusal == "payment_method_not_active"
+    row = await lab.row(subscription)
+    assert (row.plan_id, row.paused_at) == (plan.id, None)
+    await lab.change(subscription, ChangeKind.CANCEL)
+    assert (await lab.change(subscription, ChangeKind.CANCEL)).refusal is None
+    assert (await lab.change(subscription, ChangeKind.PAUSE)).refusal == "subscription_not_changeable"
+
+
+async def test_an_attempt_whose_outcome_is_not_known_is_resolved_before_anything_else(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["unknown"]
+    await lab.live_to(moment("2027-02-15 00:00"))
+    payments = await lab.payments(subscription)
+    assert [payment.status for payment in payments] == [PaymentStatus.PAID, PaymentStatus.UNKNOWN]
+    assert (await lab.row(subscription)).status == "active"
+    assert await lab.told(subscription) == ["activated"]
