@@ -1,7 +1,7 @@
 """Records the history of each outcome on a real server into tests/histories; run it once for a new outcome.
 
-`python -m tests.workflows.record NAME` with a name of RECORDINGS or DAYS. A history that exists is never written
-again: it stands for a payment that is running somewhere.
+`python -m tests.workflows.record NAME` with a name of RECORDINGS, SUBSCRIPTIONS, DAYS or PAYOUTS. A history that
+exists is never written again: it stands for a payment that is running somewhere.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from domain.payment import (
 from domain.payout import PayoutStatus
 from domain.refund import Reconciled, RefundState, StartRefund
 from domain.setup import OpenedSetup, SetupStatus, setup_workflow_id
+from domain.subscription import SubscriptionStatus, subscription_workflow_id
 from embedded.temporal import binary
 from engine.client import register_search_attributes
 from engine.payments import afterlife_id, refund_workflow_id, workflow_id
 from engine.payouts import payout_workflow_id
 from engine.setups import detach_workflow_id, methods_workflow_id
+from tests.support.scripted_billing import Stage, Turn, stage_on
 from tests.workflows.conftest import Bench, bench_on, unlocked
 from tests.workflows.test_after_the_payment import Desk, desk_on
 from tests.workflows.test_payout_workflow import Desk as PayoutDesk
@@ -378,6 +380,61 @@ DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
     "afterlife-paid-surplus_given_back": surplus_after_the_end,
 }
 """Recorded on the server that skips time, since they wait for days."""
+
+
+async def renewed_and_cancelled(stage: Stage) -> str:
+    """Charged, a month of sleep, renewed, and cancelled by the merchant in the middle of the next."""
+    active, month = SubscriptionStatus.ACTIVE, timedelta(days=30)
+    stage.script.charges = [PaymentStatus.PAID, PaymentStatus.PAID]
+    stage.script.turns = [
+        Turn(SubscriptionStatus.INCOMPLETE, sleep=timedelta(hours=1), charge=True),
+        Turn(active, sleep=timedelta(seconds=3)),
+        Turn(active, sleep=timedelta(hours=1), charge=True),
+        Turn(active, sleep=month),
+        Turn(SubscriptionStatus.CANCELLED, ended=True),
+    ]
+    await stage.begin()
+    await asyncio.sleep(6)
+    await stage.cancel()
+    return subscription_workflow_id(stage.script.subscription_id)
+
+
+async def given_up(stage: Stage) -> str:
+    """Declined, retried, declined again: the grace ends it."""
+    late, soon = SubscriptionStatus.PAST_DUE, timedelta(seconds=2)
+    stage.script.charges = [PaymentStatus.FAILED, PaymentStatus.FAILED]
+    stage.script.turns = [
+        Turn(SubscriptionStatus.ACTIVE, sleep=timedelta(hours=1), charge=True),
+        Turn(late, sleep=soon),
+        Turn(late, sleep=timedelta(hours=1), charge=True),
+        Turn(late, sleep=soon),
+        Turn(SubscriptionStatus.EXPIRED, ended=True),
+    ]
+    await stage.begin()
+    return subscription_workflow_id(stage.script.subscription_id)
+
+
+async def cancelled_while_the_payer_is_asked(stage: Stage) -> str:
+    """A charge waits for the payer's bank when the merchant cancels: it is closed."""
+    stage.script.charges = [None]
+    stage.script.turns = [
+        Turn(SubscriptionStatus.ACTIVE, sleep=timedelta(hours=1), charge=True),
+        Turn(SubscriptionStatus.PAST_DUE, sleep=timedelta(hours=1)),
+        Turn(SubscriptionStatus.CANCELLED, sleep=timedelta(minutes=5), close=True),
+        Turn(SubscriptionStatus.CANCELLED, ended=True),
+    ]
+    await stage.begin()
+    await asyncio.sleep(1)
+    await stage.cancel()
+    return subscription_workflow_id(stage.script.subscription_id)
+
+
+SUBSCRIPTIONS: dict[str, Callable[[Stage], Awaitable[str]]] = {
+    "subscription-cancelled-renewed_before": renewed_and_cancelled,
+    "subscription-expired-given_up": given_up,
+    "subscription-cancelled-while_the_payer_is_asked": cancelled_while_the_payer_is_asked,
+}
+
 RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-paid-by_webhook": by_webhook,
     "payment-paid-by_webhook_after_a_decline": by_webhook_after_a_decline,
@@ -477,7 +534,7 @@ async def record(names: list[str]) -> int:
         if (HISTORIES / f"{name}.json").exists():
             print(f"{name} exists; it stands for payments that are running", flush=True)
     wanted = [name for name in names if not (HISTORIES / f"{name}.json").exists()]
-    if any(name in RECORDINGS for name in wanted):
+    if any(name in RECORDINGS or name in SUBSCRIPTIONS for name in wanted):
         local = await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary("temporal"), data_converter=pydantic_data_converter
         )
@@ -486,6 +543,9 @@ async def record(names: list[str]) -> int:
             for name in filter(RECORDINGS.__contains__, wanted):
                 async with bench_on(local) as bench:
                     await _keep(name, local, await RECORDINGS[name](bench))
+            for name in filter(SUBSCRIPTIONS.__contains__, wanted):
+                async with stage_on(local) as stage:
+                    await _keep(name, local, await SUBSCRIPTIONS[name](stage))
     for name in filter(DAYS.__contains__, wanted):  # a server each, since time never goes back
         skipping = await WorkflowEnvironment.start_time_skipping(
             test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
@@ -522,7 +582,7 @@ async def _keep(name: str, environment: WorkflowEnvironment, recorded_id: str) -
 
 
 def main() -> int:
-    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *DAYS, *PAYOUTS, *SETUPS]))
+    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *SUBSCRIPTIONS, *DAYS, *PAYOUTS, *SETUPS]))
 
 
 if __name__ == "__main__":
