@@ -14,6 +14,7 @@ from cli.payments import payment_info
 from cli.referrers import blocklist
 from cli.refunds import process_refund
 from cli.signatures import sign, verify_webhook
+from cli.subscriptions import subscription_info
 from cli.webhooks import webhook_replay, webhook_status
 
 
@@ -25,6 +26,7 @@ def cli() -> None:
 for command in (
     payment_info,
     process_refund,
+    subscription_info,
     webhook_status,
     webhook_replay,
     verify_webhook,

@@ -1,7 +1,7 @@
 """Records the history of each outcome on a real server into tests/histories; run it once for a new outcome.
 
-`python -m tests.workflows.record NAME` with a name of RECORDINGS or DAYS. A history that exists is never written
-again: it stands for a payment that is running somewhere.
+`python -m tests.workflows.record NAME` with a name of RECORDINGS, SUBSCRIPTIONS, DAYS or PAYOUTS. A history that
+exists is never written again: it stands for a payment that is running somewhere.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from temporalio.testing import WorkflowEnvironment
 import process
 from domain.dispute import DisputeState, DisputeView
 from domain.payment import (
+    Checkout,
     Confirmation,
     OpenWay,
     PaymentStatus,
@@ -33,14 +34,19 @@ from domain.payment import (
 )
 from domain.payout import PayoutStatus
 from domain.refund import Reconciled, RefundState, StartRefund
+from domain.setup import OpenedSetup, SetupStatus, setup_workflow_id
+from domain.subscription import SubscriptionStatus, subscription_workflow_id
 from embedded.temporal import binary
 from engine.client import register_search_attributes
 from engine.payments import afterlife_id, refund_workflow_id, workflow_id
 from engine.payouts import payout_workflow_id
+from engine.setups import detach_workflow_id, methods_workflow_id
+from tests.support.scripted_billing import Stage, Turn, stage_on
 from tests.workflows.conftest import Bench, bench_on, unlocked
 from tests.workflows.test_after_the_payment import Desk, desk_on
 from tests.workflows.test_payout_workflow import Desk as PayoutDesk
 from tests.workflows.test_payout_workflow import payout_desk_on
+from tests.workflows.test_setup_workflow import SetupDesk, setup_desk_on
 from workflows.dispute import DisputeWorkflow
 
 HISTORIES = Path(__file__).parent.parent / "histories"
@@ -238,6 +244,47 @@ async def found_while_recording_unknown(bench: Bench) -> str:
     return workflow_id(command.payment_id)
 
 
+CHARGED = Checkout(PaymentStatus.PENDING, look_now=True)
+
+
+async def saved_method(bench: Bench, *opens: Checkout | ApplicationError) -> str:
+    """The charge of a saved method; what the provider tells of it comes while the workflow still listens."""
+    command = bench.command(payment_method_id=uuid4())
+    done = paid()
+    bench.books.opens, bench.books.looks = list(opens), [done, done]
+    await bench.start(command)
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def saved_method_declined(bench: Bench) -> str:
+    command = bench.command(payment_method_id=uuid4())
+    bench.books.opens = [fault("ProviderDeclined", "insufficient_funds")]
+    await bench.start(command)
+    return workflow_id(command.payment_id)
+
+
+async def saved_method_confirmed_by_the_payer(bench: Bench) -> str:
+    command = bench.command(payment_method_id=uuid4())
+    bench.books.opens = [Checkout(PaymentStatus.REQUIRES_ACTION, "http://us.example/checkout/x")]
+    await bench.start(command)
+    bench.books.looks = [paid()]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def saved_method_canceled_in_retries(bench: Bench) -> str:
+    command = bench.command(payment_method_id=uuid4())
+    bench.books.opens = [fault("OutcomeUnknown") for _ in range(50)]
+    starting = asyncio.create_task(bench.engine.start(command, wait=WAIT))
+    async with asyncio.timeout(20):
+        while bench.books.opened < 2:
+            await asyncio.sleep(0.05)
+    await bench.engine.cancel(command.payment_id, wait=WAIT)
+    await starting
+    return workflow_id(command.payment_id)
+
+
 async def late_event(bench: Bench) -> str:
     payment_id = uuid4()
     bench.books.looks = [paid()]
@@ -333,6 +380,61 @@ DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
     "afterlife-paid-surplus_given_back": surplus_after_the_end,
 }
 """Recorded on the server that skips time, since they wait for days."""
+
+
+async def renewed_and_cancelled(stage: Stage) -> str:
+    """Charged, a month of sleep, renewed, and cancelled by the merchant in the middle of the next."""
+    active, month = SubscriptionStatus.ACTIVE, timedelta(days=30)
+    stage.script.charges = [PaymentStatus.PAID, PaymentStatus.PAID]
+    stage.script.turns = [
+        Turn(SubscriptionStatus.INCOMPLETE, sleep=timedelta(hours=1), charge=True),
+        Turn(active, sleep=timedelta(seconds=3)),
+        Turn(active, sleep=timedelta(hours=1), charge=True),
+        Turn(active, sleep=month),
+        Turn(SubscriptionStatus.CANCELLED, ended=True),
+    ]
+    await stage.begin()
+    await asyncio.sleep(6)
+    await stage.cancel()
+    return subscription_workflow_id(stage.script.subscription_id)
+
+
+async def given_up(stage: Stage) -> str:
+    """Declined, retried, declined again: the grace ends it."""
+    late, soon = SubscriptionStatus.PAST_DUE, timedelta(seconds=2)
+    stage.script.charges = [PaymentStatus.FAILED, PaymentStatus.FAILED]
+    stage.script.turns = [
+        Turn(SubscriptionStatus.ACTIVE, sleep=timedelta(hours=1), charge=True),
+        Turn(late, sleep=soon),
+        Turn(late, sleep=timedelta(hours=1), charge=True),
+        Turn(late, sleep=soon),
+        Turn(SubscriptionStatus.EXPIRED, ended=True),
+    ]
+    await stage.begin()
+    return subscription_workflow_id(stage.script.subscription_id)
+
+
+async def cancelled_while_the_payer_is_asked(stage: Stage) -> str:
+    """A charge waits for the payer's bank when the merchant cancels: it is closed."""
+    stage.script.charges = [None]
+    stage.script.turns = [
+        Turn(SubscriptionStatus.ACTIVE, sleep=timedelta(hours=1), charge=True),
+        Turn(SubscriptionStatus.PAST_DUE, sleep=timedelta(hours=1)),
+        Turn(SubscriptionStatus.CANCELLED, sleep=timedelta(minutes=5), close=True),
+        Turn(SubscriptionStatus.CANCELLED, ended=True),
+    ]
+    await stage.begin()
+    await asyncio.sleep(1)
+    await stage.cancel()
+    return subscription_workflow_id(stage.script.subscription_id)
+
+
+SUBSCRIPTIONS: dict[str, Callable[[Stage], Awaitable[str]]] = {
+    "subscription-cancelled-renewed_before": renewed_and_cancelled,
+    "subscription-expired-given_up": given_up,
+    "subscription-cancelled-while_the_payer_is_asked": cancelled_while_the_payer_is_asked,
+}
+
 RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-paid-by_webhook": by_webhook,
     "payment-paid-by_webhook_after_a_decline": by_webhook_after_a_decline,
@@ -353,8 +455,67 @@ RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-canceled-way_refused": way_refused,
     "payment-paid-circuit_open_while_watching": circuit_open_while_watching,
     "payment-paid-found_while_recording_unknown": found_while_recording_unknown,
+    "payment-paid-saved_method": lambda bench: saved_method(bench, CHARGED),
+    "payment-paid-saved_method_after_silence": lambda bench: saved_method(bench, fault("OutcomeUnknown"), CHARGED),
+    "payment-failed-saved_method_declined": saved_method_declined,
+    "payment-paid-saved_method_confirmed_by_the_payer": saved_method_confirmed_by_the_payer,
+    "payment-canceled-saved_method_in_retries": saved_method_canceled_in_retries,
     "afterlife-paid-late_event": late_event,
 }
+
+
+async def setup(
+    desk: SetupDesk, *looks: SetupStatus | ApplicationError, signal: bool = False, late: bool = False
+) -> str:
+    """A set-up of a payment method; `late`: what ended it comes after its end."""
+    command = await desk.command()
+    if late:
+        await desk.engine.start(command, wait=WAIT)
+        async with unlocked(desk.environment):
+            await desk.environment.client.get_workflow_handle(setup_workflow_id(command.setup_id)).result()
+        desk.books.opens = [OpenedSetup(SetupStatus.EXPIRED)]
+    else:
+        await desk.engine.start(command, wait=WAIT)
+    desk.books.looks = list(looks)
+    if signal:
+        await desk.engine.signal(command, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="setup"))
+    return setup_workflow_id(command.setup_id)
+
+
+async def setup_refused(desk: SetupDesk) -> str:
+    desk.books.opens = [fault("ProviderRejected")]
+    return await setup(desk)
+
+
+async def setup_opened_late(desk: SetupDesk) -> str:
+    desk.books.opens = [fault("OutcomeUnknown"), fault("ProviderBusy")]
+    return await setup(desk, _SILENCE, SetupStatus.SUCCEEDED, signal=True)
+
+
+async def methods_changed(desk: SetupDesk) -> str:
+    reference = uuid4()
+    await desk.engine.signal_methods(reference, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="method"))
+    return methods_workflow_id(reference)
+
+
+async def method_detached(desk: SetupDesk) -> str:
+    method_id, desk.books.faults = uuid4(), 2
+    await desk.engine.detach(method_id, wait=timedelta(seconds=1))
+    return detach_workflow_id(method_id)
+
+
+SETUPS: dict[str, Callable[[SetupDesk], Awaitable[str]]] = {
+    "setup-succeeded-by_callback": lambda desk: setup(desk, SetupStatus.SUCCEEDED, signal=True),
+    "setup-succeeded-by_poll": lambda desk: setup(desk, SetupStatus.PENDING, SetupStatus.SUCCEEDED),
+    "setup-succeeded-after_its_end": lambda desk: setup(desk, SetupStatus.SUCCEEDED, signal=True, late=True),
+    "setup-succeeded-opened_late": setup_opened_late,
+    "setup-expired-nobody_came": setup,
+    "setup-expired-silence": lambda desk: setup(desk, _SILENCE),
+    "setup-failed-refused_by_provider": setup_refused,
+    "methods-changed_at_provider": methods_changed,
+    "detach-done-after_silence": method_detached,
+}
+"""Recorded on the server that skips time as well."""
 
 
 def without_place(history: str) -> str:
@@ -373,7 +534,7 @@ async def record(names: list[str]) -> int:
         if (HISTORIES / f"{name}.json").exists():
             print(f"{name} exists; it stands for payments that are running", flush=True)
     wanted = [name for name in names if not (HISTORIES / f"{name}.json").exists()]
-    if any(name in RECORDINGS for name in wanted):
+    if any(name in RECORDINGS or name in SUBSCRIPTIONS for name in wanted):
         local = await WorkflowEnvironment.start_local(
             dev_server_existing_path=binary("temporal"), data_converter=pydantic_data_converter
         )
@@ -382,6 +543,9 @@ async def record(names: list[str]) -> int:
             for name in filter(RECORDINGS.__contains__, wanted):
                 async with bench_on(local) as bench:
                     await _keep(name, local, await RECORDINGS[name](bench))
+            for name in filter(SUBSCRIPTIONS.__contains__, wanted):
+                async with stage_on(local) as stage:
+                    await _keep(name, local, await SUBSCRIPTIONS[name](stage))
     for name in filter(DAYS.__contains__, wanted):  # a server each, since time never goes back
         skipping = await WorkflowEnvironment.start_time_skipping(
             test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
@@ -399,6 +563,14 @@ async def record(names: list[str]) -> int:
             recorded_id = await PAYOUTS[name](payouts)
             async with unlocked(skipping):
                 await _keep(name, skipping, recorded_id)
+    for name in filter(SETUPS.__contains__, wanted):
+        skipping = await WorkflowEnvironment.start_time_skipping(
+            test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
+        )
+        async with skipping, setup_desk_on(skipping) as setup_desk:
+            recorded_id = await SETUPS[name](setup_desk)
+            async with unlocked(skipping):
+                await _keep(name, skipping, recorded_id)
     return 0
 
 
@@ -410,7 +582,7 @@ async def _keep(name: str, environment: WorkflowEnvironment, recorded_id: str) -
 
 
 def main() -> int:
-    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *DAYS, *PAYOUTS]))
+    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *SUBSCRIPTIONS, *DAYS, *PAYOUTS, *SETUPS]))
 
 
 if __name__ == "__main__":

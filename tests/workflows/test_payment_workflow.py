@@ -268,5 +268,6 @@ def test_there_is_a_history_of_every_outcome() -> None:
         "dispute": {"won", "lost"},
         "afterlife": {"paid", "partially_refunded"},
         "payout": {"closed", "rejected", "empty"},
+        "subscription": {"cancelled", "expired"},
     }
     assert recorded >= {(kind, outcome) for kind, outcomes in expected.items() for outcome in outcomes}
