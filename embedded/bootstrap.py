@@ -73,8 +73,8 @@ async def ensure_demo(stack: Stack) -> Demo:
                 database, sealer, stack, found[place.workspace], provider, place
             )
             accounts[provider] = str(account.id)
-            if place.callbacks is not None:
-                key, secret = (credentials[name] for name in place.callbacks)
+            if place.account.callbacks is not None:
+                key, secret = (credentials[name] for name in place.account.callbacks)
                 registered.append(
                     _Callbacks(f"{stack.api_url}/api/v1/webhooks/{provider}/{account.id}", secret, account_key=key)
                 )
@@ -106,7 +106,7 @@ async def _ensure_account(
     database: Database, sealer: Sealer, stack: Stack, workspace: Workspace, provider: str, place: Place
 ) -> tuple[ProviderAccount, Mapping[str, str]]:
     """The account and its credentials in clear, its options pointing at the sandbox as it runs now."""
-    options = place.options(stack.sandbox_url)
+    options = place.account.options(stack.sandbox_url)
     async with database.transaction() as session:
         for account in await workspaces.accounts_of(session, workspace.id):
             if (account.provider, account.name) == (provider, ACCOUNT):
@@ -115,7 +115,7 @@ async def _ensure_account(
                         session, account, {**account.options, **options}, at=datetime.now(UTC), actor=ACTOR
                     )
                 return account, _opened(sealer, account, stack)
-        credentials = place.credentials(stack.env)
+        credentials = place.account.credentials(stack.env)
         made = await administration.create_account(
             session,
             sealer,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+
+from providers.demo_account import DemoAccount
+from providers.registry import PACKAGES
 
 CLINIC, MARKETPLACE = "demo-clinic", "demo-marketplace"
 
@@ -83,87 +85,14 @@ ORDERS: Mapping[str, Order] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One provider of the demonstration.
-
-    `credentials` makes them, once (from the settings, where they are kept there); `options` follow from the sandbox's
-    address. `callbacks` is for a provider whose callback address is registered beforehand: which credential names the
-    account to it, and which one it signs with. The others are told the address with each payment.
-    """
+    """One provider of the demonstration: its workspace, and the account there."""
 
     workspace: str
-    credentials: Callable[[Mapping[str, str]], dict[str, str]]
-    options: Callable[[str], dict[str, Any]]
-    callbacks: tuple[str, str] | None = None
+    account: DemoAccount
 
 
-def _stripe(env: Mapping[str, str]) -> dict[str, str]:
-    return {"secret_key": env["DEMO_PROVIDER_KEY"], "webhook_secret": env["DEMO_WEBHOOK_SECRET"]}
-
-
-def _payplus(_: Mapping[str, str]) -> dict[str, str]:
-    return {
-        "api_key": f"demo-{secrets.token_hex(8)}",
-        "secret_key": secrets.token_hex(16),
-        "payment_page_uid": f"page-{secrets.token_hex(8)}",
-    }
-
-
-def _meshulam(_: Mapping[str, str]) -> dict[str, str]:
-    page_code = secrets.token_hex(6)
-    return {
-        "user_id": f"business-{secrets.token_hex(6)}",
-        "page_code": page_code,
-        "page_code_bit": f"{page_code}bit",
-        "callback_token": secrets.token_urlsafe(32),
-    }
-
-
-def _payu(_: Mapping[str, str]) -> dict[str, str]:
-    merchant_id = str(100_000_000 + secrets.randbelow(900_000_000))
-    return {
-        "api_key": f"sandbox-key-{merchant_id}",  # the key by which the sandbox knows this merchant
-        "api_login": secrets.token_hex(8),
-        "merchant_id": merchant_id,
-        "account_id": "512321",
-    }
-
-
-def _wompi(_: Mapping[str, str]) -> dict[str, str]:
-    merchant = secrets.token_hex(12)  # the sandbox knows a merchant's secrets when all four end alike
-    return {
-        "public_key": f"pub_test_{merchant}",
-        "private_key": f"prv_test_{merchant}",
-        "integrity_secret": f"test_integrity_{merchant}",
-        "events_secret": f"test_events_{merchant}",
-    }
-
-
-def _efecty(_: Mapping[str, str]) -> dict[str, str]:
-    return {"agreement": str(100_000 + secrets.randbelow(900_000)), "callback_secret": secrets.token_hex(16)}
-
-
+_WORKSPACE_OF = {str(values["currency"]): name for name, values in WORKSPACES.items()}
 PLACES: Mapping[str, Place] = MappingProxyType(
-    {
-        "stripe": Place(CLINIC, _stripe, lambda sandbox: {"api_base": sandbox}, ("secret_key", "webhook_secret")),
-        "payplus": Place(CLINIC, _payplus, lambda sandbox: {"api_base": f"{sandbox}/payplus/api/v1.0"}),
-        "meshulam": Place(CLINIC, _meshulam, lambda sandbox: {"api_base": f"{sandbox}/meshulam"}),
-        "payu": Place(MARKETPLACE, _payu, lambda sandbox: {"api_base": sandbox}),
-        "wompi": Place(
-            MARKETPLACE,
-            _wompi,
-            lambda sandbox: {"api_base": f"{sandbox}/wompi/v1", "checkout_base": f"{sandbox}/wompi/checkout"},
-            ("public_key", "events_secret"),
-        ),
-        "efecty": Place(
-            MARKETPLACE,
-            _efecty,
-            lambda sandbox: {
-                "live": False,
-                "voucher_url": f"{sandbox}/efecty?agreement={{agreement}}&code={{code}}&amount={{amount}}"
-                "&expires={expires}",
-            },
-            ("agreement", "callback_secret"),
-        ),
-    }
+    {name: Place(_WORKSPACE_OF[package.DEMO.currency], package.DEMO) for name, package in PACKAGES.items()}
 )
 """The first of a workspace is the one that its payments take when they name none."""

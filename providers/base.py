@@ -746,3 +746,21 @@ class AccountConfig:
     timeout_seconds: float = 10.0
     webhook_tolerance_seconds: int = 300
     webhook_future_tolerance_seconds: int = 60
+
+
+class ProviderClass(Protocol):
+    """What a provider's class offers before an account exists."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The capability sheet."""
+        ...
+
+    @property
+    def required_credentials(self) -> tuple[str, ...]:
+        """Keys that `AccountConfig.credentials` must hold."""
+        ...
+
+    def __call__(self, config: AccountConfig) -> Provider:
+        """Build the adapter of one account. Raises ProviderMisconfigured when a credential is missing."""
+        ...

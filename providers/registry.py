@@ -1,68 +1,45 @@
-"""Which providers there are: one line each. Everything else about a provider is read from its class."""
+"""Which providers there are: one line each. Everything else is in the provider's folder, under fixed names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, cast
 
-from providers.base import AccountConfig, Capabilities, Provider
-from providers.efecty import WEBHOOK_TOOLS as EFECTY_WEBHOOKS
-from providers.efecty import EfectyProvider
-from providers.meshulam import WEBHOOK_TOOLS as MESHULAM_WEBHOOKS
-from providers.meshulam import MeshulamProvider
-from providers.payplus import WEBHOOK_TOOLS as PAYPLUS_WEBHOOKS
-from providers.payplus import PayPlusProvider
-from providers.payu import WEBHOOK_TOOLS as PAYU_WEBHOOKS
-from providers.payu import PayuProvider
-from providers.stripe import WEBHOOK_TOOLS as STRIPE_WEBHOOKS
-from providers.stripe import StripeProvider
+from providers.base import AccountConfig, Capabilities, Provider, ProviderClass
+from providers.demo_account import DemoAccount
 from providers.webhook_signatures import WebhookTools
-from providers.wompi import WEBHOOK_TOOLS as WOMPI_WEBHOOKS
-from providers.wompi import WompiProvider
+
+NAMES = (
+    "stripe",
+    "payplus",
+    "meshulam",
+    "payu",
+    "wompi",
+    "efecty",
+)
+"""The folders. `make up` connects an account of each in this order; payments that name no provider take the first."""
 
 
 class UnknownProvider(LookupError):
     """No provider of this name."""
 
 
-class ProviderClass(Protocol):
-    """What a provider's class offers before an account exists."""
+class ProviderPackage(Protocol):
+    """What a provider's folder exports."""
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """The capability sheet."""
-        ...
-
-    @property
-    def required_credentials(self) -> tuple[str, ...]:
-        """Keys that `AccountConfig.credentials` must hold."""
-        ...
-
-    def __call__(self, config: AccountConfig) -> Provider:
-        """Build the adapter of one account. Raises ProviderMisconfigured when a credential is missing."""
-        ...
+    PROVIDER: ProviderClass
+    WEBHOOK_TOOLS: WebhookTools
+    DEMO: DemoAccount
 
 
-PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType(
-    {
-        "efecty": EfectyProvider,
-        "meshulam": MeshulamProvider,
-        "payplus": PayPlusProvider,
-        "payu": PayuProvider,
-        "stripe": StripeProvider,
-        "wompi": WompiProvider,
-    }
+PACKAGES: Mapping[str, ProviderPackage] = MappingProxyType(
+    {name: cast("ProviderPackage", import_module(f"providers.{name}")) for name in NAMES}
 )
+PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType({name: one.PROVIDER for name, one in PACKAGES.items()})
 WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
-    {
-        "efecty": EFECTY_WEBHOOKS,
-        "meshulam": MESHULAM_WEBHOOKS,
-        "payplus": PAYPLUS_WEBHOOKS,
-        "payu": PAYU_WEBHOOKS,
-        "stripe": STRIPE_WEBHOOKS,
-        "wompi": WOMPI_WEBHOOKS,
-    }
+    {name: one.WEBHOOK_TOOLS for name, one in PACKAGES.items()}
 )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import httpx
 from fastapi import APIRouter, FastAPI
 
-from sandbox import admin, efecty, meshulam, pages, payplus, payu, stripe, stripe_subscriptions, wompi
+import sandbox
+from sandbox import admin, pages, stripe, stripe_subscriptions
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
@@ -17,14 +20,16 @@ from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import StripeTwin
 from sandbox.webhooks import StripeEvents
 
-TWINS: tuple[Callable[[Store, Courier, FaultPlan], APIRouter], ...] = (
-    efecty.router,
-    meshulam.router,
-    payplus.router,
-    payu.router,
-    wompi.router,
-)
-"""One line for each further provider: its interface, its checkout pages and its controls as one router."""
+Twin = Callable[[Store, Courier, FaultPlan], APIRouter]
+"""A provider's interface, its checkout pages and its controls as one router."""
+
+
+def twins() -> Iterator[Twin]:
+    """Of every module here that plays a provider: it names its router `TWIN`."""
+    for found in iter_modules(sandbox.__path__):
+        twin: Twin | None = getattr(import_module(f"sandbox.{found.name}"), "TWIN", None)
+        if twin is not None:
+            yield twin
 
 
 def create_app(state_file: Path | None = None) -> FastAPI:
@@ -51,6 +56,6 @@ def create_app(state_file: Path | None = None) -> FastAPI:
     app.include_router(pages.router(twin, vault))
     app.include_router(admin.router(twin, vault, courier, faults))
     app.include_router(stripe_subscriptions.router(stripe_subscriptions.StripeBilling(twin)))
-    for further in TWINS:
-        app.include_router(further(store, courier, faults))
+    for of_another in twins():
+        app.include_router(of_another(store, courier, faults))
     return app

@@ -284,3 +284,6 @@ def _shown(amount: str) -> str:
     except Refused:
         return "Cash"
     return f"${value:,.2f} COP" if value % 1 else f"${value:,.0f} COP"
+
+
+TWIN = router

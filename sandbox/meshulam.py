@@ -614,3 +614,6 @@ def _written_update(data: Json, custom: Json, encoding: str) -> tuple[str, bytes
 
 def _html(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     return HTMLResponse(_pages.get_template(template).render(**values), status)
+
+
+TWIN = router

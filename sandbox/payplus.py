@@ -709,3 +709,6 @@ def _controls(twin: PayPlusTwin) -> APIRouter:
         return {name: body.value}
 
     return routes
+
+
+TWIN = router

@@ -763,3 +763,6 @@ def _now_ms() -> int:
 
 def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     return HTMLResponse(_pages.get_template(template).render(**values), status)
+
+
+TWIN = router

@@ -750,3 +750,6 @@ def _add_controls(routes: APIRouter, twin: WompiTwin, checkouts: Checkouts) -> N
     @routes.get("/sandbox/wompi/links")
     async def links(sku: str) -> list[Json]:
         return [link for link in twin.store.all(LINK) if link.get("sku") == sku]
+
+
+TWIN = router

@@ -9,15 +9,17 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 
+from domain.money import Money
 from embedded import supervisor
 from tests.crash.conftest import Live
+from tests.support.referrals import owed, sold
 from tests.support.service import Shop, eventually
 
 NewShop = Callable[[], Awaitable[Shop]]
@@ -225,3 +227,62 @@ async def test_an_api_killed_between_record_and_workflow_is_made_up_for(live: Li
 async def _opened(live: Live, order_id: str) -> Any:
     row = await live.row(order_id)
     return row if row is not None and row["checkout_url"] else None
+
+
+@asynccontextmanager
+async def held_at(live: Live, table: str) -> AsyncIterator[None]:
+    """Whoever comes to this table waits, until the block ends or PostgreSQL dies."""
+    connection = await live._connect()
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+    finally:
+        with suppress(Exception):
+            await connection.close(timeout=2)
+
+
+async def _waits_at(live: Live, table: str) -> bool:
+    query = "SELECT count(*) FROM pg_locks WHERE relation = $1::regclass AND NOT granted"
+    return bool((await live.sql(query, table))[0][0])
+
+
+async def test_a_payout_goes_on_whatever_is_killed_while_it_is_prepared_and_exported(
+    live: Live, new_shop: NewShop
+) -> None:
+    shop = await new_shop()
+    for name in ("ann", "ben"):
+        await sold(shop, Money.parse("100.00", "ILS"), referrer=name)
+    async with held_at(live, "payout_items"):
+        asked = asyncio.create_task(shop.api.post("/payouts", json={}))
+        await eventually(lambda: _waits_at(live, "payout_items"))
+        await live.kill("postgres")
+    prepared = await asked
+    assert prepared.status_code in (201, 202, 503), prepared.text
+    (found,) = (await eventually(lambda: _prepared(shop)))["data"]
+    async with held_at(live, "payout_files"):
+        approved = await shop.api.post(f"/payouts/{found['id']}/approve")
+        assert approved.status_code == 200, approved.text
+        await eventually(lambda: _waits_at(live, "payout_files"))
+        await live.kill("worker")
+    content = await eventually(lambda: _file(shop, found["id"]), 60)
+    assert content.splitlines()[-1] == '"total","2","","20.00","ILS"'
+    kept = "SELECT count(*) FROM audit_log WHERE action = 'payout.file_made' AND subject_id = $1"
+    assert (await live.sql(kept, found["id"]))[0][0] == 1
+    for line in approved.json()["lines"]:
+        done = await shop.api.post(f"/payouts/{found['id']}/lines/{line['id']}/paid", json={})
+    assert done.json()["status"] == "closed"
+    assert (await owed(shop, "ann")).minor == (await owed(shop, "ben")).minor == 0
+
+
+async def _prepared(shop: Shop) -> dict[str, Any] | None:
+    with suppress(httpx.HTTPError):
+        answer = await shop.api.get("/payouts", params={"status": "prepared"})
+        if answer.is_success and answer.json()["data"]:
+            return dict(answer.json())
+    return None
+
+
+async def _file(shop: Shop, payout_id: str) -> str | None:
+    answer = await shop.api.get(f"/payouts/{payout_id}/export.csv")
+    return answer.text if answer.is_success else None

@@ -249,7 +249,7 @@ def test_the_image_is_built_from_the_hashed_lock_and_is_not_roots() -> None:
 
 def test_the_image_has_every_package_but_those_for_development() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {package.partition(".")[0] for package in project["tool"]["setuptools"]["packages"]}
+    packages = {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     modules = {f"{module}.py" for module in project["tool"]["setuptools"]["py-modules"]}
     copied = {
         word for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]

@@ -1,0 +1,156 @@
+"""What a line pays, and the files that go to the bank and come back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.commission import claw_back
+from domain.ledger import (
+    commission_rejected_entries,
+    payout_paid_entries,
+    payout_returned_entries,
+    payout_sent_entries,
+)
+from domain.money import Money, MoneyError
+from domain.payout import Due, due, is_paid_out, reminder_after
+from domain.payout_file import FORMULA_STARTS, MAX_RESULT_ROWS, PayeeLine, payout_csv, plain, read_results
+from domain.statement import Statement, statement
+
+CURRENCIES = st.sampled_from(["JPY", "ILS", "KWD"])
+LINE = UUID("018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79")
+
+
+def ils(text: str) -> Money:
+    return Money.parse(text, "ILS")
+
+
+def test_a_debt_is_taken_off_once() -> None:
+    assert due(payable=ils("6.00"), balance=ils("2.00"), unpaid=ils("6.00")) == Due(ils("6.00"), ils("-4.00"))
+    assert due(payable=ils("6.00"), balance=ils("9.00"), unpaid=ils("9.00")) == Due(ils("6.00"), ils("0.00"))
+    with pytest.raises(MoneyError):
+        due(payable=ils("6.00"), balance=ils("6.01"), unpaid=ils("6.00"))
+
+
+@pytest.mark.parametrize(
+    ("gross", "carried", "minimum", "paid"),
+    [
+        ("5.00", "0.00", "5.00", True),
+        ("4.99", "0.00", "5.00", False),
+        ("9.00", "-4.50", "5.00", False),
+        ("4.00", "-4.00", "0.00", False),
+        ("0.01", "0.00", "0.00", True),
+    ],
+)
+def test_what_is_worth_a_line(gross: str, carried: str, minimum: str, *, paid: bool) -> None:
+    assert is_paid_out(Due(ils(gross), ils(carried)), ils(minimum)) is paid
+
+
+@given(st.integers(1, 10**9), st.integers(0, 10**6), st.lists(st.integers(0, 10**9), max_size=8), CURRENCIES)
+def test_claw_backs_in_any_order_leave_the_share_of_what_is_gone(
+    of: int, whole: int, moments: list[int], currency: str
+) -> None:
+    """Refunds, lost disputes, and disputes won after all: `gone` goes up and down, and the last one counts."""
+    taken = Money.zero(currency)
+    for gone in [*(moment % (of + 1) for moment in moments), of]:
+        taken = taken + claw_back(
+            Money(whole, currency), gone=Money(gone, currency), of=Money(of, currency), taken=taken
+        )
+        assert 0 <= taken.minor <= whole
+    assert taken.minor == whole
+    with pytest.raises(MoneyError):
+        claw_back(Money(whole, currency), gone=Money(of + 1, currency), of=Money(of, currency), taken=taken)
+
+
+@given(st.integers(1, 10**9), CURRENCIES)
+def test_movements_of_a_payout_balance(minor: int, currency: str) -> None:
+    amount = Money(minor, currency)
+    sent = payout_sent_entries(amount, referrer="r", payout_id="p")
+    for movement in (
+        sent,
+        payout_paid_entries(amount, payout_id="p"),
+        payout_returned_entries(amount, referrer="r", payout_id="p"),
+        commission_rejected_entries(amount, referrer="r"),
+    ):
+        assert sum(entry.amount.minor for entry in movement) == 0
+    back = payout_returned_entries(amount, referrer="r", payout_id="p")
+    assert {(one.account, -one.amount.minor) for one in sent} == {(one.account, one.amount.minor) for one in back}
+
+
+@given(
+    st.integers(-(10**9), 10**9),
+    st.dictionaries(st.sampled_from(["capture", "refund", "payout_sent", "new_kind"]), st.integers(-(10**9), 10**9)),
+    CURRENCIES,
+)
+def test_a_statement_sums_up_whatever_is_booked(opening: int, kinds: dict[str, int], currency: str) -> None:
+    made: Statement = statement(
+        Money(opening, currency), {kind: Money(minor, currency) for kind, minor in kinds.items()}
+    )
+    assert made.closing.minor == opening + sum(kinds.values())
+    assert made.other.minor == kinds.get("new_kind", 0)
+
+
+def test_reminders_grow_to_a_week() -> None:
+    assert [reminder_after(n) / timedelta(days=1) for n in range(5)] == [1, 2, 4, 7, 7]
+
+
+@given(st.text(max_size=50))
+def test_no_cell_is_a_formula_and_none_loses_anything(text: str) -> None:
+    kept = plain(text)
+    assert not kept.startswith(FORMULA_STARTS)
+    assert kept.removeprefix("'") == text.removeprefix("'")
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=20), st.integers(1, 10**9), st.dictionaries(st.text(max_size=8), st.text())),
+        max_size=6,
+    ),
+    CURRENCIES,
+)
+def test_the_footer_is_the_sum_of_the_lines(rows: list[tuple[str, int, dict[str, str]]], currency: str) -> None:
+    lines = [PayeeLine(uuid4(), name, name, Money(minor, currency), details) for name, minor, details in rows]
+    content = payout_csv(lines, currency=currency).decode("utf-8-sig")
+    head, *body, footer = list(csv.reader(io.StringIO(content, newline="")))
+    assert {len(row) for row in (head, *body, footer)} == {len(head)}
+    assert sum(Money.parse(row[3], currency).minor for row in body) == Money.parse(footer[3], currency).minor
+    assert footer[:2] == ["total", str(len(lines))]
+    assert not any(cell.startswith(FORMULA_STARTS) for row in (head, *body, footer) for cell in row)
+    assert not [row for row in read_results(payout_csv(lines, currency=currency)) if row.problem != "no_head"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "no_head"),
+        (b"a,b\n1,2\n", "no_head"),
+        (b"\xff\xfe\x00", "not_utf8"),
+        (b'line_id,result\n"open', "not_csv"),
+        (b"line_id,result\n" + b"x,paid\n" * (MAX_RESULT_ROWS + 1), "too_many_rows"),
+        (b"line_id,result\nx,paid\n", "no_line_id"),
+        (f"line_id,result\n{LINE}\n".encode(), "no_result"),
+        (f"line_id,result,reference\n{LINE},paid,{'x' * 201}\n".encode(), "bad_reference"),
+        (f'line_id,result,reference\n{LINE},paid,"a\x00b"\n'.encode(), "bad_reference"),
+    ],
+)
+def test_what_cannot_be_read_is_a_row_with_a_problem(content: bytes, problem: str) -> None:
+    assert [row.problem for row in read_results(content)] == [problem]
+
+
+def test_the_exported_file_with_results_beside_it_is_read() -> None:
+    lines = [PayeeLine(LINE, "=ann", "Ann", ils("1.00"), {"iban": "IL62"})]
+    rows = payout_csv(lines, currency="ILS").decode("utf-8-sig").splitlines()
+    filled = [rows[0] + ',"Result","Reference"', rows[1] + ',"paid","wire-1"', rows[2] + ',"",""']
+    (row,) = read_results("\r\n".join(filled).encode())
+    assert (row.line, row.line_id, row.paid, row.reference, row.problem) == (2, LINE, True, "wire-1", None)
+
+
+@given(st.binary(max_size=300))
+def test_reading_never_fails(content: bytes) -> None:
+    read_results(content)
