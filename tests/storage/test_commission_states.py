@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -179,3 +180,41 @@ async def test_a_statement_is_the_ledgers_and_sums_up(shop: Shop) -> None:
     assert (wrong.status_code, wrong.json()["code"]) == (422, "validation_failed")
     far = {"from": "0001-01-01", "to": "9999-12-31"}
     assert (await shop.api.get("/referrers/partner-5/statement", params=far)).status_code == 422
+
+
+async def test_the_worked_example_of_the_guide(service: Service) -> None:
+    """Day by day as docs/affiliates.md has it."""
+    shop = await service.shop(payout_minimum=5)
+    today = now()
+
+    def day(number: int) -> timedelta:
+        return timedelta(days=120 - number)
+
+    async def batch(number: int) -> dict[str, Any]:
+        answer = await shop.api.post("/payouts", json={"cut_off": (today - day(number) + timedelta(hours=1)).isoformat()})
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    async def balance() -> str:
+        return str(await owed(shop))
+
+    first = await sold(shop, money(shop)("100.00"), ago=day(1))
+    assert await balance() == "10.00"
+    one = await batch(31)
+    assert [(line["gross"], line["amount"]) for line in one["lines"]] == [("10.00", "10.00")]
+    assert (await shop.api.post(f"/payouts/{one['id']}/approve")).status_code == 200
+    assert await balance() == "0.00"
+    await refunded(shop, first, money(shop)("40.00"))
+    assert await balance() == "-4.00"
+    await shop.api.post(f"/payouts/{one['id']}/lines/{one['lines'][0]['id']}/paid", json={})
+    await sold(shop, money(shop)("80.00"), ago=day(40))
+    assert await balance() == "4.00"
+    assert (await batch(71))["status"] == "empty"
+    await sold(shop, money(shop)("55.55"), ago=day(75))
+    assert await balance() == "9.56"
+    three = await batch(106)
+    assert [(line["gross"], line["carried"], line["amount"]) for line in three["lines"]] == [("13.56", "-4.00", "9.56")]
+    await shop.api.post(f"/payouts/{three['id']}/approve")
+    await shop.api.post(f"/payouts/{three['id']}/lines/{three['lines'][0]['id']}/paid", json={})
+    assert await balance() == "0.00"
+    await shop.aclose()
