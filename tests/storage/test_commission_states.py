@@ -191,7 +191,9 @@ async def test_the_worked_example_of_the_guide(service: Service) -> None:
         return timedelta(days=120 - number)
 
     async def batch(number: int) -> dict[str, Any]:
-        answer = await shop.api.post("/payouts", json={"cut_off": (today - day(number) + timedelta(hours=1)).isoformat()})
+        answer = await shop.api.post(
+            "/payouts", json={"cut_off": (today - day(number) + timedelta(hours=1)).isoformat()}
+        )
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 
