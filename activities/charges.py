@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 
@@ -28,7 +29,7 @@ from providers.base import (
     ProviderPayment,
     ProviderRejected,
 )
-from storage import attempts, payments
+from storage import attempts, payment_methods, payments
 from storage.attempts import Loaded, Way
 from storage.models import Attempt, Payment, PaymentMethod
 from storage.sealing import Sealer
@@ -36,6 +37,7 @@ from storage.session import Database
 
 log = structlog.get_logger()
 
+EXPIRED_CARD = "expired_card"
 YOUNG = timedelta(minutes=2)
 """'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
 
@@ -94,6 +96,8 @@ class SavedCharges:
             charged = await self._ask(payment, way, attempt, request, unsure=unsure)
         except ProviderError as error:
             await self._not_charged(attempt, error, unsure=unsure)
+            if method is not None and error.code == EXPIRED_CARD:
+                await self._expire(method.id)
             raise
         return await self._record(payment, attempt, charged)
 
@@ -130,6 +134,14 @@ class SavedCharges:
             await attempts.not_opened(session, attempt.id, status=status, error_code=error.code)
             if error.session_id is not None:
                 await attempts.name_session(session, attempt.id, error.session_id)
+
+    async def _expire(self, method_id: UUID) -> None:
+        """The bank says that the card has expired: it is not charged again, unless the provider tells of a new one."""
+        async with self._database.transaction() as session:
+            method = await payment_methods.lock(session, method_id)
+            if method is not None and method.status == MethodStatus.ACTIVE:
+                expired = {"status": MethodStatus.EXPIRED.value}
+                payment_methods.change(session, method, expired, at=self._now(), actor="provider")
 
     async def _record(self, payment: Payment, attempt: Attempt, charged: Charged) -> Checkout:
         url = None

@@ -197,6 +197,8 @@ class SetupActivities:
             if locked is None or locked.status == MethodStatus.DETACHED:
                 return False
             values = {"status": MethodStatus.DETACHED.value} if seen is None else _card_of(seen)
+            if seen is not None and any(getattr(locked, name) != value for name, value in values.items()):
+                values["status"] = MethodStatus.ACTIVE.value  # the bank has sent a new card for an expired one
             news = payment_methods.change(session, locked, values, at=self._now(), actor="provider")
         if news:
             await self._news.method_changed(method.workspace_id, method.customer_id)

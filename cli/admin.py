@@ -25,7 +25,7 @@ from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table,
 from providers.base import ProviderError
 from providers.registry import PROVIDERS, required_credentials
 from settings import Settings
-from storage import administration, audit, workspaces
+from storage import administration, audit, rotation, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.session import Database
 
@@ -248,10 +248,10 @@ def disable_account(account_id: UUID) -> None:
 def rotate_keys() -> None:
     """Seal every stored secret under the first key of CREDENTIALS_KEYS; then the old key can go."""
 
-    async def work(session: AsyncSession, settings: Settings) -> int:
-        return await administration.rotate_credentials(session, wiring.sealer(settings), actor=ACTOR)
+    async def work(database: Database, settings: Settings) -> int:
+        return await rotation.rotate(database, wiring.sealer(settings), actor=ACTOR)
 
-    click.echo(f"sealed the secrets of {in_database(work)} accounts again")
+    click.echo(f"sealed the secrets of {with_database(work)} accounts again")
 
 
 @click.group("api-key")

@@ -10,6 +10,7 @@ import click
 import process
 from cli.admin import account, api_key, audit_log, generate_codec_key, generate_key, workspace
 from cli.commissions import commissions
+from cli.payment_methods import methods
 from cli.payments import payment_info
 from cli.referrers import blocklist
 from cli.refunds import process_refund
@@ -27,6 +28,7 @@ for command in (
     payment_info,
     process_refund,
     subscription_info,
+    methods,
     webhook_status,
     webhook_replay,
     verify_webhook,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -18,14 +17,7 @@ from domain.fees import FeeSchedule
 from storage import audit, workspaces
 from storage.models import (
     ApiKey,
-    Attempt,
-    IdempotentAnswer,
-    MethodSetup,
-    Payment,
-    PaymentMethod,
-    PayoutFile,
     ProviderAccount,
-    Referrer,
     Workspace,
 )
 from storage.sealing import Sealer
@@ -202,62 +194,6 @@ async def switch_account(
         action="provider_account.enabled" if enabled else "provider_account.disabled",
         subject=("provider_account", account.id),
     )
-
-
-async def rotate_credentials(session: AsyncSession, sealer: Sealer, *, actor: str) -> int:
-    """Seal every stored secret again under the first key. Returns how many accounts were sealed.
-
-    The rows are locked, so that a secret replaced meanwhile is not put back. Raises SealingError, and then changes
-    nothing, when no key opens one of them.
-    """
-    accounts = (
-        await session.scalars(select(ProviderAccount).order_by(ProviderAccount.id).with_for_update(key_share=True))
-    ).all()
-    for account in accounts:
-        account.credentials = sealer.rotate(account.credentials)
-    owned = Counter(account.workspace_id for account in accounts)
-    for workspace in await session.scalars(select(Workspace).order_by(Workspace.id).with_for_update(key_share=True)):
-        if workspace.order_webhook_secret is not None:
-            workspace.order_webhook_secret = sealer.rotate(workspace.order_webhook_secret)
-        if workspace.fingerprint_key is not None:
-            workspace.fingerprint_key = sealer.rotate(workspace.fingerprint_key)
-        audit.record(
-            session,
-            workspace.id,
-            actor=actor,
-            action="secrets.sealed_again",
-            subject=("workspace", workspace.id),
-            details={"provider_accounts": owned[workspace.id]},
-        )
-    await _rotate_columns(session, sealer, Payment, ("client_secret", "method_fields"))
-    await _rotate_columns(session, sealer, Attempt, ("session_secret", "form", "method_fields"))
-    await _rotate_columns(session, sealer, PaymentMethod, ("token",))
-    await _rotate_columns(session, sealer, MethodSetup, ("session_secret",))
-    for referrer in await session.scalars(select(Referrer).order_by(Referrer.id).with_for_update(key_share=True)):
-        for name in ("identity", "payout_details"):
-            if getattr(referrer, name) is not None:
-                setattr(referrer, name, sealer.rotate(getattr(referrer, name)))
-    for kept in await session.scalars(
-        select(PayoutFile).order_by(PayoutFile.payout_id).with_for_update(key_share=True)
-    ):
-        kept.content = sealer.rotate(kept.content)
-    for answer in await session.scalars(select(IdempotentAnswer).where(IdempotentAnswer.status_code != 0)):
-        answer.body = sealer.rotate(answer.body)
-    return len(accounts)
-
-
-async def _rotate_columns(
-    session: AsyncSession,
-    sealer: Sealer,
-    model: type[Payment | Attempt | PaymentMethod | MethodSetup],
-    names: Sequence[str],
-) -> None:
-    columns = [getattr(model, name) for name in names]
-    sealed = select(model).where(or_(*(column.is_not(None) for column in columns)))
-    for row in await session.scalars(sealed.order_by(model.id).with_for_update(key_share=True)):
-        for name in names:
-            if getattr(row, name) is not None:
-                setattr(row, name, sealer.rotate(getattr(row, name)))
 
 
 def create_api_key(

@@ -17,4 +17,8 @@ def credentials(_: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-DEMO = DemoAccount("ILS", credentials, lambda sandbox: {"api_base": f"{sandbox}/payplus/api/v1.0"})
+DEMO = DemoAccount(
+    "ILS",
+    credentials,
+    lambda sandbox: {"api_base": f"{sandbox}/payplus/api/v1.0", "terminal_uid": "t-1", "cashier_uid": "k-1"},
+)

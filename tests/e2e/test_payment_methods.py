@@ -260,6 +260,23 @@ async def test_what_happens_to_a_method_at_the_provider_happens_here(shop: Shop)
     await eventually(detached)
 
 
+async def test_an_expired_card_is_not_charged_again_until_the_bank_sends_a_new_one(shop: Shop) -> None:
+    method = await saved(shop)
+    await will(shop, method, "expired_card")
+    assert (await charge(shop, method)).json()["provider_code"] == "expired_card"
+    known = (await shop.api.get(f"/payment-methods/{method['id']}")).json()
+    assert (known["status"], known["is_default"]) == ("expired", False)
+    refused = await charge(shop, method)
+    assert (refused.status_code, refused.json()["code"]) == (409, "payment_method_not_active")
+    await shop.sandbox("POST", f"/payment_methods/{await token_of(shop, method)}/renew", {"exp_year": 2040})
+
+    async def active() -> bool:
+        return bool((await shop.api.get(f"/payment-methods/{method['id']}")).json()["status"] == "active")
+
+    await eventually(active)
+    assert (await charge(shop, method)).json()["status"] == "paid"
+
+
 async def test_a_customer_deleted_at_the_provider_is_made_anew(shop: Shop) -> None:
     method = await saved(shop)
     customer = (await shop.sandbox("GET", "/objects?type=payment_method"))[0]["customer"]

@@ -321,7 +321,7 @@ async def test_a_cancel_stops_a_charge_in_the_middle_of_its_retries(bench: Bench
     tried = bench.books.opened
     assert (await bench.outcome(command)).status is PaymentStatus.CANCELED
     assert bench.books.opened == tried < 10
-    starting.cancel()
+    await starting
 
 
 async def test_a_charge_that_waits_for_the_payer_ends_with_its_time(bench: Bench) -> None:
