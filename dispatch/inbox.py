@@ -115,10 +115,13 @@ class InboxDispatcher:
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
         self._late_subscriptions = LateStarts("subscription_id")
-        self._subscriptions = SubscriptionEngine(engine.client, engine.task_queue)
         self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
         self._late_setups = LateStarts("setup_id")
+
+    @property
+    def _subscriptions(self) -> SubscriptionEngine:
+        return SubscriptionEngine(self._engine.client, self._engine.task_queue)
 
     @property
     def _setups(self) -> SetupEngine:
