@@ -33,6 +33,8 @@ MOST_STEPS = 50
 """Steps of one call: more means that a rule runs in circles."""
 LOOK_AGAIN = timedelta(hours=1)
 """How often a running payment is looked at when nothing is heard of it."""
+LOOK_DAILY = timedelta(days=1)
+"""How often a subscription that the provider manages is looked at when no event comes."""
 CLOSING = timedelta(minutes=5)
 INCOMPLETE_FOR = billing.LINK_LIFE
 TRIAL_NOTICE = timedelta(days=3)
@@ -80,6 +82,8 @@ class SubscriptionActivities:
 
 
 async def _advance(held: Held) -> SubscriptionStep:
+    if held.row.managed_by == "provider" and held.status not in ENDED:
+        return SubscriptionStep(held.status, "the provider, who manages it", wake_at=held.at + LOOK_DAILY, sync=True)
     for _ in range(MOST_STEPS):
         step = await _next(held)
         if step is not None:
