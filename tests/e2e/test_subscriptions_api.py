@@ -5,6 +5,7 @@ Months pass by moving the subscription's dates back, and waking it.
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +15,7 @@ from sqlalchemy import select, update
 
 from dispatch.inbox import subscription_command
 from domain.payment import PollPlan
+from domain.subscription import attempt_payment_id
 from engine.client import connect
 from engine.subscriptions import SubscriptionEngine
 from storage import administration
@@ -323,3 +325,34 @@ async def test_the_rules_of_dunning_are_the_workspaces(shop: Shop) -> None:
     assert {name: changed.json()[name] for name in rules} == rules
     for wrong in ({"dunning_retry_days": [0]}, {"dunning_grace_days": -1}, {"dunning_final_action": "shrug"}):
         assert (await shop.api.patch(address, json=wrong, headers=headers)).status_code == 422
+
+
+async def test_a_cancel_in_the_middle_of_a_retry_is_answered_at_once_and_the_money_goes_back(shop: Shop) -> None:
+    """The provider has charged and is silent when the customer cancels."""
+    method = await saved(shop)
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    await until(shop, made, "active")
+    await will(shop, method, "insufficient_funds")
+    await let_a_month_pass(shop, made)
+    overdue = await until(shop, made, "past_due")
+    await shop.sandbox("POST", "/faults", {"operation": "create_intent", "fault": "timeout_after:6", "count": 1})
+    async with shop.service.database.transaction() as session:
+        invoice = await session.get(Invoice, UUID(overdue["latest_invoice"]["id"]))
+        assert invoice is not None
+        invoice.next_attempt_at = invoice.created_at
+    await wake(shop, made)
+    retry = str(attempt_payment_id(invoice.id, 2))
+
+    async def charged() -> bool:
+        return (await shop.totals(retry)).get("charges") == 1
+
+    await eventually(charged)
+    begun = time.monotonic()
+    ended = await shop.api.post(f"/subscriptions/{made['id']}/cancel", json={"at": "now"})
+    assert ended.json()["subscription"]["status"] == "cancelled"
+    assert time.monotonic() - begun < 2.5
+    await shop.until(retry, "refunded", seconds=30)
+    assert (await shop.totals(retry))["charged"] == (await shop.totals(retry))["refunded"]
+    found = await read(shop, made)
+    assert (found["status"], [one["attempts"] for one in found["invoices"]]) == ("cancelled", [1, 2])
+    assert "recovered" not in told(shop, made)
