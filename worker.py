@@ -23,6 +23,7 @@ import wiring
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
+from activities.followed import FollowedSubscriptions
 from activities.guard import ProviderGuard
 from activities.method_news import MethodNews
 from activities.payouts import PayoutActivities
@@ -99,6 +100,7 @@ def build_worker(
     payouts = PayoutActivities(database, sealer, now)
     documents = ReceiptActivities(database)
     billed = SubscriptionActivities(database, now)
+    followed = FollowedSubscriptions(database, guard, now)
     return Worker(
         client,
         task_queue=task_queue,
@@ -126,6 +128,7 @@ def build_worker(
             documents.render_receipt,
             billed.advance_subscription,
             billed.change_subscription,
+            followed.sync_subscription,
         ],
         workflow_runner=workflow_runner(),
         max_concurrent_activities=50,

@@ -303,6 +303,11 @@ async def usable_method(held: Held) -> PaymentMethod | None:
     return await payment_methods.default_of(held.session, row.workspace_id, row.customer_id)
 
 
+def is_another(method: PaymentMethod, payment: Payment) -> bool:
+    """Whether a method is worth a try where this payment failed: another one, or renewed by the bank since."""
+    return method.id != payment.payment_method_id or method.updated_at > payment.updated_at
+
+
 async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
     """An invoice has its money, from `payment` or from the customer's credit: the subscription goes on.
 
@@ -318,6 +323,10 @@ async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
     held.row.wake_wanted_at = held.row.updated_at = held.at
     details: dict[str, Any] = {"payment_id": None if payment is None else str(payment.id)}
     note(held, "invoice_paid", invoice_id=str(invoice.id), total=str(invoice.money), **details)
+    if held.row.managed_by == "provider":  # whose word the status follows
+        what = "recovered" if failed_before else "activated" if invoice.kind == "first" else "renewed"
+        await tell(held, what, key=str(invoice.id), invoice=invoice, **details)
+        return
     if held.status in ENDED:
         if not await _back_from_the_end(held, invoice, payment):
             return
@@ -376,6 +385,8 @@ async def payment_refunded(session: AsyncSession, payment: Payment, *, at: datet
     """
     held, invoice = await _of_payment(session, payment, at)
     if held is None or invoice is None or held.status in ENDED or not held.workspace.cancel_on_full_refund:
+        return
+    if held.row.managed_by == "provider":  # it can be cancelled there only
         return
     if invoice.period == held.row.period and invoice.payment_id == payment.id:
         await end(held, SubscriptionStatus.CANCELLED, reason="its payment was refunded in full", why="refunded")

@@ -55,7 +55,7 @@ class PayoutActivities:
             await session.flush()
             progress = await payouts.progress_of(session, payout)
             if fresh:
-                self._tell(session, workspace, payout, progress, f"payout.{progress.status.value}")
+                tell(session, workspace, payout, progress, f"payout.{progress.status.value}", at=self._now())
         log.info("payout prepared", payout_id=str(payout.id), status=payout.status, lines=progress.lines)
         return progress
 
@@ -68,7 +68,7 @@ class PayoutActivities:
         """
         async with self._database.transaction() as session:
             payout, workspace = await _locked(session, command)
-            decided = await self._decide(session, payout, workspace, command)
+            decided = await approve_or_reject(session, payout, workspace, command, at=self._now())
         log.info("payout decided", payout_id=str(payout.id), status=payout.status, changed=decided.changed)
         return decided
 
@@ -108,7 +108,7 @@ class PayoutActivities:
             progress = await payouts.progress_of(session, payout)
             notice = WAITS_FOR.get(progress.status)
             if notice is not None and not await outbox.exists(session, payout.id, notice, command.number):
-                self._tell(session, workspace, payout, progress, notice, number=command.number)
+                tell(session, workspace, payout, progress, notice, at=self._now(), number=command.number)
                 audit.record(
                     session,
                     workspace.id,
@@ -118,33 +118,6 @@ class PayoutActivities:
                     details={"number": command.number, "waits_for": notice.removeprefix("payout.awaiting_")},
                 )
             return progress
-
-    async def _decide(
-        self, session: AsyncSession, payout: Payout, workspace: Workspace, command: DecidePayout
-    ) -> Decided:
-        wanted, status = (
-            PayoutStatus.APPROVED if command.approve else PayoutStatus.REJECTED,
-            PayoutStatus(payout.status),
-        )
-        if status is not PayoutStatus.PREPARED:
-            done = status is wanted or (command.approve and status is PayoutStatus.CLOSED)
-            progress = await payouts.progress_of(session, payout)
-            same = done and payout.decided_by == command.actor
-            return Decided(progress, refused=None if same else "payout_is_final")
-        if command.approve and workspace.payout_approval == "another_key" and payout.prepared_by == command.actor:
-            return Decided(await payouts.progress_of(session, payout), refused="approval_by_preparer")
-        changed = False
-        if not command.approve:
-            await payouts.reject(session, payout, actor=command.actor, reason=command.reason, at=self._now())
-        else:
-            changed = await payouts.refresh(session, payout, workspace, at=self._now())
-            if not changed:
-                await payouts.approve(session, payout, actor=command.actor, at=self._now())
-        await session.flush()
-        progress = await payouts.progress_of(session, payout)
-        if not changed:
-            self._tell(session, workspace, payout, progress, f"payout.{progress.status.value}")
-        return Decided(progress, changed=changed)
 
     def _payee(self, amount: Money, line_id: UUID, referrer_id: str, referrer: Referrer | None) -> PayeeLine:
         identity: dict[str, str] = {}
@@ -158,25 +131,53 @@ class PayoutActivities:
             raise ApplicationError("payout details cannot be opened", "sealing", None, type="SealingError") from None
         return PayeeLine(line_id, referrer_id, identity.get("name", ""), amount, details)
 
-    def _tell(
-        self,
-        session: AsyncSession,
-        workspace: Workspace,
-        payout: Payout,
-        progress: PayoutProgress,
-        notice_type: str,
-        *,
-        number: int = 1,
-    ) -> None:
-        outbox.add_payout_notice(
-            session,
-            workspace,
-            payout.id,
-            notice_type=notice_type,
-            number=number,
-            at=self._now(),
-            data=notice_data(payout, progress),
-        )
+
+async def approve_or_reject(
+    session: AsyncSession, payout: Payout, workspace: Workspace, command: DecidePayout, *, at: datetime
+) -> Decided:
+    """Decide on a locked batch, with everything that follows. What cannot be is in the answer."""
+    wanted, status = PayoutStatus.APPROVED if command.approve else PayoutStatus.REJECTED, PayoutStatus(payout.status)
+    if status is not PayoutStatus.PREPARED:
+        done = status is wanted or (command.approve and status is PayoutStatus.CLOSED)
+        progress = await payouts.progress_of(session, payout)
+        same = done and payout.decided_by == command.actor
+        return Decided(progress, refused=None if same else "payout_is_final")
+    if command.approve and workspace.payout_approval == "another_key" and payout.prepared_by == command.actor:
+        return Decided(await payouts.progress_of(session, payout), refused="approval_by_preparer")
+    changed = False
+    if not command.approve:
+        await payouts.reject(session, payout, actor=command.actor, at=at)
+    else:
+        changed = await payouts.refresh(session, payout, workspace, at=at)
+        if not changed:
+            await payouts.approve(session, payout, actor=command.actor, at=at)
+    await session.flush()
+    progress = await payouts.progress_of(session, payout)
+    if not changed:
+        tell(session, workspace, payout, progress, f"payout.{progress.status.value}", at=at)
+    return Decided(progress, changed=changed)
+
+
+def tell(
+    session: AsyncSession,
+    workspace: Workspace,
+    payout: Payout,
+    progress: PayoutProgress,
+    notice_type: str,
+    *,
+    at: datetime,
+    number: int = 1,
+) -> None:
+    """Queue a notification about a batch."""
+    outbox.add_payout_notice(
+        session,
+        workspace,
+        payout.id,
+        notice_type=notice_type,
+        number=number,
+        at=at,
+        data=notice_data(payout, progress),
+    )
 
 
 def notice_data(payout: Payout, progress: PayoutProgress) -> dict[str, object]:

@@ -33,6 +33,8 @@ MOST_STEPS = 50
 """Steps of one call: more means that a rule runs in circles."""
 LOOK_AGAIN = timedelta(hours=1)
 """How often a running payment is looked at when nothing is heard of it."""
+LOOK_DAILY = timedelta(days=1)
+"""How often a subscription that the provider manages is looked at when no event comes."""
 CLOSING = timedelta(minutes=5)
 INCOMPLETE_FOR = billing.LINK_LIFE
 TRIAL_NOTICE = timedelta(days=3)
@@ -80,6 +82,8 @@ class SubscriptionActivities:
 
 
 async def _advance(held: Held) -> SubscriptionStep:
+    if held.row.managed_by == "provider" and held.status not in ENDED:
+        return SubscriptionStep(held.status, "the provider, who manages it", wake_at=held.at + LOOK_DAILY, sync=True)
     for _ in range(MOST_STEPS):
         step = await _next(held)
         if step is not None:
@@ -228,7 +232,7 @@ async def _after_a_failure(held: Held, invoice: Invoice, payment: Payment) -> Su
         await billing.end(held, SubscriptionStatus.EXPIRED, reason="the first payment was not made", why="unpaid")
         return None
     method = await billing.usable_method(held)
-    if method is not None and method.id != payment.payment_method_id and held.at < end:
+    if method is not None and billing.is_another(method, payment) and held.at < end:
         return _under_way(
             held, invoice, await billing.charge(held, invoice, retry=False, reason="another payment method was given")
         )

@@ -188,20 +188,30 @@ async def mark_paid(
 
 
 @router.post("/commissions/{commission_id}/review", summary="Decide on a held commission")
-async def review(commission_id: UUID, body: ReviewDecision, caller: Payer, services: ServicesDep) -> CommissionOut:
+async def review(
+    commission_id: UUID, body: ReviewDecision, caller: Payer, services: ServicesDep, *, dry_run: DryRun = False
+) -> CommissionOut | EffectsOut:
     """Approve: it vests like any other. Reject: it is owed to nobody. The first decision stays."""
     at = services.now()
+
+    async def decide(session: AsyncSession) -> Commission:
+        return await commissions.review(
+            session,
+            caller.workspace.id,
+            commission_id,
+            approve=body.decision == "approve",
+            reason=body.reason,
+            actor=caller.actor,
+            at=at,
+        )
+
     try:
+        if dry_run:
+            async with rehearsal(services.database) as (session, effects):
+                await decide(session)
+            return effects_out(effects)
         async with services.database.transaction() as session:
-            await commissions.review(
-                session,
-                caller.workspace.id,
-                commission_id,
-                approve=body.decision == "approve",
-                reason=body.reason,
-                actor=caller.actor,
-                at=at,
-            )
+            await decide(session)
             await session.flush()
             return _out(*await commissions.get(session, caller.workspace.id, commission_id, at=at))
     except commissions.CommissionNotFound:

@@ -13,8 +13,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from activities.payouts import FINAL, notice_data
+from activities.payouts import FINAL, approve_or_reject, tell
 from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
 from domain.money import Money
@@ -22,9 +23,10 @@ from domain.payout import Decided, DecidePayout, LineStatus, PayoutStatus, Start
 from domain.payout_file import MAX_TEXT, ResultRow, read_results
 from engine.payments import EngineUnavailable
 from engine.payouts import PayoutEngine
-from storage import audit, outbox, payouts
+from storage import audit, payouts
 from storage.models import Payout, PayoutLine, Referrer, Workspace
 from storage.payouts import Candidate
+from storage.rehearsal import rehearsal
 from storage.session import Database
 
 router = APIRouter(tags=["payouts"])
@@ -208,15 +210,22 @@ async def read_payout(payout_id: UUID, caller: Reader, services: ServicesDep) ->
 
 
 @router.post("/payouts/{payout_id}/approve", summary="Approve a payout batch")
-async def approve_payout(payout_id: UUID, caller: Approver, services: ServicesDep) -> PayoutOut:
+async def approve_payout(
+    payout_id: UUID, caller: Approver, services: ServicesDep, *, dry_run: DryRun = False
+) -> PayoutOut | EffectsOut:
     """Send it on its way. If anything has changed since it was prepared, it is not approved: look at it again."""
+    if dry_run:
+        return await _rehearsed(services, caller, payout_id)
     return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=True))
 
 
 @router.post("/payouts/{payout_id}/reject", summary="Give up a payout batch")
 async def reject_payout(payout_id: UUID, body: Refusal, caller: Approver, services: ServicesDep) -> PayoutOut:
     """Its commissions are payable by the next batch."""
-    return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=False, reason=body.reason))
+    async with services.database.transaction() as session:
+        await _found(session, caller.workspace.id, payout_id)
+        await payouts.note_reason(session, caller.workspace.id, payout_id, body.reason)
+    return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=False))
 
 
 @router.get(
@@ -397,6 +406,19 @@ def refusal(decided: Decided | None, payout: Payout) -> Problem | None:
     return None
 
 
+async def _rehearsed(services: Services, caller: Member, payout_id: UUID) -> EffectsOut:
+    """What an approval would do now, done and undone. Raises Problem where it would be refused."""
+    async with rehearsal(services.database) as (session, effects):
+        payout, workspace = await _locked(session, caller.workspace.id, payout_id)
+        decided = await approve_or_reject(
+            session, payout, workspace, DecidePayout(payout_id, caller.actor, approve=True), at=services.now()
+        )
+        problem = refusal(decided, payout)
+        if problem is not None:
+            raise problem
+    return effects_out(effects)
+
+
 async def _decided(services: Services, caller: Member, decision: DecidePayout) -> PayoutOut:
     async with services.database.transaction() as session:
         payout = await _found(session, caller.workspace.id, decision.payout_id)
@@ -443,10 +465,7 @@ async def _tell_when_closed(
 ) -> None:
     if before == payout.status or payout.status != PayoutStatus.CLOSED:
         return
-    progress = await payouts.progress_of(session, payout)
-    outbox.add_payout_notice(
-        session, workspace, payout.id, notice_type="payout.closed", at=at, data=notice_data(payout, progress)
-    )
+    tell(session, workspace, payout, await payouts.progress_of(session, payout), "payout.closed", at=at)
 
 
 async def _wake(services: Services, payout_id: UUID) -> None:

@@ -731,7 +731,7 @@ async def _invoice_out(session: AsyncSession, row: Invoice) -> InvoiceOut:
         next_attempt_at=row.next_attempt_at,
         grace_until=row.grace_until,
         decline_code=row.decline_code,
-        payment_id=payment_id,
+        payment_id=None if payment is None else payment.id,
         payment_status=None if payment is None else PaymentStatus(payment.status),
         checkout_url=payment.checkout_url if is_open and payment is not None else None,
         due_at=row.due_at,

@@ -17,6 +17,7 @@ from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from dispatch.inbox import Handover, settled_already
 from dispatch.methods import ABOUT_METHODS, MethodHandover, named
+from dispatch.subscriptions import SubscriptionHandover, followed
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
@@ -107,7 +108,7 @@ class TakenIn:
     new: bool
     payment_id: UUID | None
     outcome: str | None
-    handover: Handover | MethodHandover | None
+    handover: Handover | MethodHandover | SubscriptionHandover | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ async def _store(services: Services, account: ProviderAccount, told: Told) -> Ta
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
     if told.event.kind in ABOUT_METHODS:
         return await _store_about_methods(services, account, told)
+    if told.event.kind is EventKind.SUBSCRIPTION:
+        return await _store_about_subscription(services, account, told)
     event, now = told.event, services.now()
     async with services.database.transaction() as session:
         payment, attempt, foreign = await attempts.payment_of_event(
@@ -218,6 +221,21 @@ async def _store_about_methods(services: Services, account: ProviderAccount, tol
         return TakenIn(row.new, None, outcome, None)
     trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
     return TakenIn(row.new, None, None, MethodHandover(reference, trigger))
+
+
+async def _store_about_subscription(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
+    """The same for an event about a subscription that the provider manages, or an invoice of one."""
+    event, now = told.event, services.now()
+    async with services.database.transaction() as session:
+        subscription_id = await followed(session, account, event, now=now)
+        outcome = None if subscription_id is not None else "no subscription that is followed"
+        values = _inbox_values(account, told, None, None, outcome, now=now) | {"reference": subscription_id}
+        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
+    log.info("callback stored", event_id=event.event_id, type=event.type, repeat=not row.new)
+    if subscription_id is None or not row.new:
+        return TakenIn(row.new, None, outcome, None)
+    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
+    return TakenIn(row.new, None, None, SubscriptionHandover(subscription_id, trigger))
 
 
 async def store_many(
@@ -350,12 +368,14 @@ def _without_secrets(body: bytes, event: ProviderEvent) -> bytes:
     return body if event.method_token is None else body.replace(event.method_token.encode(), b"[token]")
 
 
-async def _signal(services: Services, handover: Handover | MethodHandover) -> None:
+async def _signal(services: Services, handover: Handover | MethodHandover | SubscriptionHandover) -> None:
     """Best effort: what fails here the dispatcher does later, because the row stays as it is."""
     inbox_id = handover.trigger.inbox_id
     try:
         if isinstance(handover, MethodHandover):
             await services.dispatcher.hand_over_methods(handover)
+        elif isinstance(handover, SubscriptionHandover):
+            await services.dispatcher.hand_over_subscription(handover)
         else:
             await services.dispatcher.hand_over(handover)
     except (NoSuchWorkflow, EngineUnavailable) as error:

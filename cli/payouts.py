@@ -143,7 +143,10 @@ async def _prepared(settings: Settings, workspace: Workspace, payout_id: UUID) -
 async def _decide(
     database: Database, settings: Settings, workspace: Workspace, payout_id: UUID, wanted: Wanted
 ) -> None:
-    decision = DecidePayout(payout_id, ACTOR, approve=wanted.approve, reason=wanted.reject)
+    if wanted.reject is not None:
+        async with database.transaction() as session:
+            await payouts.note_reason(session, workspace.id, payout_id, wanted.reject)
+    decision = DecidePayout(payout_id, ACTOR, approve=wanted.approve)
     try:
         decided = await (await _engine(settings)).decide(StartPayout(payout_id, workspace.id), decision, wait=WAIT)
     except (EngineUnavailable, TimeoutError, RuntimeError):

@@ -13,6 +13,7 @@ import structlog
 
 from dispatch.late import LateStarts
 from dispatch.methods import ABOUT_METHODS, MethodDispatcher, MethodHandover, start_setup_command
+from dispatch.subscriptions import SubscriptionHandover
 from domain.payment import (
     CAPTURED,
     CLOSED_WITHOUT_MONEY,
@@ -131,6 +132,17 @@ class InboxDispatcher:
         """The same for an event about a set-up or saved methods. Raises EngineUnavailable."""
         await MethodDispatcher(self._database, self._setups, self._poll).hand_over(event)
 
+    async def hand_over_subscription(self, event: SubscriptionHandover) -> None:
+        """The same for an event about a subscription that the provider manages. Raises EngineUnavailable."""
+        async with self._database.transaction() as session:
+            row = await subscriptions.get(session, event.subscription_id)
+        if row is None:
+            await self._finish(event.trigger.inbox_id, "no such subscription")
+            return
+        await self._subscriptions.wake(subscription_command(row, self._poll), event.trigger)
+        async with self._database.transaction() as session:
+            await inbox.mark_dispatched(session, event.trigger.inbox_id)
+
     async def hand_over(self, event: Handover) -> None:
         """Signal the payment's workflow, or its after-life once it has ended, and record that.
 
@@ -248,6 +260,8 @@ class InboxDispatcher:
         try:
             if event.kind in ABOUT_METHODS and event.reference is not None:
                 return await self._try_methods(MethodHandover(event.reference, trigger))
+            if event.kind == EventKind.SUBSCRIPTION and event.reference is not None:
+                return await self._try_subscription(SubscriptionHandover(event.reference, trigger))
             if payment is None:
                 await self._finish(event.id, "no payment of ours")
                 return True
@@ -263,6 +277,14 @@ class InboxDispatcher:
             log.exception("event could not be dispatched", inbox_id=event.id)
             await self._postpone(event.id, type(error).__name__)
             return False
+
+    async def _try_subscription(self, event: SubscriptionHandover) -> bool:
+        try:
+            await self.hand_over_subscription(event)
+        except EngineUnavailable as error:
+            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
+            return False
+        return True
 
     async def _try_methods(self, event: MethodHandover) -> bool:
         try:

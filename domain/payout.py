@@ -105,12 +105,11 @@ class PreparePayout:
 
 @dataclass(frozen=True, slots=True)
 class DecidePayout:
-    """Approve or reject a batch. `actor` is who decides, as the audit log names keys."""
+    """Approve or reject a batch. `actor` is who decides, as the audit log names keys; the reason is in the database."""
 
     payout_id: UUID
     actor: str
     approve: bool
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

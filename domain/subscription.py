@@ -124,6 +124,8 @@ class SubscriptionStep:
     close: tuple[UUID, ...] = ()
     first_ready: bool = True
     """The first charge has an answer or a link, or there is none to make."""
+    sync: bool = False
+    """The provider manages it: ask the provider now."""
 
 
 class ChangeKind(StrEnum):

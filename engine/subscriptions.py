@@ -17,6 +17,7 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.payment import ProviderTrigger
 from domain.subscription import (
     StartSubscription,
     SubscriptionChange,
@@ -75,8 +76,8 @@ class SubscriptionEngine:
         except AWAY as error:
             raise away(error) from error
 
-    async def wake(self, command: StartSubscription) -> None:
-        """Signal-with-start: it looks at what has changed. Raises EngineUnavailable."""
+    async def wake(self, command: StartSubscription, trigger: ProviderTrigger | None = None) -> None:
+        """Signal-with-start: it looks at what has changed, or asks the provider. Raises EngineUnavailable."""
         try:
             await self.client.start_workflow(
                 SubscriptionWorkflow.run,
@@ -86,7 +87,8 @@ class SubscriptionEngine:
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 search_attributes=search_attributes.of_subscription(command),
                 static_summary=_summary(command),
-                start_signal="wake",
+                start_signal="wake" if trigger is None else "provider_event",
+                start_signal_args=[] if trigger is None else [trigger],
                 rpc_timeout=timedelta(seconds=5),
             )
         except AWAY as error:

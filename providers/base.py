@@ -26,6 +26,7 @@ from domain.dispute import DisputeState
 from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.setup import SetupStatus
+from domain.subscription import InvoiceStatus, SubscriptionStatus
 
 UNREACHABLE = "unreachable"
 """The code of ProviderBusy where no connection could be made: nothing was sent."""
@@ -437,6 +438,8 @@ class EventKind(StrEnum):
     DISPUTE = "dispute"
     SETUP = "setup"
     """About a set-up; `reference` is the set-up's id."""
+    SUBSCRIPTION = "subscription"
+    """About a subscription that the provider manages, or an invoice of one."""
     METHOD = "method"
     """A saved method, or the customer that it belongs to, was changed at the provider."""
     OTHER = "other"
@@ -464,6 +467,8 @@ class ProviderEvent:
     """Of a METHOD event: the method that it is about; None when it is about all of the customer's."""
     customer: str | None = field(default=None, repr=False)
     """Of a METHOD event: the provider's id of the customer."""
+    subscription_id: str | None = None
+    """Of a SUBSCRIPTION event: the provider's id of it."""
 
 
 class RefundStatus(StrEnum):
@@ -608,6 +613,49 @@ class KnowsDisputes(Protocol):
 
     async def disputes_of(self, transaction_id: str) -> Sequence[ProviderDispute]:
         """All of them, as they stand now. Raises ProviderError subclasses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderInvoice:
+    """An invoice of a subscription that the provider manages. `transaction_id` is the capture that paid it, if any."""
+
+    invoice_id: str
+    status: InvoiceStatus
+    total: Money
+    period_start: datetime
+    period_end: datetime
+    created_at: datetime
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    paid_at: datetime | None = None
+    transaction_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSubscription:
+    """A subscription as the provider has it now; `invoices` oldest first. `customer_id` is ours, where it is known."""
+
+    subscription_id: str
+    status: SubscriptionStatus
+    customer_id: str
+    current_period_start: datetime
+    current_period_end: datetime
+    description: str
+    quantity: int = 1
+    cancel_at_period_end: bool = False
+    cancelled_at: datetime | None = None
+    ended_at: datetime | None = None
+    trial_end: datetime | None = None
+    invoices: Sequence[ProviderInvoice] = ()
+
+
+@runtime_checkable
+class FollowsSubscriptions(Protocol):
+    """A provider that manages subscriptions by itself and can be asked about them."""
+
+    async def look_subscription(self, subscription_id: str) -> ProviderSubscription | None:
+        """How it stands now, with its latest invoices; None when there is no such. Raises ProviderError subclasses."""
         ...
 
 

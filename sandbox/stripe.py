@@ -267,6 +267,21 @@ class StripeApi:
         """GET /v1/disputes."""
         return self._page(call, "dispute", "/v1/disputes")
 
+    def read_subscription(self, call: Call, subscription_id: str) -> Json:
+        """GET /v1/subscriptions/{id}."""
+        found = self.twin.store.get("subscription", subscription_id, call.owner)
+        if found is None:
+            raise missing("subscription", subscription_id)
+        return public(found)
+
+    def list_invoices(self, call: Call, _: str) -> Json:
+        """GET /v1/invoices of one subscription."""
+        wanted = call.fields.get("subscription")
+        things = [public(one) for one in self.twin.store.all("invoice", call.owner) if one["_of"] == wanted]
+        limit = int(call.fields.get("limit", 10))
+        more = len(things) > limit
+        return {"object": "list", "url": "/v1/invoices", "data": things[:limit], "has_more": more}
+
     def list_events(self, call: Call, _: str) -> Json:
         """GET /v1/events."""
         return self._page(call, "event", "/v1/events")
@@ -469,6 +484,8 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/refunds", "list_refunds"),
     ("GET", "/v1/refunds/{thing_id}", "read_refund"),
     ("GET", "/v1/disputes", "list_disputes"),
+    ("GET", "/v1/subscriptions/{thing_id}", "read_subscription"),
+    ("GET", "/v1/invoices", "list_invoices"),
     ("GET", "/v1/events", "list_events"),
     ("GET", "/v1/account", "account"),
 )

@@ -78,6 +78,7 @@ def _held() -> ColumnElement[bool]:
 def _in_payout() -> ColumnElement[bool]:
     return exists().where(
         PayoutItem.commission_id == Commission.id,
+        PayoutItem.status != ItemStatus.RELEASED.value,  # what the index is of
         PayoutItem.status.in_([ItemStatus.RESERVED.value, ItemStatus.SENT.value]),
     )
 

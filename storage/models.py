@@ -477,6 +477,8 @@ class Subscription(Base):
     """us, or provider: then the provider charges and this row follows it."""
     provider_account_id: Mapped[UUID | None] = mapped_column(ForeignKey("provider_accounts.id"))
     provider_subscription_id: Mapped[str | None] = mapped_column(String(255))
+    synced_at: Mapped[datetime | None]
+    """When the provider was asked for what is on record of a subscription that it manages."""
     success_url: Mapped[str | None] = mapped_column(Text)
     cancel_url: Mapped[str | None] = mapped_column(Text)
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, literal, select, tuple_, update
+from sqlalchemy import exists, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -117,7 +117,11 @@ def _candidate(referrer_id: str, rows: Sequence[Commission], books: _Books, mini
 async def _books_of(session: AsyncSession, workspace: Workspace, names: Iterable[str]) -> dict[str, _Books]:
     """What the ledger owes each referrer, and what is left of all commissions that were not sent out, of one moment."""
     wanted, currency = list(names), workspace.currency
-    sent = select(PayoutItem.commission_id).where(PayoutItem.status.in_(OUT))
+    sent = exists().where(
+        PayoutItem.commission_id == Commission.id,
+        PayoutItem.status != ItemStatus.RELEASED.value,  # what the index is of
+        PayoutItem.status.in_(OUT),
+    )
     table = (
         select(Commission.referrer_id.label("name"), (Commission.amount - Commission.clawed_back).label("left"))
         .where(
@@ -125,7 +129,7 @@ async def _books_of(session: AsyncSession, workspace: Workspace, names: Iterable
             Commission.currency == currency,
             Commission.referrer_id.in_(wanted),
             Commission.status != CommissionStatus.PAID.value,
-            Commission.id.not_in(sent),
+            ~sent,
         )
         .subquery()
     )
@@ -430,8 +434,8 @@ async def approve(session: AsyncSession, payout: Payout, *, actor: str, at: date
     )
 
 
-async def reject(session: AsyncSession, payout: Payout, *, actor: str, reason: str | None, at: datetime) -> None:
-    """Give up a locked batch that is not approved: its commissions are payable again."""
+async def reject(session: AsyncSession, payout: Payout, *, actor: str, at: datetime) -> None:
+    """Give up a locked batch that is not approved: its commissions are payable again. Its reason is on record."""
     lines = (
         await session.scalars(
             select(PayoutLine).where(PayoutLine.payout_id == payout.id, PayoutLine.status == LineStatus.PREPARED.value)
@@ -441,15 +445,22 @@ async def reject(session: AsyncSession, payout: Payout, *, actor: str, reason: s
         line.status = LineStatus.DROPPED.value
     await _move_items(session, [line.id for line in lines], ItemStatus.RELEASED)
     payout.status, payout.updated_at, payout.closed_at = PayoutStatus.REJECTED.value, at, at
-    payout.decided_by, payout.decided_at, payout.reason = actor, at, reason
+    payout.decided_by, payout.decided_at = actor, at
     audit.record(
         session,
         payout.workspace_id,
         actor=actor,
         action="payout.rejected",
         subject=("payout", payout.id),
-        details={"reason": reason},
+        details={"reason": payout.reason},
     )
+
+
+async def note_reason(session: AsyncSession, workspace_id: UUID, payout_id: UUID, reason: str) -> None:
+    """Keep why a batch is about to be given up. People's words stay in the database, not in the workflow's history."""
+    payout, _ = await lock(session, payout_id, workspace_id)
+    if payout.status == PayoutStatus.PREPARED:
+        payout.reason = reason
 
 
 async def has_result(

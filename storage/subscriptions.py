@@ -21,7 +21,16 @@ from domain.money import Money
 from domain.payment import OPEN
 from domain.subscription import InvoiceStatus, SubscriptionChanged, SubscriptionStatus
 from storage import ledger
-from storage.models import CustomerCredit, Invoice, Payment, Plan, Subscription, SubscriptionChangeRecord, Workspace
+from storage.models import (
+    CustomerCredit,
+    Invoice,
+    Payment,
+    Plan,
+    ProviderAccount,
+    Subscription,
+    SubscriptionChangeRecord,
+    Workspace,
+)
 from storage.plans import interval_of
 
 
@@ -57,6 +66,30 @@ def first_values(
         "wake_wanted_at": at,
         "created_at": at,
         "updated_at": at,
+    }
+
+
+def followed_values(
+    account: ProviderAccount, provider_subscription_id: str, *, timezone: str, now: datetime
+) -> dict[str, Any]:
+    """The columns of a subscription that was first heard of by an event; the look that follows fills them."""
+    return {
+        "id": uuid5(account.id, f"subscription:{provider_subscription_id}"),
+        "workspace_id": account.workspace_id,
+        "customer_id": provider_subscription_id[:128],
+        "status": SubscriptionStatus.INCOMPLETE.value,
+        "timezone": timezone,
+        "anchor": now,
+        "anchor_period": 1,
+        "period": 0,
+        "current_period_start": now,
+        "current_period_end": now + timedelta(seconds=1),
+        "managed_by": "provider",
+        "provider_account_id": account.id,
+        "provider_subscription_id": provider_subscription_id,
+        "wake_wanted_at": now,
+        "created_at": now,
+        "updated_at": now,
     }
 
 

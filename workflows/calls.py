@@ -41,6 +41,7 @@ from domain.subscription import (
     SubscriptionChange,
     SubscriptionChanged,
     SubscriptionStep,
+    SyncSubscription,
 )
 
 NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
@@ -234,6 +235,12 @@ async def advance_subscription(command: AdvanceSubscription) -> SubscriptionStep
 @activity.defn
 async def open_setup(command: StartSetup) -> OpenedSetup:
     """Open, or find again, the provider's page where the customer enters a method to be saved."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def sync_subscription(command: SyncSubscription) -> bool:
+    """Ask the provider how a subscription that it manages stands, and record that."""
     raise NotImplementedError
 
 

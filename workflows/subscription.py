@@ -10,7 +10,7 @@ from uuid import UUID
 from temporalio import workflow
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
-from domain.payment import PaymentOutcome, StartPayment
+from domain.payment import PaymentOutcome, ProviderTrigger, StartPayment
 from domain.subscription import (
     AdvanceSubscription,
     StartSubscription,
@@ -19,6 +19,7 @@ from domain.subscription import (
     SubscriptionStep,
     SubscriptionView,
     SubscriptionWatch,
+    SyncSubscription,
 )
 from workflows import calls, search_attributes
 from workflows.payment import PaymentWorkflow
@@ -26,6 +27,10 @@ from workflows.search_attributes import SUBSCRIPTION_STATUS
 
 LONGEST_SLEEP = timedelta(days=366)
 """Looked at once a year at least, also when only an event can move it on."""
+SYNC_PATIENCE = timedelta(hours=6)
+"""How long a provider that does not answer is asked about its subscription before the next event, or the next day."""
+REMEMBERED = 200
+"""Events whose repeats are known."""
 LONG_HISTORY = 150
 """Events after which the history is cut; a period makes about twenty."""
 
@@ -48,6 +53,8 @@ class SubscriptionWorkflow:
         self._begun = command.resumed is not None
         self._shown = None if command.resumed is None else command.resumed.status
         self._news = False
+        self._triggers = [] if command.resumed is None else list(command.resumed.triggers)
+        self._seen = dict.fromkeys(() if command.resumed is None else command.resumed.seen_event_ids)
         self._charges: list[workflow.ChildWorkflowHandle[PaymentWorkflow, PaymentOutcome]] = []
 
     @workflow.run
@@ -55,7 +62,13 @@ class SubscriptionWorkflow:
         """Until it has ended."""
         while True:
             self._news = False
+            asked = bool(self._triggers)
+            if asked:
+                await self._sync()
             step = await self._advance()
+            if step.sync and not asked:
+                await self._sync()
+                step = await self._advance()
             for payment_id in step.close:
                 await self._close(payment_id)
             if step.start is not None:
@@ -91,6 +104,14 @@ class SubscriptionWorkflow:
         """Something that concerns it is on record: look."""
         self._news = True
 
+    @workflow.signal
+    def provider_event(self, trigger: ProviderTrigger) -> None:
+        """A verified event about a subscription that the provider manages is stored: ask the provider."""
+        if trigger.event_id not in self._seen:
+            self._seen[trigger.event_id] = None
+            self._triggers.append(trigger)
+            self._news = True
+
     @workflow.query
     def status(self) -> SubscriptionView | None:
         """Where it stands and what it waits for; None before the first step."""
@@ -110,6 +131,16 @@ class SubscriptionWorkflow:
         until = "" if step.wake_at is None else f" (next look at {step.wake_at:%Y-%m-%d %H:%M:%S} UTC)"
         workflow.set_current_details(f"**{step.status.value}**\n\nWaiting for: {step.waiting_for}{until}")
         return step
+
+    async def _sync(self) -> None:
+        """One look answers all events so far; those of a look that fails come again from the inbox."""
+        answered = tuple(self._triggers)
+        command = SyncSubscription(self._command.subscription_id, tuple(trigger.inbox_id for trigger in answered))
+        with suppress(*calls.CallFailed):
+            await workflow.execute_activity(
+                calls.sync_subscription, command, **calls.provider_call("ask the provider", patience=SYNC_PATIENCE)
+            )
+        del self._triggers[: len(answered)]
 
     async def _charge(self, command: StartPayment) -> None:
         """Run the charge as a payment of its own. One that was started already reports by itself."""
@@ -146,7 +177,7 @@ class SubscriptionWorkflow:
         return SubscriptionView(self._command.subscription_id, step.status, step.waiting_for, step.wake_at)
 
     def _cut_history_when_long(self, step: SubscriptionStep) -> None:
-        """Nothing has to be carried over but the status shown: the next run reads everything anew.
+        """Only what waits for the provider has to be carried over: the next run reads everything anew.
 
         Between charges only, so that each one's end is in the history that it began in.
         """
@@ -154,4 +185,5 @@ class SubscriptionWorkflow:
         if info.get_current_history_length() < LONG_HISTORY and not info.is_continue_as_new_suggested():
             return
         if self._begun and step.start is None and self._all_is_done():
-            workflow.continue_as_new(replace(self._command, resumed=SubscriptionWatch(step.status)))
+            watch = SubscriptionWatch(step.status, tuple(self._seen)[-REMEMBERED:], tuple(self._triggers))
+            workflow.continue_as_new(replace(self._command, resumed=watch))

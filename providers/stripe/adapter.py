@@ -36,6 +36,7 @@ from providers.base import (
     ProviderRefund,
     ProviderRejected,
     ProviderSetup,
+    ProviderSubscription,
     RefundRequest,
     SavedMethod,
     SetupRef,
@@ -56,6 +57,7 @@ from providers.stripe.requests import (
     session_params,
 )
 from providers.stripe.search import StripeSearch
+from providers.stripe.subscriptions import StripeSubscriptions
 from providers.stripe.transport import StripeTransport
 from providers.stripe.webhooks import SIGNATURE_HEADER, Tolerance, check_signature, read_event, split_secrets
 
@@ -194,6 +196,10 @@ class StripeProvider:
     async def disputes_of(self, transaction_id: str) -> list[ProviderDispute]:
         """Every dispute of a payment intent, as it stands now."""
         return [dispute_of(dispute) for dispute in await self._search().disputes(transaction_id)]
+
+    async def look_subscription(self, subscription_id: str) -> ProviderSubscription | None:
+        """A subscription that Stripe manages, as it stands now; None when there is no such."""
+        return await StripeSubscriptions(self._api(), self._call).look(subscription_id)
 
     async def create_customer(self, reference: UUID, payer: Payer) -> str:
         """Stripe's id of a new customer."""

@@ -20,6 +20,7 @@ from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.stripe.amounts import from_wire
 from providers.stripe.objects import our_reference, reference
+from providers.stripe.subscriptions import named_subscription
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     RequestSigner,
@@ -57,6 +58,14 @@ _KINDS = {
     "customer.deleted": EventKind.METHOD,
 }
 """Event type → what it claims. `checkout.session.completed` depends on its content; families are in `_kind`."""
+
+_FAMILIES = {
+    "refund.": EventKind.REFUND,
+    "charge.dispute.": EventKind.DISPUTE,
+    "customer.subscription.": EventKind.SUBSCRIPTION,
+    "invoice.": EventKind.SUBSCRIPTION,
+}
+"""First part of an event's type → what all of its family claim."""
 
 _AMOUNT_FIELDS = {
     "checkout.session": ("amount_total",),
@@ -123,6 +132,7 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         amount=_amount(source),
         occurred_at=_moment(event.get("created")),
         method_token=_name(source.get("id")) if source.get("object") == "payment_method" else None,
+        subscription_id=_name(named_subscription(source)),
         customer=_name(source.get("id") if source.get("object") == "customer" else reference(source, "customer")),
     )
 
@@ -211,11 +221,10 @@ def _kind(event_type: str, source: Mapping[str, Any]) -> EventKind:
         return EventKind.CAPTURED if paid else EventKind.PROCESSING
     if event_type == "checkout.session.expired" and source.get("payment_link"):
         return EventKind.OTHER  # somebody opened the link and left; the link is as payable as before
-    if event_type.startswith("refund."):
-        return EventKind.REFUND
-    if event_type.startswith("charge.dispute."):
-        return EventKind.DISPUTE
-    return _KINDS.get(event_type, EventKind.OTHER)
+    if event_type.startswith("invoice.") and named_subscription(source) is None:
+        return EventKind.OTHER  # the merchant's own, of no subscription
+    family = next((kind for prefix, kind in _FAMILIES.items() if event_type.startswith(prefix)), EventKind.OTHER)
+    return _KINDS.get(event_type, family)
 
 
 def _inner_object(event: Mapping[str, Any]) -> Mapping[str, Any]:

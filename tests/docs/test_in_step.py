@@ -18,6 +18,7 @@ import settings
 from activities.checkout import CheckoutActivities
 from activities.confirmation import ConfirmationActivities
 from activities.disputes import DisputeActivities
+from activities.followed import FollowedSubscriptions
 from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
@@ -38,6 +39,7 @@ IMPLEMENTATIONS = (
     ReceiptActivities,
     RefundActivities,
     SubscriptionActivities,
+    FollowedSubscriptions,
     SetupActivities,
     SurplusActivities,
 )

@@ -138,6 +138,25 @@ async def test_a_dry_run_says_who_would_be_paid_and_does_nothing(service: Servic
     await shop.aclose()
 
 
+async def test_a_dry_run_of_the_approval_shows_the_movements_and_does_nothing(shop: Shop) -> None:
+    await sold(shop, money(shop)("100.00"))
+    payout = await prepared(shop)
+    url = f"/payouts/{payout['id']}/approve?dry_run=true"
+    shown = (await shop.api.post(url)).json()
+    assert [(one["account"].split(":")[0], one["amount"]) for one in shown["ledger"]] == [
+        ("commission_payable", "10.00"),
+        ("payouts_in_transit", "-10.00"),
+    ]
+    assert (shown["notices"], shown["audit"]) == (["payout.approved"], ["payout.approved"])
+    assert (await read(shop, payout["id"]))["status"] == "prepared"
+    assert str(await owed(shop)) == "10.00"
+    (row,) = (await shop.api.get("/commissions")).json()["data"]
+    await refunded(shop, UUID(row["payment_id"]), money(shop)("10.00"))
+    changed = await shop.api.post(url)
+    assert (changed.status_code, changed.json()["code"]) == (409, "payout_changed")
+    assert (await read(shop, payout["id"]))["total"] == "10.00"
+
+
 async def test_nothing_to_pay_is_an_empty_batch_and_the_next_one_may_begin(shop: Shop) -> None:
     for _ in range(2):
         assert ((await prepared(shop))["status"], (await prepared(shop))["lines"]) == ("empty", [])

@@ -131,6 +131,9 @@ async def test_a_review_lets_a_held_commission_vest(shop: Shop) -> None:
 async def test_a_review_that_refuses_takes_the_accrual_back_and_later_refunds_take_nothing_more(shop: Shop) -> None:
     commission_id = await held(shop)
     url = f"/commissions/{commission_id}/review"
+    dry = await shop.api.post(f"{url}?dry_run=true", json={"decision": "reject", "reason": "same household"})
+    assert [one["amount"] for one in dry.json()["ledger"]] == ["10.00", "-10.00"]
+    assert str(await owed(shop)) == "10.00"
     done = await shop.api.post(url, json={"decision": "reject", "reason": "same household"})
     assert (done.status_code, done.json()["state"], done.json()["status"]) == (200, "rejected", "rejected")
     assert await owed(shop) == money(shop)("0.00")
@@ -191,9 +194,8 @@ async def test_the_worked_example_of_the_guide(service: Service) -> None:
         return timedelta(days=120 - number)
 
     async def batch(number: int) -> dict[str, Any]:
-        answer = await shop.api.post(
-            "/payouts", json={"cut_off": (today - day(number) + timedelta(hours=1)).isoformat()}
-        )
+        cut_off = today - day(number) + timedelta(hours=1)
+        answer = await shop.api.post("/payouts", json={"cut_off": cut_off.isoformat()})
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 

@@ -1,0 +1,111 @@
+"""Subscriptions that the provider manages: events in any order and of the same second end in the provider's state."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from storage.models import Payment, Receipt, Subscription
+from tests.support.service import Shop, eventually
+
+
+async def follow(shop: Shop) -> None:
+    changed = await shop.service.http.request("GET", f"{shop.service.api_url}/healthz")
+    assert changed.status_code == 200
+    async with shop.service.database.transaction() as session:
+        account = await session.merge(shop.account)
+        account.options = dict(account.options) | {"follow_subscriptions": True}
+
+
+async def made(shop: Shop) -> dict[str, Any]:
+    body = {"account_key": shop.provider_key, "metadata": {"customer_id": "cust-77"}}
+    return dict(await shop.sandbox("POST", "/subscriptions", body))
+
+
+async def until(shop: Shop, theirs: dict[str, Any], **wanted: Any) -> dict[str, Any]:
+    """Our record of it as soon as it is so; `paid` counts its paid invoices."""
+
+    async def reached() -> Any:
+        for one in (await shop.api.get("/subscriptions")).json()["data"]:
+            if one["provider_subscription_id"] == theirs["id"]:
+                found = (await shop.api.get(f"/subscriptions/{one['id']}")).json()
+                seen = {"paid": sum(row["status"] == "paid" for row in found["invoices"])} | {
+                    name: found[name] for name in wanted if name != "paid"
+                }
+                return found if all(seen[name] == value for name, value in wanted.items()) else None
+        return None
+
+    return dict(await eventually(reached, seconds=20))
+
+
+async def books(shop: Shop, subscription: dict[str, Any]) -> tuple[int, int]:
+    """Captured payments and receipts of it."""
+    async with shop.service.database.transaction() as session:
+        of_it = Payment.subscription_id == UUID(subscription["id"])
+        captured = await session.scalar(
+            select(func.count()).select_from(Payment).where(of_it, Payment.status == "paid")
+        )
+        receipts = await session.scalar(
+            select(func.count()).select_from(Receipt).join(Payment, Payment.id == Receipt.payment_id).where(of_it)
+        )
+    return int(captured or 0), int(receipts or 0)
+
+
+async def test_it_is_followed_through_renewal_failure_recovery_and_end(shop: Shop) -> None:
+    await follow(shop)
+    theirs = await made(shop)
+    ours = await until(shop, theirs, status="active", paid=1)
+    assert (ours["managed_by"], ours["customer_id"]) == ("provider", "cust-77")
+    for number in (2, 3, 4):
+        await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/renew", {"paid": True})
+        await until(shop, theirs, status="active", paid=number)
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/renew", {"paid": False})
+    overdue = await until(shop, theirs, status="past_due", paid=4)
+    assert overdue["latest_invoice"]["next_attempt_at"] is not None
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/retry", {"paid": True})
+    await until(shop, theirs, status="active", paid=5)
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/cancel")
+    ended = await until(shop, theirs, status="cancelled", paid=5)
+    assert await books(shop, ended) == (5, 5)
+
+    async def told() -> bool:
+        types = [
+            notice["type"].removeprefix("subscription.")
+            for notice in shop.service.merchant.notices
+            if notice["data"].get("subscription_id") == ended["id"] and notice["type"].startswith("subscription.")
+        ]
+        return types == ["activated", *["renewed"] * 3, "payment_failed", "recovered", "cancelled"]
+
+    await eventually(told)
+    refused = await shop.api.post(f"/subscriptions/{ended['id']}/pause")
+    assert (refused.status_code, refused.json()["code"]) == (409, "subscription_not_changeable")
+
+
+async def test_events_that_are_late_doubled_or_out_of_order_end_in_the_same_books(shop: Shop) -> None:
+    await follow(shop)
+    theirs = await made(shop)
+    await shop.sandbox("POST", "/faults", {"operation": "webhooks", "fault": "duplicate:2", "count": 6})
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/renew", {"paid": False})
+    await shop.sandbox("POST", "/faults", {"operation": "webhooks", "fault": "reorder", "count": 6})
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/retry", {"paid": True})
+    ours = await until(shop, theirs, status="active", paid=2)
+    for event in await shop.events("invoice.payment_failed"):
+        await shop.sandbox("POST", f"/events/{event['id']}/resend", {"times": 2})
+    found = await until(shop, theirs, status="active", paid=2)
+    assert await books(shop, found) == (2, 2)
+    assert ours["id"] == found["id"]
+
+
+async def test_subscriptions_of_an_account_that_does_not_follow_them_are_left_alone(shop: Shop) -> None:
+    await made(shop)
+
+    async def ignored() -> bool:
+        health = (await shop.api.get("/webhooks/health")).json()["callbacks"]
+        return bool(health["outcomes"].get("no subscription that is followed", 0) >= 3)
+
+    await eventually(ignored)
+    async with shop.service.database.transaction() as session:
+        query = select(func.count()).select_from(Subscription).where(Subscription.workspace_id == shop.workspace.id)
+        assert await session.scalar(query) == 0
