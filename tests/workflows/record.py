@@ -285,6 +285,22 @@ async def saved_method_canceled_in_retries(bench: Bench) -> str:
     return workflow_id(command.payment_id)
 
 
+async def charge_of_a_subscription(bench: Bench) -> str:
+    """The subscription is told of each status; its workflow is not there in this recording."""
+    command = bench.command(subscription_id=uuid4())
+    await bench.start(command)
+    bench.books.looks = [paid()]
+    await bench.engine.signal(command.payment_id, trigger(1))
+    return workflow_id(command.payment_id)
+
+
+async def late_event_of_a_subscription(bench: Bench) -> str:
+    payment_id = uuid4()
+    bench.books.looks = [replace(paid(), subscription_id=uuid4())]
+    await bench.engine.signal_afterlife(payment_id, trigger(1))
+    return afterlife_id(payment_id)
+
+
 async def late_event(bench: Bench) -> str:
     payment_id = uuid4()
     bench.books.looks = [paid()]
@@ -460,6 +476,8 @@ RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-failed-saved_method_declined": saved_method_declined,
     "payment-paid-saved_method_confirmed_by_the_payer": saved_method_confirmed_by_the_payer,
     "payment-canceled-saved_method_in_retries": saved_method_canceled_in_retries,
+    "payment-paid-charge_of_a_subscription": charge_of_a_subscription,
+    "afterlife-paid-of_a_subscription": late_event_of_a_subscription,
     "afterlife-paid-late_event": late_event,
 }
 
