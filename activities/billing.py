@@ -303,6 +303,11 @@ async def usable_method(held: Held) -> PaymentMethod | None:
     return await payment_methods.default_of(held.session, row.workspace_id, row.customer_id)
 
 
+def is_another(method: PaymentMethod, payment: Payment) -> bool:
+    """Whether a method is worth a try where this payment failed: another one, or renewed by the bank since."""
+    return method.id != payment.payment_method_id or method.updated_at > payment.updated_at
+
+
 async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
     """An invoice has its money, from `payment` or from the customer's credit: the subscription goes on.
 

@@ -241,12 +241,15 @@ class CheckoutActivities:
         number: int,
         attempt: Attempt | None = None,
     ) -> Checkout:
-        payment, customer = loaded.payment, None
-        if payment.save_method:
-            customer = await self._customers.of(account, health, payment.customer_id, _payer(payment))
+        payment = loaded.payment
+        saves_for = payment.customer_id if payment.save_method else None
         for salt in range(CODES_TRIED):
-            request = self._request(loaded, account, number, attempt, salt, customer)
-            opened = await self._guard.call(account, health, lambda adapter: adapter.open_checkout(request))  # noqa: B023
+
+            async def open_for(customer: str | None, salt: int = salt) -> OpenedCheckout:
+                request = self._request(loaded, account, number, attempt, salt, customer)
+                return await self._guard.call(account, health, lambda adapter: adapter.open_checkout(request))
+
+            opened = await self._customers.using(account, health, saves_for, _payer(payment), open_for)
             try:
                 status, url = await self._record(payment, account, number, attempt, opened)
             except IntegrityError:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from activities.guard import ProviderGuard
-from providers.base import KeepsCustomers, Payer, Provider, ProviderRejected
+from domain.setup import customer_reference
+from providers.base import CUSTOMER_GONE, KeepsCustomers, Payer, Provider, ProviderRejected
 from storage import payment_methods
 from storage.models import ProviderAccount, ProviderHealth
 from storage.session import Database
+
+Answer = TypeVar("Answer")
 
 
 class ProviderCustomers:
@@ -15,6 +21,25 @@ class ProviderCustomers:
     def __init__(self, database: Database, guard: ProviderGuard) -> None:
         self._database = database
         self._guard = guard
+
+    async def using(
+        self,
+        account: ProviderAccount,
+        health: ProviderHealth | None,
+        customer_id: str | None,
+        payer: Payer,
+        ask: Callable[[str | None], Awaitable[Answer]],
+    ) -> Answer:
+        """Ask with the customer; should the provider have none like it any more, once again with a new one."""
+        customer = await self.of(account, health, customer_id, payer)
+        try:
+            return await ask(customer)
+        except ProviderRejected as rejected:
+            if customer is None or customer_id is None or rejected.code != CUSTOMER_GONE:
+                raise
+        async with self._database.transaction() as session:
+            await payment_methods.forget_customer(session, customer_reference(account.id, customer_id))
+        return await ask(await self.of(account, health, customer_id, payer))
 
     async def of(
         self, account: ProviderAccount, health: ProviderHealth | None, customer_id: str | None, payer: Payer

@@ -83,13 +83,12 @@ class SetupActivities:
         assert workspace is not None  # noqa: S101  (a foreign key)
         payer = Payer(row.customer_id, row.customer_name, row.customer_email, row.customer_phone)
 
-        async def ask(adapter: Provider) -> OpenedCheckout:
-            return await _saver(adapter).open_setup(request)
+        async def open_for(customer: str | None) -> OpenedCheckout:
+            request = self._request(row, workspace, payer, customer)
+            return await self._guard.call(account, health, lambda adapter: _saver(adapter).open_setup(request))
 
         with as_application_error():
-            customer = await self._customers.of(account, health, row.customer_id, payer)
-            request = self._request(row, workspace, payer, customer)
-            opened = await self._guard.call(account, health, ask)
+            opened = await self._customers.using(account, health, row.customer_id, payer, open_for)
         return await self._record_opened(row, opened)
 
     @activity.defn

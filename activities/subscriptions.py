@@ -232,7 +232,7 @@ async def _after_a_failure(held: Held, invoice: Invoice, payment: Payment) -> Su
         await billing.end(held, SubscriptionStatus.EXPIRED, reason="the first payment was not made", why="unpaid")
         return None
     method = await billing.usable_method(held)
-    if method is not None and method.id != payment.payment_method_id and held.at < end:
+    if method is not None and billing.is_another(method, payment) and held.at < end:
         return _under_way(
             held, invoice, await billing.charge(held, invoice, retry=False, reason="another payment method was given")
         )

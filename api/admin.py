@@ -103,6 +103,12 @@ class WorkspaceSettings(BaseModel):
         None, description="Standard Webhooks secret (whsec_ and base64); signs what you receive."
     )
 
+    @field_validator("dunning_retry_days", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """The command line has no lists: 2,5,7,7."""
+        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
     _rates = field_validator("vat_rate", "commission_rate", mode="before")(_rate)
 
     @field_validator("timezone")

@@ -47,6 +47,10 @@ _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--payout-approval", {"type": click.Choice(["any", "another_key"]), "help": "Who approves a payout batch."}),
     ("--velocity-limit", {"help": "Commissions of a referrer in the window; more wait for a person. 0: no limit."}),
     ("--velocity-hours", {"help": "The window."}),
+    ("--dunning-retry-days", {"help": "Days before each retry of a declined renewal: 2,5,7,7."}),
+    ("--dunning-grace-days", {"help": "How long a renewal may stay unpaid."}),
+    ("--dunning-final-action", {"type": click.Choice(["cancel", "expire", "keep"]), "help": "At the grace's end."}),
+    ("--cancel-on-full-refund", {"type": click.Choice(["true", "false"]), "help": "A refund ends a subscription."}),
     ("--order-webhook-url", {"help": "Where the order service listens."}),
     ("--order-webhook-secret", {"help": "Standard Webhooks secret; '-' asks for it."}),
 )

@@ -659,9 +659,13 @@ class FollowsSubscriptions(Protocol):
         ...
 
 
+CUSTOMER_GONE = "customer_gone"
+"""The code of ProviderRejected where a request names a customer that the provider no longer has."""
+
+
 @runtime_checkable
 class KeepsCustomers(Protocol):
-    """A provider at which saved methods belong to a customer."""
+    """A provider at which saved methods belong to a customer. One that it no longer has is CUSTOMER_GONE."""
 
     async def create_customer(self, reference: UUID, payer: Payer) -> str:
         """The provider's id of a new customer; a quick repeat finds the first one. Raises ProviderError subclasses.

@@ -15,6 +15,7 @@ import stripe
 from domain.payment import PaymentStatus
 from providers.base import (
     CARD,
+    CUSTOMER_GONE,
     AccountCheck,
     AccountConfig,
     Callback,
@@ -43,7 +44,7 @@ from providers.base import (
 )
 from providers.http import base_address
 from providers.stripe.amounts import SUPPORTED_CURRENCIES
-from providers.stripe.errors import NOT_FOUND, acted, known_about
+from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
 from providers.stripe.methods import StripeMethods
 from providers.stripe.objects import JsonObject, dispute_of, payment_of_intent, payment_of_session, refund_of, text
@@ -273,6 +274,8 @@ class StripeProvider:
         try:
             return _opened_session(await self._call(self._api().v1.checkout.sessions.create_async(params, options)))
         except ProviderError as error:
+            if customer_is_gone(error):
+                raise ProviderRejected(CUSTOMER_GONE, error.detail) from None
             found = await self._search().session(str(request.reference), request.created_at) if acted(error) else None
             if found is None:
                 raise

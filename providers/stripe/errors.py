@@ -56,6 +56,11 @@ def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
     return OutcomeUnknown(_silence_code(error), detail)
 
 
+def customer_is_gone(error: ProviderError) -> bool:
+    """Whether a request was refused because Stripe has no such customer any more."""
+    return error.code == NOT_FOUND and "param customer," in f"{error.detail},"
+
+
 def acted(error: ProviderError) -> bool:
     """Whether the key itself shows that an earlier try got through to Stripe, so that its object may exist."""
     return error.code in (IDEMPOTENCY_KEY_REUSED, FAILURE_REPLAYED)

@@ -20,6 +20,7 @@ from stripe.params.checkout import SessionCreateParams
 from domain.payment import PaymentStatus
 from domain.setup import SetupStatus
 from providers.base import (
+    CUSTOMER_GONE,
     Charged,
     ChargeRequest,
     OpenedCheckout,
@@ -34,7 +35,7 @@ from providers.base import (
     SetupRequest,
 )
 from providers.stripe.amounts import to_wire
-from providers.stripe.errors import NOT_FOUND, acted
+from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone
 from providers.stripe.objects import JsonObject, failure_code, method_of, part, text
 from providers.stripe.requests import MAX_NAME_LENGTH, locale, session_window
 from providers.stripe.search import StripeSearch
@@ -83,6 +84,8 @@ class StripeMethods:
             params = setup_params(request)
             return _opened(await self._call(self._v1.checkout.sessions.create_async(params, options)))
         except ProviderError as error:
+            if customer_is_gone(error):
+                raise ProviderRejected(CUSTOMER_GONE, error.detail) from None
             found = await self._session_of(request.reference, request.created_at) if acted(error) else None
             if found is None:
                 raise

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select
 
 from domain.declines import DeclineClass
-from storage import payment_methods
+from storage import payment_methods, setups
 from storage.models import Attempt, AuditEntry, PaymentMethod, ProviderCustomer
 from tests.support.service import Shop, eventually
 
@@ -291,6 +293,41 @@ async def test_a_customer_deleted_at_the_provider_is_made_anew(shop: Shop) -> No
     await eventually(forgotten)
     assert (await shop.api.get(f"/payment-methods/{method['id']}")).json()["status"] == "detached"
     assert (await saved(shop))["status"] == "active"
+
+
+async def test_a_customer_that_is_gone_without_a_word_is_made_anew(shop: Shop) -> None:
+    await saved(shop)
+    customer = (await shop.sandbox("GET", "/objects?type=payment_method"))[0]["customer"]
+    await shop.sandbox("POST", "/faults", {"operation": "webhooks", "fault": "lose", "count": 2})
+    key = {"authorization": f"Bearer {shop.provider_key}"}
+    await shop.service.http.delete(f"{shop.service.sandbox_url}/v1/customers/{customer}", headers=key)
+    await shop.sandbox("DELETE", "/faults")
+    assert (await saved(shop))["status"] == "active"
+    payment = await shop.pays(save_method=True)
+    await shop.pay(payment)
+    await shop.until(payment["id"], "paid")
+
+
+async def test_a_set_up_that_a_crash_left_unstarted_is_started(shop: Shop) -> None:
+    setup_id, then = uuid4(), datetime.now(UTC) - timedelta(minutes=1)
+    values = {
+        "id": setup_id,
+        "workspace_id": shop.workspace.id,
+        "provider_account_id": shop.account.id,
+        "provider": "stripe",
+        "customer_id": "cust-77",
+        "success_url": "https://shop.example/saved",
+        "expires_at": then + timedelta(hours=2),
+        "created_at": then,
+        "updated_at": then,
+    }
+    async with shop.service.database.transaction() as session:
+        await setups.insert_new(session, values)
+
+    async def opened() -> bool:
+        return bool((await shop.api.get(f"/payment-methods/setups/{setup_id}")).json()["url"])
+
+    await eventually(opened)
 
 
 async def test_no_workspace_sees_or_charges_anothers_methods(shop: Shop) -> None:

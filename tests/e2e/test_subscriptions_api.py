@@ -16,8 +16,9 @@ from dispatch.inbox import subscription_command
 from domain.payment import PollPlan
 from engine.client import connect
 from engine.subscriptions import SubscriptionEngine
-from storage.models import Invoice, Payment, Subscription
-from tests.e2e.test_payment_methods import CUSTOMER, saved, will
+from storage import administration
+from storage.models import Attempt, Invoice, Payment, Subscription
+from tests.e2e.test_payment_methods import CONFIRMED_ALWAYS, CUSTOMER, saved, token_of, will
 from tests.support.service import Shop, eventually
 from wiring import temporal_target
 
@@ -270,3 +271,55 @@ async def test_a_subscription_whose_start_was_lost_is_started_by_the_dispatcher(
             return row is not None and row.wake_wanted_at is None
 
     await eventually(seen)
+
+
+async def test_a_bank_that_wants_the_payer_at_a_renewal_gets_to_see_the_payer(shop: Shop) -> None:
+    method = await saved(shop)
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    await until(shop, made, "active")
+    asking = await saved(shop, CONFIRMED_ALWAYS, make_default=True)
+    await shop.api.post(f"/subscriptions/{made['id']}/payment-method", json={"payment_method_id": asking["id"]})
+    await let_a_month_pass(shop, made)
+    late = await until(shop, made, "past_due")
+    invoice = late["latest_invoice"]
+    assert invoice["payment_status"] == "requires_action"
+    page = await shop.service.http.get(invoice["checkout_url"], follow_redirects=False)
+    assert page.status_code == 303  # our page leads to the bank's
+    await eventually(lambda: _true(told(shop, made) == ["activated", "action_required"]))
+    async with shop.service.database.transaction() as session:
+        attempt = await session.scalar(select(Attempt).where(Attempt.payment_id == UUID(invoice["payment_id"])))
+    assert attempt is not None
+    await shop.sandbox("POST", f"/payment_intents/{attempt.session_id}/authenticate", {"approved": True})
+    await until(shop, made, "active")
+    await eventually(lambda: _true(told(shop, made) == ["activated", "action_required", "recovered"]))
+
+
+async def test_a_card_that_the_bank_renews_is_charged_at_once(shop: Shop) -> None:
+    method = await saved(shop)
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    await until(shop, made, "active")
+    await will(shop, method, "expired_card")
+    await let_a_month_pass(shop, made)
+    await until(shop, made, "past_due")
+    await shop.sandbox("POST", f"/payment_methods/{await token_of(shop, method)}/renew", {"exp_year": 2040})
+    recovered = await until(shop, made, "active")
+    assert recovered["latest_invoice"]["attempts"] == 2
+
+
+async def test_the_rules_of_dunning_are_the_workspaces(shop: Shop) -> None:
+    async with shop.service.database.transaction() as session:
+        key = administration.create_api_key(
+            session, workspace_id=shop.workspace.id, name="admin", scopes=["admin"], actor="test"
+        ).key
+    headers, address = {"authorization": f"Bearer {key}"}, f"/workspaces/{shop.workspace.id}"
+    rules = {
+        "dunning_retry_days": [1, 3],
+        "dunning_grace_days": 9,
+        "dunning_final_action": "expire",
+        "cancel_on_full_refund": False,
+    }
+    changed = await shop.api.patch(address, json=rules, headers=headers)
+    assert changed.status_code == 200, changed.text
+    assert {name: changed.json()[name] for name in rules} == rules
+    for wrong in ({"dunning_retry_days": [0]}, {"dunning_grace_days": -1}, {"dunning_final_action": "shrug"}):
+        assert (await shop.api.patch(address, json=wrong, headers=headers)).status_code == 422
