@@ -21,7 +21,7 @@ from engine.subscriptions import SubscriptionEngine
 from storage import administration
 from storage.models import Attempt, Invoice, Payment, Subscription
 from tests.e2e.test_payment_methods import CONFIRMED_ALWAYS, CUSTOMER, saved, token_of, will
-from tests.support.service import Shop, eventually
+from tests.support.service import Service, Shop, eventually
 from wiring import temporal_target
 
 MONTH = timedelta(days=31)
@@ -356,3 +356,24 @@ async def test_a_cancel_in_the_middle_of_a_retry_is_answered_at_once_and_the_mon
     found = await read(shop, made)
     assert (found["status"], [one["attempts"] for one in found["invoices"]]) == ("cancelled", [1, 2])
     assert "recovered" not in told(shop, made)
+
+
+async def test_an_account_that_saves_nothing_sends_a_link_for_every_period(service: Service) -> None:
+    """Wompi has no saved methods here: the first payment and each renewal are pages."""
+    shop = await service.shop("wompi")
+    try:
+        customer = dict(shop.order()["customer"]) | {"id": "cust-9"}
+        offer = await plan(shop, shop.till.payer.amount, currency=shop.workspace.currency)
+        made = await subscribe(shop, offer, customer=customer)
+        invoice = made["latest_invoice"]
+        assert (made["status"], invoice["payment_status"]) == ("incomplete", "pending")
+        await shop.till.payer.pays(await shop.checkout({"id": invoice["payment_id"]}))
+        await until(shop, made, "active")
+        await let_a_month_pass(shop, made)
+        late = await until(shop, made, "past_due")
+        assert late["latest_invoice"]["checkout_url"] is not None
+        await eventually(lambda: _true(told(shop, made) == ["activated", "action_required"]))
+        await shop.till.payer.pays(await shop.checkout({"id": late["latest_invoice"]["payment_id"]}))
+        await until(shop, made, "active")
+    finally:
+        await shop.aclose()
