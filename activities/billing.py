@@ -268,6 +268,8 @@ def _of_customer(row: Subscription) -> dict[str, Any]:
         "customer_email": row.customer_email,
         "customer_tax_id": row.customer_tax_id,
         "customer_phone": row.customer_phone,
+        "customer_document_type": row.customer_document_type,
+        "customer_document": row.customer_document,
         "referrer_id": row.referrer_id,
         "language": row.language,
         "success_url": row.success_url,

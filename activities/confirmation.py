@@ -270,25 +270,34 @@ class ConfirmationActivities:
         return confirmation
 
     async def _keep_methods(self, session: AsyncSession, payment: Payment, seen: Sequence[Seen]) -> bool:
-        """Store what the payer has let us save while paying. Returns whether that is news."""
+        """Store what the payer has let us save while paying. Returns whether that is news.
+
+        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled.
+        """
         news = False
         for one in seen:
             saved = one.observed.saved_method
             if saved is None or not payment.save_method or payment.customer_id is None:
                 continue
-            kept = await payment_methods.keep(
-                session,
-                self._sealer,
-                one.way.account,
-                payment.customer_id,
-                new_method(saved),
-                make_default=False,
-                at=self._now(),
-                actor="provider",
-            )
+            await session.flush()  # what the settlement's own rows raise is not ours to catch
+            try:
+                async with session.begin_nested():
+                    kept = await payment_methods.keep(
+                        session,
+                        self._sealer,
+                        one.way.account,
+                        payment.customer_id,
+                        new_method(saved),
+                        make_default=False,
+                        at=self._now(),
+                        actor="provider",
+                    )
+                    if payment.subscription_id is not None:
+                        await billing.method_saved(session, payment.subscription_id, kept.method.id)
+            except Exception as error:  # an outage shows at the next statement
+                log.warning("method not saved", payment_id=str(payment.id), error=type(error).__name__)
+                continue
             news = news or kept.news
-            if payment.subscription_id is not None:
-                await billing.method_saved(session, payment.subscription_id, kept.method.id)
         return news
 
     async def _apply(
@@ -440,8 +449,8 @@ def new_method(saved: SavedMethod) -> NewMethod:
         provider_customer_id=saved.customer,
         brand=None if saved.brand is None else saved.brand[:32],
         last4=saved.last4[-4:] if saved.last4 else None,
-        exp_month=saved.exp_month,
-        exp_year=saved.exp_year,
+        exp_month=saved.exp_month if saved.exp_month in range(1, 13) else None,
+        exp_year=saved.exp_year if saved.exp_year in range(2000, 2200) else None,
         fingerprint=saved.fingerprint,
     )
 

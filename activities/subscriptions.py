@@ -14,6 +14,7 @@ from activities.billing import Held
 from activities.subscription_changes import Refused, apply, resume
 from domain.dunning import Next
 from domain.payment import CAPTURED, OPEN, PaymentStatus, PollPlan
+from domain.refund import StartRefund
 from domain.subscription import (
     ENDED,
     AdvanceSubscription,
@@ -23,7 +24,7 @@ from domain.subscription import (
     SubscriptionStep,
     attempt_payment_id,
 )
-from storage import payments, plans, subscriptions
+from storage import payments, plans, refunds, subscriptions
 from storage.models import Invoice, Payment
 from storage.session import Database
 
@@ -112,8 +113,12 @@ async def _next(held: Held) -> SubscriptionStep | None:
 async def _wind_up(held: Held) -> SubscriptionStep:
     """After the end: payments that are still open are closed, and seen to their own end."""
     left = [payment.id for payment in await subscriptions.open_payments(held.session, held.row.id)]
+    back = tuple(
+        StartRefund(refund.id, refund.payment_id)
+        for refund in await refunds.requested_of_subscription(held.session, held.row.id)
+    )
     if not left:
-        return SubscriptionStep(held.status, "nothing, it has ended", ended=True)
+        return SubscriptionStep(held.status, "nothing, it has ended", ended=True, refunds=back)
     return SubscriptionStep(held.status, "its last payment to be closed", wake_at=held.at + CLOSING, close=tuple(left))
 
 

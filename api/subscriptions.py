@@ -569,6 +569,8 @@ async def _values(
         "customer_email": customer.email,
         "customer_tax_id": customer.tax_id,
         "customer_phone": customer.phone,
+        "customer_document_type": customer.document_type,
+        "customer_document": customer.document,
         "language": body.language or workspace.language,
         "payment_method_id": body.payment_method_id,
         "provider_account_id": account_id,
@@ -588,7 +590,14 @@ async def _account_id(
         _, account, _ = await chargeable(session, services, workspace, body.payment_method_id, customer.id)
         return account.id
     amount = billing.price_of(plan, body.quantity)
-    payer = Payer(id=customer.id, name=customer.name, email=customer.email, phone=customer.phone)
+    payer = Payer(
+        id=customer.id,
+        name=customer.name,
+        email=customer.email,
+        phone=customer.phone,
+        document_type=customer.document_type,
+        document=customer.document or customer.tax_id,
+    )
     refusal: Problem | None = None
     for save in (True, False):
         wanted = Wanted(amount, CheckoutMode.HOSTED, None, {}, payer, save)

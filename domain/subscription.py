@@ -12,6 +12,7 @@ from types import MappingProxyType
 from uuid import UUID, uuid5
 
 from domain.payment import PollPlan, ProviderTrigger, StartPayment
+from domain.refund import StartRefund
 
 
 class SubscriptionStatus(StrEnum):
@@ -124,6 +125,8 @@ class SubscriptionStep:
     close: tuple[UUID, ...] = ()
     first_ready: bool = True
     """The first charge has an answer or a link, or there is none to make."""
+    refunds: tuple[StartRefund, ...] = ()
+    """Money that came after the end, on its way back."""
     sync: bool = False
     """The provider manages it: ask the provider now."""
 

@@ -446,6 +446,8 @@ class Subscription(Base):
     customer_email: Mapped[str | None] = mapped_column(String(320))
     customer_tax_id: Mapped[str | None] = mapped_column(String(32))
     customer_phone: Mapped[str | None] = mapped_column(String(32))
+    customer_document_type: Mapped[str | None] = mapped_column(String(8))
+    customer_document: Mapped[str | None] = mapped_column(String(32))
     language: Mapped[str] = mapped_column(String(2), server_default="en")
     plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plans.id"))
     quantity: Mapped[int] = mapped_column(Integer, server_default="1")

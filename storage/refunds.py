@@ -101,6 +101,16 @@ async def under_way(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]
     return (await session.scalars(query.order_by(Refund.created_at))).all()
 
 
+async def requested_of_subscription(session: AsyncSession, subscription_id: UUID) -> Sequence[Refund]:
+    """Refunds of a subscription's payments whose workflow may not have begun."""
+    query = (
+        select(Refund)
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(Payment.subscription_id == subscription_id, Refund.status == RefundState.REQUESTED.value)
+    )
+    return (await session.scalars(query.order_by(Refund.created_at))).all()
+
+
 async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Refund]:
     """Refunds that were accepted but whose workflow may never have begun."""
     query = select(Refund).where(Refund.status == RefundState.REQUESTED.value, Refund.created_at < older_than)

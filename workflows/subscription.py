@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError, WorkflowAlreadyStartedError
 
 from domain.payment import PaymentOutcome, ProviderTrigger, StartPayment
+from domain.refund import RefundProgress, StartRefund
 from domain.subscription import (
     AdvanceSubscription,
     StartSubscription,
@@ -23,6 +25,7 @@ from domain.subscription import (
 )
 from workflows import calls, search_attributes
 from workflows.payment import PaymentWorkflow
+from workflows.refund import RefundWorkflow
 from workflows.search_attributes import SUBSCRIPTION_STATUS
 
 LONGEST_SLEEP = timedelta(days=366)
@@ -55,7 +58,7 @@ class SubscriptionWorkflow:
         self._news = False
         self._triggers = [] if command.resumed is None else list(command.resumed.triggers)
         self._seen = dict.fromkeys(() if command.resumed is None else command.resumed.seen_event_ids)
-        self._charges: list[workflow.ChildWorkflowHandle[PaymentWorkflow, PaymentOutcome]] = []
+        self._running: list[asyncio.Task[PaymentOutcome] | asyncio.Task[RefundProgress]] = []
 
     @workflow.run
     async def run(self, command: StartSubscription) -> SubscriptionView:  # noqa: ARG002  (kept by __init__)
@@ -73,6 +76,8 @@ class SubscriptionWorkflow:
                 await self._close(payment_id)
             if step.start is not None:
                 await self._charge(step.start)
+            for refund in step.refunds:
+                await self._give_back(refund)
             if step.ended:
                 await workflow.wait_condition(lambda: self._news or self._all_is_done())
                 if not self._news:
@@ -153,7 +158,19 @@ class SubscriptionWorkflow:
                 search_attributes=search_attributes.of_payment(command),
                 static_summary=f"{command.amount} {command.currency} for subscription {self._command.subscription_id}",
             )
-            self._charges = [*(running for running in self._charges if not running.done()), charge]
+            self._running = [*(one for one in self._running if not one.done()), charge]
+
+    async def _give_back(self, command: StartRefund) -> None:
+        """Begin a refund that is on record, as the dispatcher would a little later."""
+        with suppress(WorkflowAlreadyStartedError):
+            refund = await workflow.start_child_workflow(
+                RefundWorkflow.run,
+                command,
+                id=f"refund-{command.refund_id}",
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                static_summary=f"refund of payment {command.payment_id}",
+            )
+            self._running.append(refund)
 
     async def _close(self, payment_id: UUID) -> None:
         """Have a running attempt closed. One that has ended by itself needs nothing."""
@@ -170,8 +187,8 @@ class SubscriptionWorkflow:
             await workflow.wait_condition(lambda: self._news, timeout=wait, timeout_summary=step.waiting_for)
 
     def _all_is_done(self) -> bool:
-        """Whether no update is being answered and every charge has come to its end."""
-        return workflow.all_handlers_finished() and all(charge.done() for charge in self._charges)
+        """Whether no update is being answered and every charge and refund has come to its end."""
+        return workflow.all_handlers_finished() and all(one.done() for one in self._running)
 
     def _view(self, step: SubscriptionStep) -> SubscriptionView:
         return SubscriptionView(self._command.subscription_id, step.status, step.waiting_for, step.wake_at)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from domain.declines import DeclineClass
 from storage import payment_methods, setups
@@ -83,7 +83,7 @@ async def test_what_charges_a_method_is_shown_to_nobody(shop: Shop) -> None:
     method = await saved(shop)
     token = await token_of(shop, method)
     payment = (await charge(shop, method)).json()
-    texts = [
+    shown = [
         json.dumps((await shop.api.get(path)).json())
         for path in (
             "/payment-methods",
@@ -98,8 +98,8 @@ async def test_what_charges_a_method_is_shown_to_nobody(shop: Shop) -> None:
     assert row is not None
     assert token.encode() not in row.token
     assert row.fingerprint is not None
-    texts += [json.dumps(entry.details) for entry in entries]
-    assert not any(token in text or "4242424242424242" in text for text in texts)
+    shown += [json.dumps(entry.details) for entry in entries]
+    assert not any(token in one or "4242424242424242" in one for one in shown)
 
 
 async def test_a_payer_may_have_the_method_saved_while_paying(shop: Shop) -> None:
@@ -115,6 +115,30 @@ async def test_a_payer_may_have_the_method_saved_while_paying(shop: Shop) -> Non
             await session.scalars(select(ProviderCustomer).where(ProviderCustomer.workspace_id == shop.workspace.id))
         ).all()
     assert len(customers) == 1
+
+
+async def test_the_merchants_own_page_may_save_it_too(shop: Shop) -> None:
+    payment = await shop.pays(checkout_mode=False, save_method=True)
+    intent = str(payment["client_secret"]).partition("_secret")[0]
+    await shop.sandbox("POST", f"/payment_intents/{intent}/confirm", {"card": "5555555555554444"})
+    await shop.until(payment["id"], "paid")
+    methods = (await shop.api.get("/payment-methods")).json()["data"]
+    assert [(one["brand"], one["last4"]) for one in methods] == [("mastercard", "4444")]
+
+
+async def test_a_method_that_cannot_be_stored_holds_up_no_money(shop: Shop) -> None:
+    customer = f"refused-{uuid4()}"
+    rule = "ALTER TABLE payment_methods ADD CONSTRAINT ck_refused CHECK (customer_id NOT LIKE 'refused-%') NOT VALID"
+    async with shop.service.database.transaction() as session:
+        await session.execute(text(rule))
+    try:
+        payment = await shop.pays(save_method=True, customer=CUSTOMER | {"id": customer})
+        await shop.pay(payment)
+        assert (await shop.until(payment["id"], "paid"))["receipt_id"]
+        assert (await shop.api.get("/payment-methods")).json()["data"] == []
+    finally:
+        async with shop.service.database.transaction() as session:
+            await session.execute(text("ALTER TABLE payment_methods DROP CONSTRAINT ck_refused"))
 
 
 async def test_nothing_is_saved_unless_it_was_asked_for(shop: Shop) -> None:

@@ -5,6 +5,7 @@ Months pass by moving the subscription's dates back, and waking it.
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,12 +15,13 @@ from sqlalchemy import select, update
 
 from dispatch.inbox import subscription_command
 from domain.payment import PollPlan
+from domain.subscription import attempt_payment_id
 from engine.client import connect
 from engine.subscriptions import SubscriptionEngine
 from storage import administration
 from storage.models import Attempt, Invoice, Payment, Subscription
 from tests.e2e.test_payment_methods import CONFIRMED_ALWAYS, CUSTOMER, saved, token_of, will
-from tests.support.service import Shop, eventually
+from tests.support.service import Service, Shop, eventually
 from wiring import temporal_target
 
 MONTH = timedelta(days=31)
@@ -323,3 +325,55 @@ async def test_the_rules_of_dunning_are_the_workspaces(shop: Shop) -> None:
     assert {name: changed.json()[name] for name in rules} == rules
     for wrong in ({"dunning_retry_days": [0]}, {"dunning_grace_days": -1}, {"dunning_final_action": "shrug"}):
         assert (await shop.api.patch(address, json=wrong, headers=headers)).status_code == 422
+
+
+async def test_a_cancel_in_the_middle_of_a_retry_is_answered_at_once_and_the_money_goes_back(shop: Shop) -> None:
+    """The provider has charged and is silent when the customer cancels."""
+    method = await saved(shop)
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    await until(shop, made, "active")
+    await will(shop, method, "insufficient_funds")
+    await let_a_month_pass(shop, made)
+    overdue = await until(shop, made, "past_due")
+    await shop.sandbox("POST", "/faults", {"operation": "create_intent", "fault": "timeout_after:6", "count": 1})
+    async with shop.service.database.transaction() as session:
+        invoice = await session.get(Invoice, UUID(overdue["latest_invoice"]["id"]))
+        assert invoice is not None
+        invoice.next_attempt_at = invoice.created_at
+    await wake(shop, made)
+    retry = str(attempt_payment_id(invoice.id, 2))
+
+    async def charged() -> bool:
+        return (await shop.totals(retry)).get("charges") == 1
+
+    await eventually(charged)
+    begun = time.monotonic()
+    ended = await shop.api.post(f"/subscriptions/{made['id']}/cancel", json={"at": "now"})
+    assert ended.json()["subscription"]["status"] == "cancelled"
+    assert time.monotonic() - begun < 2.5
+    await shop.until(retry, "refunded", seconds=30)
+    assert (await shop.totals(retry))["charged"] == (await shop.totals(retry))["refunded"]
+    found = await read(shop, made)
+    assert (found["status"], [one["attempts"] for one in found["invoices"]]) == ("cancelled", [1, 2])
+    assert "recovered" not in told(shop, made)
+
+
+async def test_an_account_that_saves_nothing_sends_a_link_for_every_period(service: Service) -> None:
+    """Wompi has no saved methods here: the first payment and each renewal are pages."""
+    shop = await service.shop("wompi")
+    try:
+        customer = dict(shop.order()["customer"]) | {"id": "cust-9"}
+        offer = await plan(shop, shop.till.payer.amount, currency=shop.workspace.currency)
+        made = await subscribe(shop, offer, customer=customer)
+        invoice = made["latest_invoice"]
+        assert (made["status"], invoice["payment_status"]) == ("incomplete", "pending")
+        await shop.till.payer.pays(await shop.checkout({"id": invoice["payment_id"]}))
+        await until(shop, made, "active")
+        await let_a_month_pass(shop, made)
+        late = await until(shop, made, "past_due")
+        assert late["latest_invoice"]["checkout_url"] is not None
+        await eventually(lambda: _true(told(shop, made) == ["activated", "action_required"]))
+        await shop.till.payer.pays(await shop.checkout({"id": late["latest_invoice"]["payment_id"]}))
+        await until(shop, made, "active")
+    finally:
+        await shop.aclose()

@@ -37,6 +37,7 @@ from domain.payment import (
     RenderReceipt,
     StartPayment,
 )
+from domain.refund import AdvanceRefund, RefundProgress, RefundState
 from domain.subscription import (
     ChangeKind,
     SubscriptionChange,
@@ -53,6 +54,7 @@ from storage.session import Database
 from tests.support.service import Shop
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.refund import RefundWorkflow
 from workflows.subscription import SubscriptionWorkflow
 
 WAIT = timedelta(seconds=20)
@@ -109,6 +111,16 @@ class Bank:
     @activity.defn
     async def record_status(self, command: RecordStatus) -> Confirmation:
         return Confirmation(await self._set(command.payment_id, command.status, virtual_now(), reason=command.reason))
+
+    @activity.defn
+    async def advance_refund(self, command: AdvanceRefund) -> RefundProgress:
+        async with self.database.transaction() as session:
+            found = await refunds.get(session, command.refund_id)
+            assert found is not None
+            payment, workspace = await payments.lock(session, found.payment_id)
+            if found.status != RefundState.SUCCEEDED:
+                await settle_refund(session, payment, workspace, found, at=virtual_now())
+        return RefundProgress(command.refund_id, RefundState.SUCCEEDED)
 
     @activity.defn
     async def render_receipt(self, command: RenderReceipt) -> None:
@@ -335,12 +347,13 @@ async def lab_of(shop: Shop, environment: WorkflowEnvironment) -> AsyncIterator[
     async with Worker(
         environment.client,
         task_queue=queue,
-        workflows=[PaymentWorkflow, AfterlifeWorkflow, SubscriptionWorkflow],
+        workflows=[PaymentWorkflow, AfterlifeWorkflow, SubscriptionWorkflow, RefundWorkflow],
         activities=[
             bank.open_checkout,
             bank.confirm,
             bank.record_status,
             bank.render_receipt,
+            bank.advance_refund,
             billed.advance_subscription,
             billed.change_subscription,
         ],

@@ -16,6 +16,7 @@ from domain.subscription import ChangeKind
 from storage.models import Plan, Workspace
 from tests.support.billing_lab import Lab, lab_of
 from tests.support.service import Service
+from tests.workflows.conftest import ended
 
 JERUSALEM, BOGOTA, NEW_YORK = "Asia/Jerusalem", "America/Bogota", "America/New_York"
 DAY = timedelta(days=1)
@@ -77,10 +78,14 @@ async def test_two_years_from_the_31st_of_january(lab: Lab) -> None:
     await lab.replay(subscription)
 
 
-@pytest.mark.parametrize("zone", [BOGOTA, NEW_YORK])
-async def test_the_hour_of_charging_stays_through_daylight_saving(lab: Lab, zone: str) -> None:
-    subscription, _ = await begun(lab, "2027-01-31 09:00", zone)
-    await lab.live_to(moment("2027-12-01 00:00", zone))
+async def test_the_hour_of_charging_stays_through_daylight_saving(lab: Lab) -> None:
+    found = {zone: (await begun(lab, "2027-01-31 09:00", zone))[0] for zone in (NEW_YORK, BOGOTA)}
+    await lab.live_to(moment("2027-12-01 00:00", BOGOTA))
+    for zone, subscription in found.items():
+        await _is_charged_at_nine(lab, zone, subscription)
+
+
+async def _is_charged_at_nine(lab: Lab, zone: str, subscription: UUID) -> None:
     assert days_of(await lab.charges(subscription, zone)) == [
         f"{day} 09:00"
         for day in (
@@ -172,12 +177,12 @@ async def test_a_hard_decline_waits_for_another_card_and_charges_it_at_once(lab:
 async def test_a_bank_that_asks_for_the_payer_is_waited_for(lab: Lab) -> None:
     subscription, _ = await begun(lab, "2027-01-10 09:00")
     lab.bank.answers = ["action"]
-    await lab.live_to(moment("2027-02-12 10:00"))
+    await lab.live_to(moment("2027-02-10 20:00"))
     row, payment = await lab.row(subscription), (await lab.payments(subscription))[1]
     assert (row.status, payment.status) == ("past_due", "requires_action")
     assert await lab.told(subscription) == ["activated", "action_required"]
     await lab.bank.pay(payment.id, await lab.now())  # the payer has confirmed
-    await lab.live_to(moment("2027-02-12 12:00"))
+    await lab.live_to(moment("2027-02-10 23:00"))
     assert (await lab.row(subscription)).status == "active"
     assert await lab.told(subscription) == ["activated", "action_required", "recovered"]
 
@@ -194,12 +199,12 @@ async def test_cancelling_in_the_middle_of_a_retry_stops_dunning_and_the_money_g
 
     lab.bank.before_charge = cancel
     await lab.live_to(moment("2027-06-01 00:00"))
-    assert [status for _, _, status in await lab.charges(subscription, JERUSALEM)] == ["paid", "failed", "paid"]
+    assert [status for _, _, status in await lab.charges(subscription, JERUSALEM)] == ["paid", "failed", "refunded"]
     row = await lab.row(subscription)
     assert (row.status, row.end_reason) == ("cancelled", "cancelled by the merchant")
     assert await lab.told(subscription) == ["activated", "payment_failed", "cancelled"]
     refund = (await lab.refunds(subscription))[0]
-    assert str(refund.money) == "100.00"
+    assert (str(refund.money), refund.status) == ("100.00", "succeeded")
     assert refund.reason == "the subscription had ended before the payment arrived"
 
 
@@ -242,7 +247,7 @@ async def test_a_cancel_to_the_periods_end_keeps_the_paid_time_and_can_be_withdr
     )
     told = ["activated", "cancel_scheduled", "resumed", "renewed", "cancel_scheduled", "cancelled"]
     assert await lab.told(subscription) == told
-    assert (await lab.handle(subscription).result()).status == "cancelled"
+    assert (await ended(lab.handle(subscription))).status == "cancelled"
 
 
 async def test_an_upgrade_and_a_downgrade_in_the_middle_of_a_period(lab: Lab) -> None:
@@ -442,7 +447,7 @@ async def test_what_cannot_be_done_is_refused_and_nothing_changes(lab: Lab) -> N
 async def test_an_attempt_whose_outcome_is_not_known_is_resolved_before_anything_else(lab: Lab) -> None:
     subscription, _ = await begun(lab, "2027-01-10 09:00")
     lab.bank.answers = ["unknown"]
-    await lab.live_to(moment("2027-02-15 00:00"))
+    await lab.live_to(moment("2027-02-10 20:00"))
     payments = await lab.payments(subscription)
     assert [payment.status for payment in payments] == [PaymentStatus.PAID, PaymentStatus.UNKNOWN]
     assert (await lab.row(subscription)).status == "active"
