@@ -193,10 +193,10 @@ async def test_a_silent_provider_is_asked_until_it_answers(desk: SetupDesk) -> N
     assert [one.status for one in desk.books.recorded] == [SetupStatus.UNKNOWN]
 
 
-async def test_a_provider_that_never_answers_is_given_up_a_day_after_the_end(desk: SetupDesk) -> None:
+async def test_a_provider_that_lets_nobody_look_is_given_up_a_day_after_the_end(desk: SetupDesk) -> None:
     command = await desk.command()
     await desk.engine.start(command, wait=WAIT)
-    desk.books.looks = [fault("OutcomeUnknown")]
+    desk.books.looks = [fault("ProviderMisconfigured", "http_401")]  # not repeated within a look: one attempt an hour
     assert (await desk.outcome(command)).status is SetupStatus.EXPIRED
     assert desk.books.recorded[-1].status is SetupStatus.EXPIRED
 
