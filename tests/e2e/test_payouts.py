@@ -263,6 +263,27 @@ async def test_what_changes_after_the_preparation_is_shown_before_it_is_approved
     assert (await state_of(shop, second), await state_of(shop, only)) == ("in_payout", "held")
 
 
+async def test_a_batch_that_loses_its_last_line_is_empty(shop: Shop) -> None:
+    only = await sold(shop, money(shop)("100.00"))
+    payout = await prepared(shop)
+    await refunded(shop, only, money(shop)("100.00"))
+    stale = await shop.api.post(f"/payouts/{payout['id']}/approve")
+    assert (stale.json()["code"], stale.json()["total"], stale.json()["status_now"]) == (
+        "payout_changed",
+        "0.00",
+        "empty",
+    )
+    again = await shop.api.post(f"/payouts/{payout['id']}/approve")
+    assert again.json()["code"] == "payout_is_final"
+
+    async def told() -> bool:
+        notices = [one for one in shop.service.merchant.notices if one["data"].get("payout_id") == payout["id"]]
+        return [one["type"] for one in notices if one["type"] == "payout.empty"] == ["payout.empty"]
+
+    await eventually(told)
+    assert (await prepared(shop))["status"] == "empty"
+
+
 async def test_a_debt_is_taken_from_the_next_batch_once(shop: Shop) -> None:
     amount = money(shop)
     old = await sold(shop, amount("100.00"))
