@@ -153,7 +153,7 @@ async def approve_or_reject(
             await payouts.approve(session, payout, actor=command.actor, at=at)
     await session.flush()
     progress = await payouts.progress_of(session, payout)
-    if not changed:
+    if progress.status is not PayoutStatus.PREPARED:
         tell(session, workspace, payout, progress, f"payout.{progress.status.value}", at=at)
     return Decided(progress, changed=changed)
 

@@ -111,6 +111,8 @@ def pay(commission_id: UUID | None, slug: str, *, dry_run: bool, json_output: bo
     if commission_id is None:
         if chosen["reference"] and not (chosen["paid"] or chosen["failed"]):
             raise click.UsageError("--reference goes with a commission, --paid or --failed")
+        if dry_run and any(chosen[name] for name in ("reject", "export", "results", "paid", "failed")):
+            raise click.UsageError("--dry-run goes with preparing a batch and with --approve")
         cut_off = chosen.pop("cut_off")
         moment = None if cut_off is None else cut_off.replace(tzinfo=UTC)
         run_batch(slug, Wanted(cut_off=moment, dry_run=dry_run, **chosen), json_output=json_output)
@@ -162,32 +164,36 @@ _WORDS: dict[type[Exception], str] = {
 @click.option("--approve", "approve", flag_value="approve", help="It vests like any other.")
 @click.option("--reject", "approve", flag_value="reject", help="It is owed to nobody.")
 @click.option("--reason", type=ShortText(300), required=True)
-def review(commission_id: UUID, slug: str, approve: str | None, reason: str) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what it would book, and do nothing.")
+def review(commission_id: UUID, slug: str, approve: str | None, reason: str, *, dry_run: bool) -> None:
     """Decide on a commission that a fraud guard holds; see commissions list --state held."""
     if approve is None:
         raise click.UsageError("say --approve or --reject")
     at = datetime.now(UTC)
 
-    async def work(session: AsyncSession, _: Settings) -> dict[str, Any]:
+    async def decide(session: AsyncSession) -> UUID:
         workspace = await workspace_named(session, slug)
+        await book.review(
+            session, workspace.id, commission_id, approve=approve == "approve", reason=reason, actor=ACTOR, at=at
+        )
+        return workspace.id
+
+    async def work(database: Database, _: Settings) -> list[dict[str, Any]]:
         try:
-            await book.review(
-                session,
-                workspace.id,
-                commission_id,
-                approve=approve == "approve",
-                reason=reason,
-                actor=ACTOR,
-                at=at,
-            )
+            if dry_run:
+                async with rehearsal(database) as (session, effects):
+                    await decide(session)
+                return effects.ledger
+            async with database.transaction() as session:
+                workspace_id = await decide(session)
+                await session.flush()
+                return [_row(*await book.get(session, workspace_id, commission_id, at=at))]
         except book.CommissionNotFound:
             fail(f"{slug} has no commission {commission_id}; see payment-cli commissions list.")
         except book.NotUnderReview:
             fail("No guard holds it, or it was decided otherwise before.")
-        await session.flush()
-        return _row(*await book.get(session, workspace.id, commission_id, at=at))
 
-    table("Reviewed", [in_database(work)])
+    table("Would be booked" if dry_run else "Reviewed", with_database(work))
 
 
 commissions.add_command(statement)

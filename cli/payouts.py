@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import wiring
+from activities.payouts import approve_or_reject
 from api.payouts import (
     MAX_FILE_BYTES,
     NewPayout,
@@ -34,6 +35,7 @@ from engine.payouts import PayoutEngine
 from settings import Settings
 from storage import payouts
 from storage.models import Payout, Workspace
+from storage.rehearsal import rehearsal
 from storage.session import Database
 
 WAIT = timedelta(seconds=20)
@@ -89,10 +91,9 @@ async def _batch(
 ) -> tuple[PayoutOut, list[ResultRowOut]]:
     at = datetime.now(UTC)
     body = NewPayout(cut_off=wanted.cut_off)
-    if wanted.dry_run:
-        async with database.transaction() as session:
-            return await rehearse(session, workspace, body, at=at, actor=ACTOR), []
     payout = await _chosen(database, workspace, wanted)
+    if wanted.dry_run:
+        return await _dry(database, workspace, payout, body, approve=wanted.approve), []
     if payout is None:
         payout_id, _ = await accept(database, workspace, body, at=at, actor=ACTOR, key=None)
         await _prepared(settings, workspace, payout_id)
@@ -105,6 +106,24 @@ async def _batch(
     rows = await _results(database, settings, workspace, payout_id, wanted, at)
     async with database.transaction() as session:
         return await with_lines(session, await payouts.get(session, workspace.id, payout_id)), rows
+
+
+async def _dry(
+    database: Database, workspace: Workspace, payout: Payout | None, body: NewPayout, *, approve: bool
+) -> PayoutOut:
+    """What would be prepared; or the batch that is there, as its approval would leave it. Raises Problem."""
+    at = datetime.now(UTC)
+    if payout is None:
+        async with database.transaction() as session:
+            return await rehearse(session, workspace, body, at=at, actor=ACTOR)
+    async with rehearsal(database) as (session, _):
+        locked, owner = await payouts.lock(session, payout.id, workspace.id)
+        if approve:
+            decision = DecidePayout(payout.id, ACTOR, approve=True)
+            problem = refusal(await approve_or_reject(session, locked, owner, decision, at=at), locked)
+            if problem is not None:
+                raise problem
+        return await with_lines(session, locked)
 
 
 async def _chosen(database: Database, workspace: Workspace, wanted: Wanted) -> Payout | None:
@@ -226,7 +245,7 @@ def _read(path: Path) -> list[ResultRow]:
 def _print(payout: PayoutOut, *, dry_run: bool) -> None:
     shown = payout.model_dump(exclude={"lines"})
     facts("Would be paid" if dry_run else "Payout", {name: value for name, value in shown.items() if value is not None})
-    hidden = {"id", "status", "reference", "failure"} if dry_run else {"commissions", "skipped"}
+    hidden = {"id", "status", "reference", "failure"} if payout.id is None else {"commissions", "skipped"}
     table("Lines", [_line(line.model_dump(exclude=hidden)) for line in payout.lines or []])
 
 

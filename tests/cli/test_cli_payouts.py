@@ -31,6 +31,9 @@ async def test_a_batch_from_the_dry_run_to_the_last_result(operator: Operator, s
     assert (await shop.api.get("/payouts")).json()["data"] == []
     prepared = (await operator(*pay, "--json")).json["payout"]
     assert (prepared["status"], prepared["total"]) == ("prepared", "15.55")
+    dry = (await operator(*pay, "--approve", "--dry-run", "--json")).json["payout"]
+    assert (dry["id"], dry["status"], dry["total"]) == (prepared["id"], "approved", "15.55")
+    assert "--dry-run goes with" in await operator.says(*pay, "--dry-run", "--reject", "x", code=2)
     file = tmp_path / "bank.csv"
     approved = (await operator(*pay, "--approve", "--export", file, "--json")).json["payout"]
     assert (approved["id"], approved["status"]) == (prepared["id"], "approved")
@@ -127,6 +130,7 @@ async def test_reviews_statements_and_lists(operator: Operator, shop: Shop) -> N
     assert (row["referrer"], row["held_by"]) == ("ann", ["referrer_suspended"])
     review = ["commissions", "review", row["id"], *ours, "--reason", "same household"]
     assert "--approve or --reject" in await operator.says(*review, code=2)
+    assert "commission_expense" in (await operator(*review, "--reject", "--dry-run")).stdout
     assert "rejected" in (await operator(*review, "--reject")).stdout
     assert "decided otherwise" in await operator.says(*review, "--approve")
     assert "has no commission" in await operator.says(

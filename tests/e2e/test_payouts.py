@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 import wiring
 from domain.dispute import DisputeState
@@ -17,6 +20,7 @@ from domain.payout import PayoutStatus
 from engine.client import connect
 from engine.payouts import payout_workflow_id
 from storage import administration
+from storage.models import AuditEntry
 from tests.support.referrals import balances, disputed, money, now, owed, refunded, sold, state_of
 from tests.support.service import Service, Shop, eventually
 from workflows.payout import PayoutWorkflow
@@ -157,6 +161,33 @@ async def test_a_dry_run_of_the_approval_shows_the_movements_and_does_nothing(sh
     assert (await read(shop, payout["id"]))["total"] == "10.00"
 
 
+async def test_nothing_personal_is_in_a_batchs_history_or_on_the_audit_log(shop: Shop) -> None:
+    details = {"iban": "IL620108000000099999999", "holder": "Ann Cohen"}
+    await shop.api.post(
+        "/referrers", json={"id": "ann", "name": "Ann Cohen", "email": "ann@example.com", "payout_details": details}
+    )
+    await sold(shop, money(shop)("100.00"), referrer="ann")
+    given_up = await prepared(shop)
+    await shop.api.post(f"/payouts/{given_up['id']}/reject", json={"reason": "Ann Cohen has moved"})
+    payout = await approved(shop, (await prepared(shop))["id"])
+    await file_of(shop, payout["id"])
+    line = payout["lines"][0]["id"]
+    await shop.api.post(f"/payouts/{payout['id']}/lines/{line}/paid", json={"reference": "wire-1"})
+    client = await connect(wiring.temporal_target(shop.service.settings))
+    for payout_id in (given_up["id"], payout["id"]):
+        handle = client.get_workflow_handle(payout_workflow_id(UUID(payout_id)))
+        await handle.result()
+        history = (await handle.fetch_history()).to_json()
+        kept = b"".join(base64.b64decode(data) for data in re.findall(r'"data": ?"([^"]+)"', history)).decode()
+        assert payout_id in kept
+        assert not [word for word in ("Cohen", "IL62", "ann@", "wire-1") if word in kept + history]
+    async with shop.service.database.transaction() as session:
+        entries = await session.scalars(select(AuditEntry).where(AuditEntry.workspace_id == shop.workspace.id))
+        told = [(entry.action, str(entry.details)) for entry in entries]
+    assert not [one for one in told if "IL62" in one[1] or "ann@" in one[1]]
+    assert {"payout.file_made", "payout.file_fetched", "payout.line_paid"} <= {action for action, _ in told}
+
+
 async def test_nothing_to_pay_is_an_empty_batch_and_the_next_one_may_begin(shop: Shop) -> None:
     for _ in range(2):
         assert ((await prepared(shop))["status"], (await prepared(shop))["lines"]) == ("empty", [])
@@ -230,6 +261,27 @@ async def test_what_changes_after_the_preparation_is_shown_before_it_is_approved
     refused = await shop.api.post(f"/payouts/{payout['id']}/lines/{dropped}/paid", json={})
     assert (refused.status_code, refused.json()["code"]) == (409, "payout_not_approved")
     assert (await state_of(shop, second), await state_of(shop, only)) == ("in_payout", "held")
+
+
+async def test_a_batch_that_loses_its_last_line_is_empty(shop: Shop) -> None:
+    only = await sold(shop, money(shop)("100.00"))
+    payout = await prepared(shop)
+    await refunded(shop, only, money(shop)("100.00"))
+    stale = await shop.api.post(f"/payouts/{payout['id']}/approve")
+    assert (stale.json()["code"], stale.json()["total"], stale.json()["status_now"]) == (
+        "payout_changed",
+        "0.00",
+        "empty",
+    )
+    again = await shop.api.post(f"/payouts/{payout['id']}/approve")
+    assert again.json()["code"] == "payout_is_final"
+
+    async def told() -> bool:
+        notices = [one for one in shop.service.merchant.notices if one["data"].get("payout_id") == payout["id"]]
+        return [one["type"] for one in notices if one["type"] == "payout.empty"] == ["payout.empty"]
+
+    await eventually(told)
+    assert (await prepared(shop))["status"] == "empty"
 
 
 async def test_a_debt_is_taken_from_the_next_batch_once(shop: Shop) -> None:

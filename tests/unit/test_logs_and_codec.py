@@ -54,7 +54,7 @@ async def test_payloads_are_sealed_and_keys_rotate() -> None:
     assert (await new.decode([payload]))[0] == payload
     with pytest.raises(CodecKeyError, match="no longer holds"):
         await old.decode(await new.encode([payload]))
-    sealed.data = sealed.data[:-1] + b"x"
+    sealed.data = sealed.data[:-1] + bytes([sealed.data[-1] ^ 1])
     with pytest.raises(CodecKeyError, match="changed"):
         await new.decode([sealed])
 

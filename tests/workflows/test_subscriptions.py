@@ -16,6 +16,7 @@ from domain.subscription import ChangeKind
 from storage.models import Plan, Workspace
 from tests.support.billing_lab import Lab, lab_of
 from tests.support.service import Service
+from tests.workflows.conftest import ended
 
 JERUSALEM, BOGOTA, NEW_YORK = "Asia/Jerusalem", "America/Bogota", "America/New_York"
 DAY = timedelta(days=1)
@@ -246,7 +247,7 @@ async def test_a_cancel_to_the_periods_end_keeps_the_paid_time_and_can_be_withdr
     )
     told = ["activated", "cancel_scheduled", "resumed", "renewed", "cancel_scheduled", "cancelled"]
     assert await lab.told(subscription) == told
-    assert (await lab.handle(subscription).result()).status == "cancelled"
+    assert (await ended(lab.handle(subscription))).status == "cancelled"
 
 
 async def test_an_upgrade_and_a_downgrade_in_the_middle_of_a_period(lab: Lab) -> None:
