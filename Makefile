@@ -30,7 +30,7 @@ demo: $(READY) ## one payment from checkout to receipt, headless (PROVIDER=paypl
 	@exec $(BIN)/python -m embedded demo --provider $(PROVIDER)
 
 test: $(READY) ## the whole suite, on all processors; each has PostgreSQL and Temporal of its own
-	@$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(READY) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
