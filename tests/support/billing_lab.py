@@ -6,7 +6,7 @@ The bank stands where the provider is: it says what becomes of each charge, and 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -164,6 +164,8 @@ class Lab:
     environment: WorkflowEnvironment
     engine: SubscriptionEngine
     bank: Bank
+    let_go: list[AbstractAsyncContextManager[None]] = field(default_factory=list)
+    """Kept, since one that is forgotten holds the clock again."""
 
     @property
     def database(self) -> Database:
@@ -178,10 +180,9 @@ class Lab:
             try:
                 await self.environment.sleep(min(left, STRIDE))
             except RPCError:
-                # either it was only slow, or the server has lost count of who holds its clock and must be told to let go
-                if await self.now() - before > REAL_TIME:
-                    continue
-                await self.environment.time_skipping_unlocked().__aenter__()  # type: ignore[attr-defined]
+                if await self.now() - before <= REAL_TIME:  # it was not slow: it has lost count of who holds its clock
+                    self.let_go.append(self.environment.time_skipping_unlocked())  # type: ignore[attr-defined]
+                    await self.let_go[-1].__aenter__()
 
     async def plan(self, amount: str, unit: str = "month", count: int = 1, trial_days: int = 0) -> Plan:
         async with self.database.transaction() as session:
