@@ -22,8 +22,8 @@ from tests.support.hands import Hands, hands
 from tests.support.market import Market, market
 from tests.support.service import Service, Till
 
-IMPATIENT = 0.6
-SILENT_BEFORE, SILENT_AFTER = "timeout_before:1.5", "timeout_after:1.5"
+IMPATIENT = 2.0
+SILENT_BEFORE, SILENT_AFTER = "timeout_before:3", "timeout_after:3"
 
 
 @pytest_asyncio.fixture(scope="module")
