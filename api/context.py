@@ -6,10 +6,10 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -30,6 +30,7 @@ from storage.sealing import Sealer
 from storage.session import Database
 
 log = structlog.get_logger()
+Row = TypeVar("Row", bound=Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,12 @@ async def acting_workspace(session: AsyncSession, caller: Caller, asked: UUID | 
 def encode_cursor(created_at: datetime, row_id: UUID) -> str:
     """The position of a row, opaque to callers."""
     return base64.urlsafe_b64encode(f"{created_at.isoformat()}|{row_id}".encode()).decode()
+
+
+def cut_page(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    """Of one row more than was asked for: the page, and the cursor of the next one if there is a next one."""
+    shown = rows[:limit]
+    return shown, encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
 
 
 def decode_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:

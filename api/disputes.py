@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.problems import Problem
 from domain.dispute import DisputeState
 from domain.money import Money
@@ -61,8 +61,7 @@ async def list_disputes(
             before=decode_cursor(cursor),
             status=None if status is None else status.value,
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return DisputePage(data=[_out(row, caller.workspace.currency) for row in shown], next_cursor=more)
 
 

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from activities.confirmation import new_method
 from activities.method_news import MethodNews
-from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
 from api.routing import sheet_of
@@ -239,8 +239,7 @@ async def list_methods(
             customer_id=customer_id,
             status=None if status is None else status.value,
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return PaymentMethodPage(data=[_out(row) for row in shown], next_cursor=more)
 
 

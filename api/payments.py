@@ -28,7 +28,7 @@ from pydantic import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
@@ -345,8 +345,7 @@ async def list_payments(
             status=None if status is None else status.value,
             order_id=order_id,
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return PaymentPage(data=[_out(services, row) for row in shown], next_cursor=more)
 
 

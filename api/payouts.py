@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from activities.payouts import FINAL, approve_or_reject, tell
-from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
@@ -198,8 +198,7 @@ async def list_payouts(
             before=decode_cursor(cursor),
             status=None if status is None else status.value,
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return PayoutPage(data=[_out(row) for row in shown], next_cursor=more)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun
 from api.idempotency import IdempotencyKey, answer_once
 from api.payments import AmountText
@@ -149,8 +149,7 @@ async def list_plans(
         rows = await plans.page(
             session, caller.workspace.id, limit=limit + 1, before=decode_cursor(cursor), only_active=active
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return PlanPage(data=[plan_out(row) for row in shown], next_cursor=more)
 
 

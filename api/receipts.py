@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
-from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.problems import Problem
 from domain.money import Money
 from domain.receipt import ISRAELI_CODE, DocumentKind, ReceiptDocument
@@ -56,8 +56,7 @@ async def list_receipts(
     """Newest first."""
     async with services.database.transaction() as session:
         rows = await receipts.page(session, caller.workspace.id, limit=limit + 1, before=decode_cursor(cursor))
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return ReceiptPage(data=[_out(row) for row in shown], next_cursor=more)
 
 

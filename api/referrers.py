@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field, IPvAnyAddress, Secr
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
 from domain import fraud
@@ -309,8 +309,7 @@ async def list_blocks(
         rows = await referrers.blocklist_page(
             session, caller.workspace.id, limit=limit + 1, before=decode_cursor(cursor)
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return BlockPage(data=[_block_out(row) for row in shown], next_cursor=more)
 
 

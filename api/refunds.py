@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from activities.refunds import settle_refund
 from activities.settlement import ORDER_PAID_TWICE
-from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut
 from api.idempotency import IdempotencyKey
 from api.payments import AmountText, existing_payment
@@ -184,8 +184,7 @@ async def list_refunds(
             payment_id=payment_id,
             status=None if status is None else status.value,
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return RefundPage(data=[_out(row) for row in shown], next_cursor=more)
 
 

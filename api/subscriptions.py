@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from activities import billing
 from activities.subscription_changes import Refused, apply, change_id_for
-from api.context import Member, Services, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, chargeable, create_setup
@@ -305,9 +305,8 @@ async def list_subscriptions(
             customer_id=customer_id,
             status=None if status is None else status.value,
         )
-        shown = rows[:limit]
+        shown, more = cut_page(rows, limit)
         data = [await _out(session, row) for row in shown]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
     return SubscriptionPage(data=data, next_cursor=more)
 
 
@@ -342,9 +341,8 @@ async def list_invoices(
             subscription_id=subscription_id,
             status=None if status is None else status.value,
         )
-        shown = rows[:limit]
+        shown, more = cut_page(rows, limit)
         data = [await _invoice_out(session, row) for row in shown]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
     return InvoicePage(data=data, next_cursor=more)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
+from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.problems import Problem
 from domain.payment import SurplusStatus
@@ -66,8 +66,7 @@ async def list_surplus(
             before=decode_cursor(cursor),
             status=None if status is None else status.value,
         )
-    shown = rows[:limit]
-    more = encode_cursor(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+    shown, more = cut_page(rows, limit)
     return SurplusPage(data=[_out(row) for row in shown], next_cursor=more)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, case, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,7 @@ from domain.money import Money
 from domain.payout import ItemStatus
 from storage import audit, ledger
 from storage.models import Commission, Dispute, Payment, PayoutItem, Referrer
+from storage.paging import newest_first
 
 
 class CommissionNotFound(Exception):
@@ -119,9 +120,8 @@ async def page(
         query = query.where(Commission.status == status)
     if state is not None:
         query = query.where(shown == state)
-    if before is not None:
-        query = query.where(tuple_(Commission.created_at, Commission.id) < before)
-    rows = await session.execute(query.order_by(Commission.created_at.desc(), Commission.id.desc()).limit(limit))
+    query = newest_first(query, Commission, limit=limit, before=before)
+    rows = await session.execute(query)
     return [(row, CommissionState(found)) for row, found in rows.all()]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage.models import Dispute
+from storage.paging import newest_first
 
 
 async def get(session: AsyncSession, dispute_id: UUID, workspace_id: UUID | None = None) -> Dispute | None:
@@ -36,6 +37,5 @@ async def page(
     query = select(Dispute).where(Dispute.workspace_id == workspace_id)
     if status is not None:
         query = query.where(Dispute.status == status)
-    if before is not None:
-        query = query.where(tuple_(Dispute.created_at, Dispute.id) < before)
-    return (await session.scalars(query.order_by(Dispute.created_at.desc(), Dispute.id.desc()).limit(limit))).all()
+    query = newest_first(query, Dispute, limit=limit, before=before)
+    return (await session.scalars(query)).all()

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +17,7 @@ from domain.fraud import Kind, trace
 from domain.setup import MethodStatus, customer_reference
 from storage import audit, fingerprints
 from storage.models import PaymentMethod, ProviderAccount, ProviderCustomer
+from storage.paging import newest_first
 from storage.sealing import Sealer
 
 
@@ -229,10 +230,8 @@ async def page(
         query = query.where(PaymentMethod.customer_id == customer_id)
     if status is not None:
         query = query.where(PaymentMethod.status == status)
-    if before is not None:
-        query = query.where(tuple_(PaymentMethod.created_at, PaymentMethod.id) < before)
-    query = query.order_by(PaymentMethod.created_at.desc(), PaymentMethod.id.desc())
-    return (await session.scalars(query.limit(limit))).all()
+    query = newest_first(query, PaymentMethod, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def provider_customer(session: AsyncSession, account_id: UUID, customer_id: str) -> str | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +23,7 @@ from domain.payment import (
 )
 from storage import audit, outbox
 from storage.models import Payment, Workspace
+from storage.paging import newest_first
 
 
 def start_command(payment: Payment, poll: PollPlan) -> StartPayment:
@@ -174,9 +175,8 @@ async def page(
         query = query.where(Payment.status == status)
     if order_id is not None:
         query = query.where(Payment.order_id == order_id)
-    if before is not None:
-        query = query.where(tuple_(Payment.created_at, Payment.id) < before)
-    return (await session.scalars(query.order_by(Payment.created_at.desc(), Payment.id.desc()).limit(limit))).all()
+    query = newest_first(query, Payment, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def holder_of_transaction(session: AsyncSession, provider: str, transaction_id: str | None) -> UUID | None:

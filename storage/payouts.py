@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from sqlalchemy import exists, func, literal, select, tuple_, update
+from sqlalchemy import exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -39,6 +39,7 @@ from storage.models import (
     Referrer,
     Workspace,
 )
+from storage.paging import newest_first
 
 OUT = (ItemStatus.SENT.value, ItemStatus.PAID.value)
 WITH_RESULT = frozenset({LineStatus.PAID, LineStatus.FAILED})
@@ -282,9 +283,8 @@ async def page(
     query = select(Payout).where(Payout.workspace_id == workspace_id)
     if status is not None:
         query = query.where(Payout.status == status)
-    if before is not None:
-        query = query.where(tuple_(Payout.created_at, Payout.id) < before)
-    return (await session.scalars(query.order_by(Payout.created_at.desc(), Payout.id.desc()).limit(limit))).all()
+    query = newest_first(query, Payout, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def lines_of(session: AsyncSession, payout_id: UUID) -> Sequence[tuple[PayoutLine, Referrer | None]]:

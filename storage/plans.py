@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.billing_calendar import Interval, Unit
 from storage import audit
 from storage.models import Plan
+from storage.paging import newest_first
 
 
 def interval_of(plan: Plan) -> Interval:
@@ -81,6 +82,5 @@ async def page(
     query = select(Plan).where(Plan.workspace_id == workspace_id)
     if only_active:
         query = query.where(Plan.active)
-    if before is not None:
-        query = query.where(tuple_(Plan.created_at, Plan.id) < before)
-    return (await session.scalars(query.order_by(Plan.created_at.desc(), Plan.id.desc()).limit(limit))).all()
+    query = newest_first(query, Plan, limit=limit, before=before)
+    return (await session.scalars(query)).all()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from storage.models import Receipt, ReceiptCounter, ReceiptPdf
+from storage.paging import newest_first
 
 
 async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, fiscal_year: int) -> int:
@@ -41,13 +43,12 @@ async def get(session: AsyncSession, receipt_id: UUID, workspace_id: UUID | None
 
 
 async def page(
-    session: AsyncSession, workspace_id: UUID, *, limit: int, before: tuple[object, UUID] | None = None
+    session: AsyncSession, workspace_id: UUID, *, limit: int, before: tuple[datetime, UUID] | None = None
 ) -> Sequence[Receipt]:
     """Newest first."""
     query = select(Receipt).where(Receipt.workspace_id == workspace_id)
-    if before is not None:
-        query = query.where(tuple_(Receipt.created_at, Receipt.id) < before)
-    return (await session.scalars(query.order_by(Receipt.created_at.desc(), Receipt.id.desc()).limit(limit))).all()
+    query = newest_first(query, Receipt, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def store_pdf(session: AsyncSession, receipt_id: UUID, pdf: bytes) -> None:

@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 from domain.fraud import Kind, ip_range, normal_email, normal_ip, trace
 from storage import audit
 from storage.models import Blocked, Commission, Payment, PaymentMethod, Referrer
+from storage.paging import newest_first
 from storage.sealing import Sealer
 
 OWN_PAYMENTS = 50
@@ -215,6 +216,5 @@ async def blocklist_page(
 ) -> Sequence[Blocked]:
     """Newest first."""
     query = select(Blocked).where(Blocked.workspace_id == workspace_id)
-    if before is not None:
-        query = query.where(tuple_(Blocked.created_at, Blocked.id) < before)
-    return (await session.scalars(query.order_by(Blocked.created_at.desc(), Blocked.id.desc()).limit(limit))).all()
+    query = newest_first(query, Blocked, limit=limit, before=before)
+    return (await session.scalars(query)).all()

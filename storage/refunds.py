@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
 from domain.refund import RefundState
 from storage import audit
 from storage.models import Payment, Refund
+from storage.paging import newest_first
 
 UNDER_WAY = (RefundState.REQUESTED.value, RefundState.PENDING.value, RefundState.UNKNOWN.value)
 
@@ -132,9 +133,8 @@ async def page(
         query = query.where(Refund.payment_id == payment_id)
     if status is not None:
         query = query.where(Refund.status == status)
-    if before is not None:
-        query = query.where(tuple_(Refund.created_at, Refund.id) < before)
-    return (await session.scalars(query.order_by(Refund.created_at.desc(), Refund.id.desc()).limit(limit))).all()
+    query = newest_first(query, Refund, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def by_key(session: AsyncSession, workspace_id: UUID, key: str) -> Refund | None:

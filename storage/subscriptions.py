@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,6 +31,7 @@ from storage.models import (
     SubscriptionChangeRecord,
     Workspace,
 )
+from storage.paging import newest_first
 from storage.plans import interval_of
 
 
@@ -141,10 +142,8 @@ async def page(
         query = query.where(Subscription.customer_id == customer_id)
     if status is not None:
         query = query.where(Subscription.status == status)
-    if before is not None:
-        query = query.where(tuple_(Subscription.created_at, Subscription.id) < before)
-    ordered = query.order_by(Subscription.created_at.desc(), Subscription.id.desc())
-    return (await session.scalars(ordered.limit(limit))).all()
+    query = newest_first(query, Subscription, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def of_customer(session: AsyncSession, customer_id: str) -> Sequence[Subscription]:
@@ -226,9 +225,8 @@ async def invoice_page(
         query = query.where(Invoice.subscription_id == subscription_id)
     if status is not None:
         query = query.where(Invoice.status == status)
-    if before is not None:
-        query = query.where(tuple_(Invoice.created_at, Invoice.id) < before)
-    return (await session.scalars(query.order_by(Invoice.created_at.desc(), Invoice.id.desc()).limit(limit))).all()
+    query = newest_first(query, Invoice, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def next_sequence(session: AsyncSession, subscription_id: UUID, period: int) -> int:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Select, and_, func, or_, select, tuple_
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,6 +17,7 @@ from domain.money import Money
 from domain.payment import PaymentStatus, SurplusStatus
 from storage import audit, ledger
 from storage.models import Attempt, Payment, SurplusCapture, Workspace
+from storage.paging import newest_first
 
 _NOT_TAKEN_ON = and_(
     SurplusCapture.status == SurplusStatus.REFUNDING.value, SurplusCapture.provider_refund_id.is_(None)
@@ -187,10 +188,8 @@ async def page(
     query = select(SurplusCapture).where(SurplusCapture.workspace_id == workspace_id)
     if status is not None:
         query = query.where(SurplusCapture.status == status)
-    if before is not None:
-        query = query.where(tuple_(SurplusCapture.created_at, SurplusCapture.id) < before)
-    order = query.order_by(SurplusCapture.created_at.desc(), SurplusCapture.id.desc())
-    return (await session.scalars(order.limit(limit))).all()
+    query = newest_first(query, SurplusCapture, limit=limit, before=before)
+    return (await session.scalars(query)).all()
 
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[SurplusCapture]:
