@@ -53,6 +53,7 @@ from storage import audit, ledger, outbox, payments, plans, refunds, subscriptio
 from storage.models import Invoice, Payment, PaymentMethod, Plan, Refund, Subscription
 from storage.session import Database
 from tests.support.service import Shop
+from tests.support.time_skipping import Stranded, patiently
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
@@ -60,9 +61,11 @@ from workflows.subscription import SubscriptionWorkflow
 
 WAIT = timedelta(seconds=20)
 STRIDE = timedelta(days=5)
+"""Short strides: the server loses its way when much happens within one."""
 REAL_TIME = timedelta(minutes=2)
 """More than a call to the server may take: what passes beyond it was skipped."""
-"""Short strides: the server loses its way when much happens within one."""
+FEW = 2
+"""How often a clock that is held by mistake is let go before the server is given up."""
 
 
 def virtual_now() -> datetime:
@@ -178,8 +181,10 @@ class Lab:
         """Let time pass; what is due on the way happens."""
         while (left := moment - (before := await self.now())) > timedelta(0):
             try:
-                await self.environment.sleep(min(left, STRIDE))
-            except RPCError:
+                await patiently(self.environment.sleep(min(left, STRIDE)))
+            except RPCError as error:
+                if len(self.let_go) == FEW:
+                    raise Stranded from error
                 if await self.now() - before <= REAL_TIME:  # it was not slow: it has lost count of who holds its clock
                     self.let_go.append(self.environment.time_skipping_unlocked())  # type: ignore[attr-defined]
                     await self.let_go[-1].__aenter__()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 import pytest_asyncio
 from temporalio import activity
-from temporalio.client import WorkflowHandle, WorkflowHistory
+from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -40,9 +41,17 @@ from engine.client import register_search_attributes
 from engine.payments import PaymentEngine, workflow_id
 from storage.models import Payment
 from tests.support.service import Service, Shop
+from tests.support.time_skipping import Stranded, ended, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.surplus import SurplusWorkflow
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a fault of the time-skipping server has stranded is run again, on a new one; nothing else is."""
+    for item in items:
+        if "skipping" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[Stranded.__name__]))
 
 
 @pytest_asyncio.fixture
@@ -56,30 +65,11 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-Result = TypeVar("Result")
-
-
-async def ended(handle: WorkflowHandle[Any, Result]) -> Result:
-    """A workflow's result. The server answers a long wait with nothing at times, which the client takes for a fault."""
-    while True:
-        try:
-            return await handle.result()
-        except RuntimeError as error:
-            if "completion event" not in str(error):
-                raise
-
-
 async def skip_to_end(environment: WorkflowEnvironment, payment_workflow_id: str) -> Any:
     """The result of a payment's workflow; while it waits for something, time jumps there."""
     handle = environment.client.get_workflow_handle_for(PaymentWorkflow.run, payment_workflow_id)
     async with unlocked(environment):
         return await ended(handle)
-
-
-def unlocked(environment: WorkflowEnvironment) -> AbstractAsyncContextManager[None]:
-    """Let time jump while the block waits (only the time-skipping environment's own class has this)."""
-    jumping: AbstractAsyncContextManager[None] = environment.time_skipping_unlocked()  # type: ignore[attr-defined]
-    return jumping
 
 
 @dataclass

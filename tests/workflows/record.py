@@ -42,7 +42,8 @@ from engine.payments import afterlife_id, refund_workflow_id, workflow_id
 from engine.payouts import payout_workflow_id
 from engine.setups import detach_workflow_id, methods_workflow_id
 from tests.support.scripted_billing import Stage, Turn, stage_on
-from tests.workflows.conftest import Bench, bench_on, unlocked
+from tests.support.time_skipping import unlocked
+from tests.workflows.conftest import Bench, bench_on
 from tests.workflows.test_after_the_payment import Desk, desk_on
 from tests.workflows.test_payout_workflow import Desk as PayoutDesk
 from tests.workflows.test_payout_workflow import payout_desk_on

@@ -22,7 +22,7 @@ from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminde
 from domain.payment import Confirm, Confirmation, RenderReceipt, ReturnSurplus, SurplusStatus
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
 from engine.payments import PaymentEngine, refund_workflow_id
-from tests.workflows.conftest import ended, unlocked
+from tests.support.time_skipping import ended, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.refund import RefundWorkflow

@@ -32,7 +32,8 @@ from storage.models import Payment, ProviderHealth, SurplusCapture
 from tests.support.hands import Hands, hands
 from tests.support.market import KINDS, Kind, Market, market
 from tests.support.service import Service
-from tests.workflows.conftest import Bench, ended, skip_to_end, unlocked
+from tests.support.time_skipping import ended, patiently, unlocked
+from tests.workflows.conftest import Bench, skip_to_end
 from tests.workflows.test_payment_workflow import fault, paid, replay, trigger
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
@@ -308,16 +309,19 @@ class Days:
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Let time jump until something is on record."""
+
+        async def met() -> None:
+            while not await condition():
+                await asyncio.sleep(0.02)
+
         async with unlocked(self.environment):
-            async with asyncio.timeout(60):
-                while not await condition():
-                    await asyncio.sleep(0.02)
+            await patiently(met())
 
     async def pass_(self, time: timedelta) -> None:
         """Jump so far, in steps that do not keep the server too long; what falls due on the way is done."""
         step = timedelta(hours=3)
         while time > timedelta(0):
-            await self.environment.sleep(min(time, step))
+            await patiently(self.environment.sleep(min(time, step)))
             time -= step
 
 

@@ -16,7 +16,8 @@ from temporalio.worker import Replayer
 import worker
 from domain.payment import Checkout, Confirmation, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
 from engine.payments import NoSuchWorkflow, PaymentIsFinal, afterlife_id, workflow_id
-from tests.workflows.conftest import Bench, Lab, ended, unlocked
+from tests.support.time_skipping import ended, unlocked
+from tests.workflows.conftest import Bench, Lab
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 

@@ -30,7 +30,7 @@ from domain.payout import (
     StartPayout,
 )
 from engine.payouts import PayoutEngine, payout_workflow_id
-from tests.workflows.conftest import ended, unlocked
+from tests.support.time_skipping import ended, unlocked
 from workflows.payout import PayoutWorkflow
 
 DAY = timedelta(days=1)

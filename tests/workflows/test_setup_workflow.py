@@ -34,7 +34,8 @@ from domain.setup import (
 )
 from engine.setups import SetupEngine, detach_workflow_id, methods_workflow_id
 from storage import payment_methods, setups
-from tests.workflows.conftest import Bench, Lab, ended, unlocked
+from tests.support.time_skipping import ended, unlocked
+from tests.workflows.conftest import Bench, Lab
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 
 WAIT = timedelta(seconds=15)

@@ -16,7 +16,7 @@ from domain.subscription import ChangeKind
 from storage.models import Plan, Workspace
 from tests.support.billing_lab import Lab, lab_of
 from tests.support.service import Service
-from tests.workflows.conftest import ended
+from tests.support.time_skipping import ended
 
 JERUSALEM, BOGOTA, NEW_YORK = "Asia/Jerusalem", "America/Bogota", "America/New_York"
 DAY = timedelta(days=1)
