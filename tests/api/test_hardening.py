@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-import wiring
 from api.app import create_app
+from api.services import open_services
 from storage.models import WebhookRejection
 from tests.support.service import Service, Shop, admin_key, served, settings_for
 
@@ -24,7 +24,7 @@ INSIDE = "http://169.254.169.254"
 async def production(service: Service) -> AsyncIterator[str]:
     """The same service as it is set in production."""
     settings = settings_for(service.stack, environment="production")
-    async with served(create_app(lambda: wiring.open_services(settings))) as url:
+    async with served(create_app(lambda: open_services(settings))) as url:
         yield f"{url}/api/v1"
 
 

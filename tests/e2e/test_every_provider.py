@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select
 
-import wiring
 from api.app import create_app
+from api.services import open_services
 from providers.base import OpenedCheckout
 from providers.registry import PROVIDERS, capabilities_of
 from storage.models import (
@@ -153,7 +153,7 @@ async def test_all_callbacks_lost_and_the_poll_settles_it(shop: Shop) -> None:
     soon = shop.service.settings.model_copy(update={"poll_first_seconds": 0.3})
     await callbacks(shop, "lose")
     async with (
-        served(create_app(lambda: wiring.open_services(soon))) as address,
+        served(create_app(lambda: open_services(soon))) as address,
         httpx.AsyncClient(base_url=f"{address}/api/v1", headers=shop.api.headers, timeout=30) as shop.api,
     ):
         payment = await shop.pays()
