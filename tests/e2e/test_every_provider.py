@@ -242,9 +242,9 @@ async def test_what_a_callback_shows_is_not_kept_however_it_is_written(shop: Sho
     spelt = hand.letter.body
     for token in tokens:  # as a form may have it
         spelt = spelt.replace(token.encode(), "".join(f"%{byte:02X}" for byte in token.encode()).encode())
-    as_json = {"status": 1, "data": {name: shown[f"data[{name}]"] for name in ("processId", "statusCode", "sum")}}
-    as_json["data"] |= {"processToken": tokens[0], "transactionToken": tokens[1], "transactionId": "7"}
-    body = json.dumps(as_json)
+    told = {name: str(shown[f"data[{name}]"]) for name in ("processId", "statusCode", "sum")}
+    told |= {"processToken": tokens[0], "transactionToken": tokens[1], "transactionId": "7"}
+    body = json.dumps({"status": 1, "data": told})
     for token in tokens:
         body = body.replace(token, "".join(f"\\u{ord(letter):04x}" for letter in token))
     assert (await send(shop, hand.post(spelt))).status_code == 200
