@@ -27,15 +27,21 @@ async def sold(service: Service) -> AsyncIterator[tuple[Judge, str]]:
         await shop.pays(payment_id, 1, CARD)
         await shop.shop.until(payment_id, "paid")
 
-        async def at_rest() -> bool:
-            return not await judge.unrest()
+        async def told() -> bool:
+            return "payment.paid" in service.merchant.told(payment_id)
 
-        await eventually(at_rest)
+        await eventually(told)
         yield judge, payment_id
 
 
 async def test_books_in_order_keep_every_promise(sold: tuple[Judge, str]) -> None:
-    tally = await sold[0].judge()
+    judge, _ = sold
+
+    async def at_rest() -> bool:
+        return not await judge.unrest()
+
+    await eventually(at_rest)
+    tally = await judge.judge()
     assert tally.kept, tally.lines()
     assert all(tally.checked.values())
     looked_at = {promise.split()[0] for promise in tally.checked}
@@ -47,8 +53,8 @@ BREACHES: dict[str, tuple[str, str]] = {
     "no commission": (promises.WHOLE, "DELETE FROM commissions WHERE payment_id = :payment"),
     "a number left out": (
         promises.GAPS,
-        "UPDATE receipt_counters SET last_number = 2 WHERE workspace_id = (SELECT workspace_id FROM payments"
-        " WHERE id = :payment)",
+        """UPDATE receipt_counters SET last_number = 2
+            WHERE workspace_id = (SELECT workspace_id FROM payments WHERE id = :payment)""",
     ),
     "a refund that nobody made": (
         promises.REFUNDS,
@@ -60,9 +66,9 @@ BREACHES: dict[str, tuple[str, str]] = {
     ),
     "a notice that nobody got": (
         promises.TOLD,
-        "INSERT INTO outbox (id, workspace_id, payment_id, seq, type, payload, status)"
-        " SELECT gen_random_uuid(), workspace_id, id, 99, 'payment.paid', '{}', 'delivered' FROM payments"
-        " WHERE id = :payment",
+        """INSERT INTO outbox (id, workspace_id, payment_id, seq, type, payload, status)
+           SELECT gen_random_uuid(), workspace_id, id, 99, 'payment.paid', '{}', 'delivered'
+             FROM payments WHERE id = :payment""",
     ),
     "an event that is gone": (promises.TAKEN, "DELETE FROM webhook_events WHERE payment_id = :payment"),
     "an outcome that nobody looks for": (
