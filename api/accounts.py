@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
+from api.routing import faults_of
 from domain.fees import FeeSchedule
 from domain.money import Money, MoneyError
 from providers.base import (
@@ -28,7 +29,7 @@ from providers.base import (
     ProviderError,
     ProviderMisconfigured,
 )
-from providers.registry import PROVIDERS, build_provider, required_credentials
+from providers.registry import PROVIDERS, build_provider, capabilities_of, required_credentials
 from storage import administration, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.sealing import SealingError
@@ -264,6 +265,8 @@ def check_form(provider: str, credentials: Mapping[str, str], options: Mapping[s
     misplaced = sorted(name for name in options if name in required_credentials(provider) or _SECRET.search(name))
     if misplaced:
         raise Problem("validation_failed", f"options are not secret: give {', '.join(misplaced)} as a credential.")
+    if faults := faults_of(options, capabilities_of(provider)):
+        raise Problem("validation_failed", f"options: {'; '.join(faults)}.")
     try:
         build_provider(provider, AccountConfig(uuid4(), credentials, options))
     except ProviderMisconfigured as error:
