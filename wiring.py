@@ -1,24 +1,17 @@
-"""Builds what the entry points share, from settings; nothing else reads settings and builds."""
+"""Builds what the entry points share, from settings. `api/services.py` builds what only the API needs."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 import structlog
-from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 from sqlalchemy.exc import ArgumentError
 
-from api.context import ApiLimits, Services
-from dispatch.inbox import InboxDispatcher
-from dispatch.outbox import RetryPlan
 from domain.payment import PollPlan
-from engine.client import TemporalTarget, connect
+from engine.client import TemporalTarget
 from engine.codec import AesGcmCodec, CodecKeyError
-from engine.payments import PaymentEngine
+from providers import registry
 from providers.pool import ProviderPool
 from settings import Settings
 from storage.sealing import Sealer, SealingError
@@ -26,7 +19,6 @@ from storage.session import Database
 
 log = structlog.get_logger()
 
-REDIS_TIMEOUT_SECONDS = 0.25
 _DRIVER_KNOWS = frozenset(inspect.signature(asyncpg.connect).parameters) | {"prepared_statement_cache_size"}
 _FILES = frozenset({"sslrootcert", "sslcert", "sslkey", "sslcrl"})
 """Parameters of libpq that the driver reads from libpq's environment variables, and not from an address."""
@@ -93,6 +85,7 @@ def database(settings: Settings) -> Database:
 
 def provider_pool(settings: Settings, opener: Sealer) -> ProviderPool:
     """The adapters of all accounts."""
+    registry.load_all()
     return ProviderPool(
         opener.open_mapping,
         timeout_seconds=settings.provider_timeout_seconds,
@@ -109,58 +102,3 @@ def poll_plan(settings: Settings) -> PollPlan:
         max_seconds=settings.poll_max_seconds,
         jitter=settings.poll_jitter,
     )
-
-
-def retry_plan(settings: Settings) -> RetryPlan:
-    """When order notifications are tried again."""
-    return RetryPlan(
-        first_seconds=settings.outbox_first_retry_seconds,
-        growth=settings.outbox_retry_growth,
-        max_seconds=settings.outbox_max_retry_seconds,
-        give_up_after_seconds=settings.outbox_give_up_after_seconds,
-    )
-
-
-def _counts(settings: Settings) -> MemoryStorage | RedisStorage:
-    """Where requests are counted. A Redis that is away, or hangs, must not hold requests up."""
-    if not settings.redis_url:
-        return MemoryStorage()
-    return RedisStorage(
-        f"async+{settings.redis_url}",
-        implementation="redispy",
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
-        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-    )
-
-
-@asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything behind the API, closed again at the end. Temporal may be away at the start."""
-    opener, store = sealer(settings), database(settings)
-    pool = provider_pool(settings, opener)
-    client = await connect(temporal_target(settings), lazy=True)
-    engine = PaymentEngine(client, settings.temporal_task_queue)
-    poll = poll_plan(settings)
-    services = Services(
-        database=store,
-        sealer=opener,
-        pool=pool,
-        engine=engine,
-        dispatcher=InboxDispatcher(store, engine, poll),
-        limiter=MovingWindowRateLimiter(_counts(settings)),
-        poll=poll,
-        limits=ApiLimits(
-            webhook_max_body_bytes=settings.webhook_max_body_bytes,
-            rate_limit_per_minute=settings.rate_limit_per_minute,
-            checkout_wait_seconds=settings.checkout_wait_seconds,
-            checkout_expires_seconds=settings.checkout_expires_seconds,
-            key_cache_seconds=settings.key_cache_seconds,
-            public_base_url=settings.public_base_url.rstrip("/"),
-            allow_plain_http_notices=settings.environment != "production",
-        ),
-    )
-    try:
-        yield services
-    finally:
-        await pool.close()
-        await store.close()

@@ -34,7 +34,7 @@ from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
 from dispatch import inbox, outbox
 from dispatch.inbox import InboxDispatcher
-from dispatch.outbox import OutboxRelay
+from dispatch.outbox import OutboxRelay, RetryPlan
 from engine.client import connect, register_search_attributes
 from engine.payments import PaymentEngine
 from providers.pool import ProviderPool
@@ -146,7 +146,7 @@ async def background(
     limits = httpx.Limits(max_connections=outbox.MAX_CONNECTIONS, max_keepalive_connections=100)
     async with httpx.AsyncClient(follow_redirects=False, limits=limits) as http:
         relay = OutboxRelay(
-            database, sealer, http, wiring.retry_plan(settings), timeout_seconds=settings.outbox_timeout_seconds
+            database, sealer, http, _retry_plan(settings), timeout_seconds=settings.outbox_timeout_seconds
         )
         every = settings.dispatch_interval_seconds
         tasks = [
@@ -161,6 +161,16 @@ async def background(
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(*tasks)
             await relay.drain()
+
+
+def _retry_plan(settings: Settings) -> RetryPlan:
+    """When order notifications are tried again."""
+    return RetryPlan(
+        first_seconds=settings.outbox_first_retry_seconds,
+        growth=settings.outbox_retry_growth,
+        max_seconds=settings.outbox_max_retry_seconds,
+        give_up_after_seconds=settings.outbox_give_up_after_seconds,
+    )
 
 
 async def _connected(settings: Settings) -> Client:

@@ -9,6 +9,7 @@ import process
 import wiring
 from api.app import create_app
 from api.limits import BoundedHttp
+from api.services import open_services
 from settings import load_settings
 
 
@@ -17,7 +18,7 @@ def main() -> int:
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
     wiring.require_usable(settings)
-    app = create_app(lambda: wiring.open_services(settings))
+    app = create_app(lambda: open_services(settings))
     config = uvicorn.Config(
         app,
         host=settings.api_host,

@@ -20,15 +20,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
+from api.routing import faults_of
 from domain.fees import FeeSchedule
 from domain.money import Money, MoneyError
 from providers.base import (
+    UNREACHABLE,
     AccountConfig,
     NothingMoved,
     ProviderError,
     ProviderMisconfigured,
 )
-from providers.registry import PROVIDERS, build_provider, required_credentials
+from providers.registry import PROVIDERS, build_provider, capabilities_of, required_credentials
 from storage import administration, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.sealing import SealingError
@@ -164,7 +166,7 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
     try:
         found = await services.pool.of(account).check_account()
     except ProviderError as error:
-        what = "refused" if isinstance(error, NothingMoved) else "did not answer"
+        what = "refused" if isinstance(error, NothingMoved) and error.code != UNREACHABLE else "did not answer"
         return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error}")
     except SealingError:
         return AccountCheckOut(ok=False, detail=UNREADABLE)
@@ -264,6 +266,8 @@ def check_form(provider: str, credentials: Mapping[str, str], options: Mapping[s
     misplaced = sorted(name for name in options if name in required_credentials(provider) or _SECRET.search(name))
     if misplaced:
         raise Problem("validation_failed", f"options are not secret: give {', '.join(misplaced)} as a credential.")
+    if faults := faults_of(options, capabilities_of(provider)):
+        raise Problem("validation_failed", f"options: {'; '.join(faults)}.")
     try:
         build_provider(provider, AccountConfig(uuid4(), credentials, options))
     except ProviderMisconfigured as error:

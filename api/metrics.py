@@ -66,6 +66,12 @@ COUNTS: Sequence[tuple[str, str, Sequence[str], Any]] = (
         _counted(WebhookEvent.provider, WebhookEvent.status),
     ),
     (
+        "webhook_outcomes",
+        "Callbacks that were taken in, by what became of them",
+        ("provider", "outcome"),
+        _counted(WebhookEvent.provider, WebhookEvent.outcome).where(WebhookEvent.outcome.is_not(None)),
+    ),
+    (
         "webhook_repeats",
         "Deliveries of callbacks that were known already",
         ("provider",),

@@ -34,7 +34,7 @@ from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
 from api.problems import Problem
-from api.routing import Fit, Wanted, lifetime, route
+from api.routing import Fit, Wanted, check_amount, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
 from domain.money import Money, MoneyError
@@ -67,6 +67,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def _plain(value: str) -> str:
     if _CONTROL.search(value):
         raise ValueError("control characters are not allowed")
+    return value
+
+
+def small_texts(value: dict[str, str]) -> dict[str, str]:
+    """Texts that a caller may add freely, if they are short. Raises ValueError."""
+    if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
+        raise ValueError("keys have at most 40 characters and values 500, and no NUL")
     return value
 
 
@@ -146,9 +153,7 @@ class NewPayment(BaseModel):
     @field_validator("metadata", "method_fields")
     @classmethod
     def _small(cls, value: dict[str, str]) -> dict[str, str]:
-        if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
-            raise ValueError("keys have at most 40 characters and values 500")
-        return value
+        return small_texts(value)
 
     @field_validator("currency")
     @classmethod
@@ -463,6 +468,7 @@ async def _fitting(
         method, account, sheet = await chargeable(
             session, services, workspace, body.payment_method_id, body.customer.id
         )
+        check_amount(account, None, body.money)
         columns = payment_methods.charged_to(method, off_session=body.off_session)
         return [Fit(account, sheet, None)], columns | {"customer_id": method.customer_id}
     fitting = await route(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Services
 from api.problems import Problem
-from domain.money import Money
+from domain.money import MAX_MAJOR_DIGITS, Money
 from providers.base import Capabilities, CheckoutMode, Method, Payer, ProviderMisconfigured, offered
 from providers.registry import PROVIDERS
 from storage import workspaces
@@ -22,6 +23,9 @@ from storage.sealing import SealingError
 
 CASH_LIFETIME = timedelta(hours=72)
 """How long a cash code can be paid, unless the request says otherwise: the payer has to go somewhere."""
+LIMITS = ("minimum_amount", "maximum_amount")
+"""Options of every account: the amounts that it takes, in major units."""
+_LIMIT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:
     if wanted.mode is CheckoutMode.DIRECT:
         if not sheet.direct_payment:
             raise Problem("method_unavailable", f"{account.provider} has hosted pages only: send checkout_mode true.")
+        check_amount(account, None, wanted.amount)
         return Fit(account, sheet, None)
     method = next((one for one in available(account, sheet, currency) if wanted.method in (None, one.name)), None)
     if method is None:
@@ -126,7 +131,7 @@ def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:
         raise Problem("method_unavailable", f"{account.provider} offers by this account: {names}.")
     if wanted.save_method and method.kind == "link":
         raise Problem("method_unavailable", "A payment link saves nothing: leave method or save_method out.")
-    _check_amount(account, method, wanted.amount)
+    check_amount(account, method, wanted.amount)
     missing = [f"customer.{name}" for name in method.payer_fields if not getattr(wanted.payer, name)]
     missing += [f"method_fields.{name}" for name in method.fields if not wanted.fields.get(name)]
     if missing:
@@ -139,12 +144,38 @@ def available(account: ProviderAccount, sheet: Capabilities, currency: str) -> l
     return offered(sheet, currency, account.options)
 
 
-def bounds(account: ProviderAccount, method: Method) -> tuple[Decimal | None, Decimal | None]:
+def bounds(account: ProviderAccount, method: Method | None) -> tuple[Decimal | None, Decimal | None]:
     """Least and greatest amount, major units: the method's, narrowed by `minimum_amount` and `maximum_amount`."""
-    least, most = _decimal(account.options.get("minimum_amount")), _decimal(account.options.get("maximum_amount"))
-    floors = [bound for bound in (method.minimum, least) if bound is not None]
-    ceilings = [bound for bound in (method.maximum, most) if bound is not None]
-    return (max(floors) if floors else None), (min(ceilings) if ceilings else None)
+    floors = [None if method is None else method.minimum, limit_of(account.options.get(LIMITS[0]))]
+    ceilings = [None if method is None else method.maximum, limit_of(account.options.get(LIMITS[1]))]
+    return (
+        max((bound for bound in floors if bound is not None), default=None),
+        min((bound for bound in ceilings if bound is not None), default=None),
+    )
+
+
+def limit_of(option: Any) -> Decimal | None:
+    """An amount among an account's options: digits as text, or a whole number. None for anything else."""
+    if type(option) is int and 0 <= option < 10**MAX_MAJOR_DIGITS:
+        return Decimal(option)
+    return Decimal(option) if isinstance(option, str) and _LIMIT.fullmatch(option) else None
+
+
+def faults_of(options: Mapping[str, Any], sheet: Capabilities) -> list[str]:
+    """What is wrong with the options that routing reads: a limit that is none would let every amount through."""
+    faults = [
+        f'{name} is an amount in major units, such as "1500.00"'
+        for name in LIMITS
+        if name in options and limit_of(options[name]) is None
+    ]
+    least, most = (limit_of(options.get(name)) for name in LIMITS)
+    if least is not None and most is not None and least > most:
+        faults.append(f"{LIMITS[0]} is above {LIMITS[1]}")
+    known = [method.name for method in sheet.methods]
+    only = options.get("methods", known)
+    if not isinstance(only, list) or not only or any(name not in known for name in only):
+        faults.append(f"methods is a list of some of: {', '.join(known)}")
+    return faults
 
 
 def lifetime(fitting: Fit, asked_seconds: int | None, default_seconds: int) -> timedelta:
@@ -161,18 +192,11 @@ def lifetime(fitting: Fit, asked_seconds: int | None, default_seconds: int) -> t
     return chosen if longest is None else min(chosen, longest)
 
 
-def _check_amount(account: ProviderAccount, method: Method, amount: Money) -> None:
+def check_amount(account: ProviderAccount, method: Method | None, amount: Money) -> None:
+    """Hold the amount against the limits of the method, if one was chosen, and of the account. Raises Problem."""
     least, most = bounds(account, method)
     value = amount.to_decimal()
     if (least is not None and value < least) or (most is not None and value > most):
         span = f"from {least if least is not None else 0} to {most if most is not None else 'any amount'}"
-        raise Problem("amount_out_of_range", f"{account.provider} {method.name} takes {span} {amount.currency}.")
-
-
-def _decimal(value: Any) -> Decimal | None:
-    if not isinstance(value, str | int):
-        return None
-    try:
-        return Decimal(value)
-    except InvalidOperation:
-        return None
+        what = account.provider if method is None else f"{account.provider} {method.name}"
+        raise Problem("amount_out_of_range", f"{what} takes {span} {amount.currency}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -362,10 +363,18 @@ def _inbox_values(
 
 
 def _without_secrets(body: bytes, event: ProviderEvent) -> bytes:
-    """The body as it is kept: what proves a callback, or charges a card, is not left lying about."""
-    if event.proof is not None:
-        body = body.replace(event.proof.encode(), b"[session secret]")
-    return body if event.method_token is None else body.replace(event.method_token.encode(), b"[token]")
+    """The body as it is kept: what proves a callback, or moves money, is not left lying about."""
+    named = [(event.proof, b"[session secret]"), (event.method_token, b"[token]")]
+    for secret, instead in (*named, *((one, b"[secret]") for one in event.secrets)):
+        if secret:
+            body = _however_written(secret).sub(instead, body)
+    return body
+
+
+def _however_written(secret: str) -> re.Pattern[bytes]:
+    """Each byte plainly, percent-encoded as forms have it, or escaped as JSON has it."""
+    plain = rb"(?:\\?%b|%%(?i:%02x)|\\u00(?i:%02x))"
+    return re.compile(b"".join(plain % (re.escape(bytes([byte])), byte, byte) for byte in secret.encode()))
 
 
 async def _signal(services: Services, handover: Handover | MethodHandover | SubscriptionHandover) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import re
-import secrets
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import click
-from cryptography.fernet import Fernet
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,7 +21,7 @@ from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table,
 from providers.base import ProviderError
 from providers.registry import PROVIDERS, required_credentials
 from settings import Settings
-from storage import administration, audit, rotation, workspaces
+from storage import administration, rotation, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.session import Database
 
@@ -256,104 +252,6 @@ def rotate_keys() -> None:
         return await rotation.rotate(database, wiring.sealer(settings), actor=ACTOR)
 
     click.echo(f"sealed the secrets of {with_database(work)} accounts again")
-
-
-@click.group("api-key")
-def api_key() -> None:
-    """Keys of callers."""
-
-
-@api_key.command("create")
-@click.option("--workspace", "slug", help="Whose key it is.")
-@click.option("--platform", is_flag=True, help="The platform's own administrator instead.")
-@click.option("--name", required=True, type=_NAME)
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(administration.SCOPES))
-def create_key(slug: str | None, name: str, scopes: tuple[str, ...], *, platform: bool) -> None:
-    """Make a key; it is shown this once."""
-    if platform == (slug is not None):
-        raise click.UsageError("say whose: --workspace SLUG or --platform")
-    if platform and scopes:
-        raise click.UsageError("--platform is the scope admin; --scope goes with --workspace")
-
-    async def work(session: AsyncSession, _: Settings) -> str:
-        owner = None if slug is None else (await workspace_named(session, slug)).id
-        wanted = ("admin",) if platform else scopes or ("payments:write", "payments:read", "reports:read")
-        return administration.create_api_key(session, workspace_id=owner, name=name, scopes=wanted, actor=ACTOR).key
-
-    click.echo(in_database(work))
-
-
-@api_key.command("list")
-@click.option("--workspace", "slug", help="Of one workspace; the platform's own without it.")
-def list_keys(slug: str | None) -> None:
-    """Names, scopes and the last four characters."""
-
-    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
-        owner = None if slug is None else (await workspace_named(session, slug)).id
-        return [
-            {
-                "id": row.id,
-                "name": row.name,
-                "hint": row.hint,
-                "scopes": ", ".join(row.scopes),
-                "revoked": row.revoked_at,
-            }
-            for row in await workspaces.keys_of(session, owner)
-        ]
-
-    table("API keys", in_database(work))
-
-
-@api_key.command("revoke")
-@click.argument("key_id", type=ID)
-def revoke_key(key_id: UUID) -> None:
-    """Revoke a key; it stops working within seconds."""
-
-    async def work(session: AsyncSession, _: Settings) -> bool:
-        return await administration.revoke_api_key(
-            session, key_id, workspace_id=None, at=datetime.now(UTC), actor=ACTOR
-        )
-
-    if not in_database(work):
-        fail("There is no such live key.")
-    click.echo("revoked")
-
-
-@click.group("audit")
-def audit_log() -> None:
-    """The audit log."""
-
-
-@audit_log.command("verify")
-def verify_audit() -> None:
-    """Check the hash chain of every workspace; exit code 1 names the first fault of each broken one."""
-
-    async def work(session: AsyncSession, _: Settings) -> tuple[int, list[str]]:
-        faults = [
-            f"workspace {found.workspace_id}, entry {found.seq}: {found.fault}"
-            async for found in audit.chain_faults(session)
-        ]
-        return await audit.length(session), faults
-
-    number, faults = in_database(work)
-    if faults:
-        fail("\n".join(["The audit log was changed:", *faults]))
-    click.echo(f"{number} entries, every chain holds")
-
-
-@click.command("generate-key")
-def generate_key() -> None:
-    """A new key for CREDENTIALS_KEYS."""
-    click.echo(Fernet.generate_key().decode())
-
-
-@click.command("generate-codec-key")
-@click.option("--name", default=lambda: f"k{datetime.now(UTC):%Y%m%d}", help="How payloads refer to it.")
-def generate_codec_key(name: str) -> None:
-    """A new key for TEMPORAL_CODEC_KEYS."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
-        raise click.UsageError("--name: letters, digits, '.', '_' and '-', at most 64")
-    click.echo(f"{name}:{base64.b64encode(secrets.token_bytes(32)).decode()}")
 
 
 def _switch(account_id: UUID, *, enabled: bool) -> None:

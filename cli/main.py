@@ -8,15 +8,7 @@ from collections.abc import Sequence
 import click
 
 import process
-from cli.admin import account, api_key, audit_log, generate_codec_key, generate_key, workspace
-from cli.commissions import commissions
-from cli.payment_methods import methods
-from cli.payments import payment_info
-from cli.referrers import blocklist
-from cli.refunds import process_refund
-from cli.signatures import sign, verify_webhook
-from cli.subscriptions import subscription_info
-from cli.webhooks import webhook_replay, webhook_status
+from cli.lazy import Lazy
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -24,25 +16,45 @@ def cli() -> None:
     """Operate durable payments: look at payments, callbacks and commissions, administer workspaces and keys."""
 
 
-for command in (
-    payment_info,
-    process_refund,
-    subscription_info,
-    methods,
-    webhook_status,
-    webhook_replay,
-    verify_webhook,
-    sign,
-    commissions,
-    blocklist,
-    workspace,
-    account,
-    api_key,
-    audit_log,
-    generate_key,
-    generate_codec_key,
+for name, place, help_text in (
+    ("payment-info", "payments:payment_info", "Everything on record about one payment."),
+    (
+        "process-refund",
+        "refunds:process_refund",
+        "Refund a payment, in full or in part; a repeat with --key is the same refund.",
+    ),
+    (
+        "subscription-info",
+        "subscriptions:subscription_info",
+        "Everything on record about a customer's subscriptions: invoices, attempts, methods, messages, history.",
+    ),
+    (
+        "payment-methods",
+        "payment_methods:methods",
+        "Saved payment methods of customers. What charges one is never shown.",
+    ),
+    ("webhook-status", "webhooks:webhook_status", "How callbacks and order notifications are doing."),
+    (
+        "webhook-replay",
+        "webhooks:webhook_replay",
+        "Put events or notifications back in line; a running worker takes them up within seconds.",
+    ),
+    ("verify-webhook", "signatures:verify_webhook", "Print `valid` (exit 0) or `invalid: <why>` (exit 1)."),
+    (
+        "sign",
+        "signatures:sign",
+        "Print a signature, alone: of a request's fields, or what the header of a callback holds (kind `webhook`).",
+    ),
+    ("commissions", "commissions:commissions", "Referral commissions."),
+    ("blocklist", "referrers:blocklist", "Who and what earns no commission."),
+    ("workspace", "admin:workspace", "Tenants."),
+    ("account", "admin:account", "Provider accounts."),
+    ("api-key", "api_keys:api_key", "Keys of callers."),
+    ("audit", "audit:audit_log", "The audit log."),
+    ("generate-key", "generators:generate_key", "A new key for CREDENTIALS_KEYS."),
+    ("generate-codec-key", "generators:generate_codec_key", "A new key for TEMPORAL_CODEC_KEYS."),
 ):
-    cli.add_command(command)
+    cli.add_command(Lazy(name, f"cli.{place}", help_text))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import click
 
 from providers.registry import WEBHOOK_TOOLS
-from providers.webhook_signatures import CannotSign, RequestSigner, SignatureOptions
+from providers.webhook_signatures import CannotSign, RequestSigner, SignatureOptions, SignatureVerdict
 
 _UNIX_TIME = click.IntRange(0, 253_402_300_799)
 """Seconds since 1970, to the end of the year 9999."""
@@ -39,8 +39,28 @@ def _fields(values: tuple[str, ...]) -> dict[str, str]:
         name, found, content = value.partition("=")
         if not found:
             raise click.UsageError("--field takes name=value")
+        if name in fields:
+            raise click.UsageError(f"--field {name} is given twice")
         fields[name] = content
     return fields
+
+
+def _fault_of(secret: str) -> str | None:
+    """Why nothing can be signed with a secret: what came of an unset variable must not look like a signature."""
+    if not secret.strip():
+        return "the secret is empty"
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        return "the secret is not UTF-8 text"
+    return None
+
+
+def _secret(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    fault = _fault_of(value)
+    if fault is not None:
+        raise click.BadParameter(fault)
+    return value
 
 
 def _with_options(command: Any) -> Any:
@@ -74,7 +94,11 @@ def verify_webhook(
     """Print `valid` (exit 0) or `invalid: <why>` (exit 1)."""
     now = datetime.fromtimestamp(_now(at), UTC)
     options = SignatureOptions(algorithm, hmac_key)
-    verdict = WEBHOOK_TOOLS[provider].explain_signature(_headers(headers), body.read(), secret, now, options)
+    fault = _fault_of(secret)
+    if fault is not None:
+        verdict = SignatureVerdict(valid=False, why=fault, signed_string_masked="")
+    else:
+        verdict = WEBHOOK_TOOLS[provider].explain_signature(_headers(headers), body.read(), secret, now, options)
     click.echo("valid" if verdict.valid else f"invalid: {verdict.why}")
     if explain:
         click.echo(f"signed string: {verdict.signed_string_masked}")
@@ -86,7 +110,7 @@ def verify_webhook(
 @click.argument("provider", callback=_provider)
 @click.argument("kind")
 @click.option("--field", "fields", multiple=True, help="A field of the request, as name=value. Repeatable.")
-@click.option("--secret", required=True, help="The API key or secret that signs.")
+@click.option("--secret", required=True, callback=_secret, help="The API key or secret that signs.")
 @click.option("--at", type=_UNIX_TIME, help="Unix time to sign a callback for; now, if not given.")
 @click.option("--body", type=click.File("rb"), help="The raw body of a callback; - for standard input.")
 @_with_options

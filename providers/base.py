@@ -469,6 +469,8 @@ class ProviderEvent:
     """Of a METHOD event: the provider's id of the customer."""
     subscription_id: str | None = None
     """Of a SUBSCRIPTION event: the provider's id of it."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What else in the body has power over money; it is not kept."""
 
 
 class RefundStatus(StrEnum):

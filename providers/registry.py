@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from types import MappingProxyType
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from providers.base import AccountConfig, Capabilities, Provider, ProviderClass
 from providers.demo_account import DemoAccount
 from providers.webhook_signatures import WebhookTools
+
+Part = TypeVar("Part")
 
 NAMES = (
     "stripe",
@@ -34,13 +35,36 @@ class ProviderPackage(Protocol):
     DEMO: DemoAccount
 
 
-PACKAGES: Mapping[str, ProviderPackage] = MappingProxyType(
-    {name: cast("ProviderPackage", import_module(f"providers.{name}")) for name in NAMES}
-)
-PROVIDERS: Mapping[str, ProviderClass] = MappingProxyType({name: one.PROVIDER for name, one in PACKAGES.items()})
-WEBHOOK_TOOLS: Mapping[str, WebhookTools] = MappingProxyType(
-    {name: one.WEBHOOK_TOOLS for name, one in PACKAGES.items()}
-)
+class _Imported(Mapping[str, Part]):
+    """Something of every folder by provider, in the order of NAMES; a folder is imported when it is first asked for."""
+
+    def __init__(self, pick: Callable[[ProviderPackage], Part]) -> None:
+        self._pick = pick
+
+    def __getitem__(self, name: str) -> Part:
+        if name not in NAMES:
+            raise KeyError(name)
+        return self._pick(cast("ProviderPackage", import_module(f"providers.{name}")))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in NAMES
+
+
+PACKAGES: Mapping[str, ProviderPackage] = _Imported(lambda package: package)
+PROVIDERS: Mapping[str, ProviderClass] = _Imported(lambda package: package.PROVIDER)
+WEBHOOK_TOOLS: Mapping[str, WebhookTools] = _Imported(lambda package: package.WEBHOOK_TOOLS)
+
+
+def load_all() -> None:
+    """Import every folder now: for servers, which must not stop for an import at their first payment."""
+    for _ in PACKAGES.values():
+        pass
 
 
 def build_provider(name: str, config: AccountConfig) -> Provider:

@@ -95,6 +95,7 @@ def read_event(body: bytes, content_type: str, user_id: str, *, mark: str = "") 
         occurred_at=_day(_data(fields, "paymentDate")),
         proof=process_token,
         method_token=_data(fields, "cardToken") or None,
+        secrets=tuple(filter(None, (_data(fields, "transactionToken"),))),
     )
 
 

@@ -164,7 +164,7 @@ class _IntegritySigner:
         missing = [required for required in self.required if not fields.get(required)]
         if unknown or missing:
             raise CannotSign(f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}")
-        if options.algorithm not in (None, "sha256"):
+        if options.algorithm is not None and re.sub(r"[-_ ]", "", options.algorithm.lower()) != "sha256":
             raise CannotSign("Wompi signs with sha256 only")
         amount = fields["amount_in_cents"]
         if not re.fullmatch(r"[0-9]{1,15}", amount, re.ASCII) or str(int(amount)) != amount:

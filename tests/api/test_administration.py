@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
+from embedded.parts import free_port
 from storage.models import AuditEntry, ProviderAccount
 from tests.support.service import NOTICE_SECRET, Service, Shop, admin_key
 
@@ -96,6 +97,10 @@ async def test_an_account_is_changed_in_parts(service: Service, shop: Shop) -> N
     assert bad.status_code == 200
     checked = (await shop.api.post(f"{path}/check")).json()
     assert (checked["ok"], "refused" in checked["detail"]) == (False, True)
+    away = {"options": shop.account.options | {"api_base": f"http://127.0.0.1:{free_port()}"}}
+    assert (await shop.api.patch(path, json=away)).status_code == 200
+    checked = (await shop.api.post(f"{path}/check")).json()
+    assert (checked["ok"], "did not answer" in checked["detail"]) == (False, True)
     other = await service.shop()
     for answer in (
         await other.api.patch(path, json={"enabled": False}),

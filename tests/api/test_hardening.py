@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-import wiring
 from api.app import create_app
+from api.services import open_services
 from storage.models import WebhookRejection
 from tests.support.service import Service, Shop, admin_key, served, settings_for
 
@@ -24,7 +24,7 @@ INSIDE = "http://169.254.169.254"
 async def production(service: Service) -> AsyncIterator[str]:
     """The same service as it is set in production."""
     settings = settings_for(service.stack, environment="production")
-    async with served(create_app(lambda: wiring.open_services(settings))) as url:
+    async with served(create_app(lambda: open_services(settings))) as url:
         yield f"{url}/api/v1"
 
 
@@ -98,6 +98,14 @@ async def test_the_platform_may_and_a_page_for_payers_is_everybodys(
         ("payu", {"checkout_base": "https://x.example; script-src *"}, "checkout_base"),
         ("payu", {"test": "yes"}, "test"),
         ("efecty", {"code_length": 99}, "code_length"),
+        ("stripe", {"minimum_amount": "NaN"}, "minimum_amount"),
+        ("stripe", {"minimum_amount": "1,500"}, "minimum_amount"),
+        ("stripe", {"maximum_amount": 99.5}, "maximum_amount"),
+        ("stripe", {"maximum_amount": "-1"}, "maximum_amount"),
+        ("stripe", {"minimum_amount": "100", "maximum_amount": "99.99"}, "minimum_amount is above maximum_amount"),
+        ("stripe", {"methods": "card"}, "methods is a list of some of: card, link"),
+        ("stripe", {"methods": []}, "methods"),
+        ("payu", {"methods": ["card", "cheque"]}, "methods"),
     ],
 )
 async def test_options_that_cannot_work_are_refused_when_they_are_given(
@@ -176,3 +184,15 @@ async def test_an_error_in_the_database_shows_no_value(service: Service, caplog:
             await session.execute(select(WebhookRejection).where(WebhookRejection.count == "dana@example.com"))
     assert "dana" not in str(failed.value)
     assert "dana" not in caplog.text
+
+
+async def test_a_value_that_cannot_be_stored_is_told_and_cuts_nobody_off(
+    service: Service, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    for method, path, body in (
+        ("GET", "/payments?order_id=%00", None),
+        ("POST", "/plans", {"name": "\x00", "amount": "1.00", "interval": "month"}),
+    ):
+        answer = await shop.api.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed"), answer.text
+    assert "ASGI" not in caplog.text  # what the server says of an application that raises, before it cuts the line

@@ -134,6 +134,29 @@ async def test_every_method_on_the_list_can_be_used_and_says_what_it_needs(servi
     await shop.aclose()
 
 
+async def test_an_accounts_limits_hold_whatever_the_way_to_pay(service: Service) -> None:
+    """The limits of its options are on the list, and the merchant's own page does not get round them."""
+    shop = await service.shop("stripe")
+    await change(shop, shop.account, options=shop.account.options | {"minimum_amount": "50", "maximum_amount": "99.99"})
+    assert {(row["minimum"], row["maximum"]) for row in await methods(shop)} == {("50", "99.99")}
+    for direct in (True, False):
+        for amount in ("49.99", "100.00"):
+            answer = await shop.api.post("/payments", json=shop.order(amount=amount, checkout_mode=not direct))
+            assert (answer.status_code, answer.json()["code"]) == (422, "amount_out_of_range"), answer.text
+        for amount in ("50.00", "99.99"):
+            await shop.pays(amount=amount, checkout_mode=not direct)
+    await shop.aclose()
+
+
+async def test_limits_that_an_account_had_before_they_were_judged_stop_nothing(service: Service) -> None:
+    shop = await service.shop("stripe")
+    changed = update(ProviderAccount).where(ProviderAccount.id == shop.account.id)
+    await write(shop, changed.values(options=shop.account.options | {"minimum_amount": "NaN", "maximum_amount": None}))
+    assert (await methods(shop))[0]["minimum"] is None
+    await shop.pays()
+    await shop.aclose()
+
+
 async def health(shop: Shop) -> list[dict[str, Any]]:
     answer = await shop.api.get("/payments/health")
     assert answer.status_code == 200, answer.text
@@ -345,7 +368,7 @@ async def test_a_settlement_file_is_reported_row_by_row_and_counts_once(counter:
     report = (await upload(counter, lines)).json()
     assert [row["line"] for row in report["rows"]] == list(range(2, 11))
     assert [(row["verdict"], row["reason"], row["payment_id"]) for row in report["rows"]] == expected
-    assert (report["taken"], report["repeated"], report["refused"]) == (4, 0, 5)
+    assert (report["taken"], report["repeated"], report["refused"], report["unmatched"]) == (4, 0, 5, 1)
     assert report["rows"][0]["amount"] == "25000.00"
     await counter.until(paid["id"], "paid")
     assert (await counter.until(lower["id"], "unknown"))["flag"] == "amount_mismatch"

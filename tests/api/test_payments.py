@@ -12,10 +12,10 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-import wiring
 from api.app import create_app
 from api.payments import NewPayment, _values
 from api.routing import Fit
+from api.services import open_services
 from providers.registry import capabilities_of
 from storage import payments
 from storage.models import Payment
@@ -141,7 +141,7 @@ async def test_a_provider_that_is_slow_to_answer_is_told_as_far_as_it_is_known(s
         await shop.sandbox("POST", "/faults", {"operation": "*", "fault": "error:500"})
     hasty = settings_for(service.stack, checkout_wait_seconds=0.5)
     bearer = {"authorization": f"Bearer {shop.api_key}"}
-    async with served(create_app(lambda: wiring.open_services(hasty))) as url:
+    async with served(create_app(lambda: open_services(hasty))) as url:
         answer = await service.http.post(f"{url}/api/v1/payments", json=shop.order(), headers=bearer)
     body = answer.json()
     assert (answer.status_code, body["checkout_url"]) == (202, None)

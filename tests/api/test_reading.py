@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import wiring
 from api.app import create_app
 from api.problems import CODES
+from api.services import open_services
 from storage.models import Receipt
 from tests.support.service import Service, Shop, admin_key, eventually, served, settings_for
 
@@ -90,7 +90,7 @@ async def test_ready_names_the_part_that_is_away(service: Service) -> None:
     assert (good.status_code, good.json()["parts"]) == (200, {"database": "ok", "temporal": "ok"})
     broken = settings_for(service.stack, temporal_address="127.0.0.1:1", database_url="postgresql+asyncpg://h/nope")
     broken = broken.model_copy(update={"database_url": "postgresql+asyncpg://x:y@127.0.0.1:1/nope"})
-    async with served(create_app(lambda: wiring.open_services(broken))) as url:
+    async with served(create_app(lambda: open_services(broken))) as url:
         answer = await service.http.get(f"{url}/readyz")
         assert answer.status_code == 503
         assert set(answer.json()["parts"]) == {"database", "temporal"}
@@ -103,7 +103,7 @@ async def test_ready_names_the_part_that_is_away(service: Service) -> None:
 async def test_too_many_requests_are_told_when_to_come_back(service: Service, shop: Shop) -> None:
     limited = settings_for(service.stack, rate_limit_per_minute=3)
     bearer = {"authorization": f"Bearer {shop.api_key}"}
-    async with served(create_app(lambda: wiring.open_services(limited))) as url:
+    async with served(create_app(lambda: open_services(limited))) as url:
         answers = [await service.http.get(f"{url}/api/v1/payments", headers=bearer) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert answers[-1].json()["code"] == "rate_limited"
@@ -113,7 +113,7 @@ async def test_too_many_requests_are_told_when_to_come_back(service: Service, sh
 async def test_the_loss_of_the_shared_store_refuses_nobody(service: Service, shop: Shop) -> None:
     lost = settings_for(service.stack, redis_url="redis://127.0.0.1:1/0", rate_limit_per_minute=1)
     bearer = {"authorization": f"Bearer {shop.api_key}"}
-    async with served(create_app(lambda: wiring.open_services(lost))) as url:
+    async with served(create_app(lambda: open_services(lost))) as url:
         answers = [await service.http.get(f"{url}/api/v1/payments", headers=bearer) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
 
@@ -122,7 +122,7 @@ async def test_a_shared_store_that_hangs_holds_nobody_up(service: Service, shop:
     bearer = {"authorization": f"Bearer {shop.api_key}"}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hangs = settings_for(service.stack, redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        async with served(create_app(lambda: wiring.open_services(hangs))) as url:
+        async with served(create_app(lambda: open_services(hangs))) as url:
             answer = await service.http.get(f"{url}/api/v1/payments", headers=bearer)
     assert answer.status_code == 200
     assert answer.elapsed.total_seconds() < 3  # the client's own patience is 5

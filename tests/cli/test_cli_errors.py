@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from cli.main import run
+from cli.lazy import Lazy
+from cli.main import cli, run
 from embedded.parts import free_port
 from embedded.stack import Stack
 from tests.cli.running import Apart, Operator
 from tests.support.service import CREDENTIALS_KEY, Shop
 
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("payment-cli")
 AWAY = "PostgreSQL does not answer; is DATABASE_URL right, and the service (make up) running?"
 SOME_ID = "3f1b8f0e-6c1c-4a53-9f5a-2f6f2f0c1a77"
@@ -174,3 +176,29 @@ async def test_the_installed_program(tmp_path: Path, shop: Shop) -> None:
     assert away == (1, "", f"Error: {AWAY}\n")
     assert (listed[0], listed[2]) == (0, "")
     assert shop.workspace.slug in [row["slug"] for row in json.loads(listed[1])]
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    listed = cli.commands[name]
+    assert isinstance(listed, Lazy)
+    whole = 500  # columns
+    assert (listed.name, listed.get_short_help_str(whole)) == (name, listed.load().get_short_help_str(whole))
+    assert listed.load().name == name
+
+
+def test_what_needs_no_database_loads_none() -> None:
+    """A second and a half of imports, for a list of commands or a signature."""
+    used = (
+        ["--help"],
+        ["sign", "payu", "request", "--secret", "s"],
+        ["verify-webhook", "wompi", "--help"],
+        ["generate-key"],
+    )
+    program = f"import sys, cli.main; [cli.main.run(one) for one in {used}]; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage: payment-cli") >= 2
+    loaded = {module.partition(".")[0] for module in done.stderr.split()}
+    assert "cli" in loaded
+    assert not loaded & {"activities", "api", "fastapi", "pydantic", "settings", "sqlalchemy", "storage", "temporalio"}
+    assert "providers.stripe" not in done.stderr.split()

@@ -1,4 +1,4 @@
-"""Signatures of all six providers by the installed command, against the examples that their documents print."""
+"""Signatures of all six providers by the command, against the examples that their documents print."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from cli.main import cli
 from providers.registry import PROVIDERS
-from tests.cli.running import Operator
+from tests.cli.running import NOTHING_SET, Operator
 from tests.providers.payers import payer_class
 from tests.support.service import Service, Shop
 
@@ -40,7 +42,14 @@ class Said:
     err: str
 
 
-async def payment_cli(*arguments: object, typed: bytes = b"") -> Said:
+def payment_cli(*arguments: object, typed: bytes = b"") -> Said:
+    """The command without any setting."""
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=typed, env=NOTHING_SET)
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    return Said(done.exit_code, done.stdout, done.stderr)
+
+
+async def installed(*arguments: object, typed: bytes = b"") -> Said:
     """The command as it is installed, in a process of its own and without any setting."""
     surroundings = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     process = await asyncio.create_subprocess_exec(
@@ -167,10 +176,10 @@ BY_THE_RULE: list[tuple[str, str, str, list[str], str]] = [
 
 
 @pytest.mark.parametrize(("provider", "kind", "secret", "arguments", "digest"), SIGNED)
-async def test_a_request_is_signed_as_its_providers_example(
+def test_a_request_is_signed_as_its_providers_example(
     provider: str, kind: str, secret: str, arguments: list[str], digest: str
 ) -> None:
-    said = await payment_cli("sign", provider, kind, "--secret", secret, *arguments)
+    said = payment_cli("sign", provider, kind, "--secret", secret, *arguments)
     assert said == Said(0, f"{digest}\n", "")
 
 
@@ -254,15 +263,14 @@ GOOD: list[tuple[str, str, list[str], bytes, int, str]] = [
 
 
 @pytest.mark.parametrize(("provider", "secret", "arguments", "body", "at", "signed"), GOOD)
-async def test_a_callback_of_each_provider_is_checked_and_explained(
+def test_a_callback_of_each_provider_is_checked_and_explained(
     provider: str, secret: str, arguments: list[str], body: bytes, at: int, signed: str
 ) -> None:
     rest = ["--at", str(at), "--body", "-", *arguments, "--explain"]
-    explained, refused, changed = await asyncio.gather(
-        payment_cli("verify-webhook", provider, "--secret", secret, *rest, typed=body),
-        payment_cli("verify-webhook", provider, "--secret", "another", *rest, typed=body),
-        payment_cli("verify-webhook", provider, "--secret", secret, *rest, typed=changed_body(body)),
-    )
+    check = ("verify-webhook", provider, "--secret")
+    explained = payment_cli(*check, secret, *rest, typed=body)
+    refused = payment_cli(*check, "another", *rest, typed=body)
+    changed = payment_cli(*check, secret, *rest, typed=changed_body(body))
     assert explained == Said(0, f"valid\nsigned string: {signed}\n", "")
     assert secret not in explained.out
     for said, hidden in ((refused, "another"), (changed, secret)):
@@ -300,22 +308,20 @@ def changed_body(body: bytes) -> bytes:
         ),
     ],
 )
-async def test_wompis_two_traps_are_refused(secret: str, body: bytes) -> None:
-    said = await payment_cli(
-        "verify-webhook", "wompi", "--secret", secret, "--at", "1530291411", "--body", "-", typed=body
-    )
+def test_wompis_two_traps_are_refused(secret: str, body: bytes) -> None:
+    said = payment_cli("verify-webhook", "wompi", "--secret", secret, "--at", "1530291411", "--body", "-", typed=body)
     assert (said.code, said.out.startswith("invalid: bad_signature")) == (1, True)
 
 
 async def test_a_callback_is_signed_for_those_that_sign_in_a_header() -> None:
     made = await asyncio.gather(
-        payment_cli("sign", "stripe", "webhook", "--secret", "whsec_test_secret", "--at", 1700000000,
+        installed("sign", "stripe", "webhook", "--secret", "whsec_test_secret", "--at", 1700000000,
                           "--body", "-", typed=STRIPE_BODY),
-        payment_cli("sign", "payplus", "webhook", "--secret", "payplus_test_secret", "--body", "-",
+        installed("sign", "payplus", "webhook", "--secret", "payplus_test_secret", "--body", "-",
                           typed=PAYPLUS_BODY),
-        payment_cli("sign", "wompi", "webhook", "--secret", WOMPI_EVENTS, "--body", "-",
+        installed("sign", "wompi", "webhook", "--secret", WOMPI_EVENTS, "--body", "-",
                           typed=wompi_event(WOMPI_CHECKSUM)),
-        payment_cli("sign", "efecty", "webhook", "--secret", "callback-secret-1", "--at", AT, "--body", "-",
+        installed("sign", "efecty", "webhook", "--secret", "callback-secret-1", "--at", AT, "--body", "-",
                           typed=EFECTY_BODY),
     )  # fmt: skip
     expected = [
@@ -330,16 +336,16 @@ async def test_a_callback_is_signed_for_those_that_sign_in_a_header() -> None:
 @pytest.mark.parametrize(
     ("provider", "says"), [("meshulam", "signs nothing"), ("payu", "sign the kind `confirmation`")]
 )
-async def test_where_no_header_can_be_made_it_says_why(provider: str, says: str) -> None:
-    said = await payment_cli("sign", provider, "webhook", "--secret", "hush-hush", "--body", "-", typed=b"{}")
+def test_where_no_header_can_be_made_it_says_why(provider: str, says: str) -> None:
+    said = payment_cli("sign", provider, "webhook", "--secret", "hush-hush", "--body", "-", typed=b"{}")
     assert (said.code, said.out) == (2, "")
     assert says in said.err
     assert "hush-hush" not in said.err
 
 
-async def test_meshulams_callbacks_are_never_called_valid() -> None:
+def test_meshulams_callbacks_are_never_called_valid() -> None:
     check = ["verify-webhook", "meshulam", "--secret", "hush-hush-token", "--body", "-", "--explain"]
-    said = await payment_cli(*check, typed=MESHULAM_BODY)
+    said = payment_cli(*check, typed=MESHULAM_BODY)
     assert (said.code, said.err) == (1, "")
     assert said.out.startswith("invalid: Meshulam signs nothing")
     assert "has a process id and a process token to compare" in said.out

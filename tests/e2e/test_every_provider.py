@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 import httpx
@@ -14,8 +16,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select
 
-import wiring
 from api.app import create_app
+from api.services import open_services
 from providers.base import OpenedCheckout
 from providers.registry import PROVIDERS, capabilities_of
 from storage.models import (
@@ -29,7 +31,7 @@ from storage.models import (
 )
 from tests.providers.payers import payer_class
 from tests.support.callbacks import HANDS, Post, capture_told
-from tests.support.service import Service, Shop, eventually, served
+from tests.support.service import Service, Shop, admin_key, eventually, served
 
 BOOKS = {
     "ILS": {"net": "110.08", "vat": "19.82", "total": "129.90", "commission": "12.99"},
@@ -153,7 +155,7 @@ async def test_all_callbacks_lost_and_the_poll_settles_it(shop: Shop) -> None:
     soon = shop.service.settings.model_copy(update={"poll_first_seconds": 0.3})
     await callbacks(shop, "lose")
     async with (
-        served(create_app(lambda: wiring.open_services(soon))) as address,
+        served(create_app(lambda: open_services(soon))) as address,
         httpx.AsyncClient(base_url=f"{address}/api/v1", headers=shop.api.headers, timeout=30) as shop.api,
     ):
         payment = await shop.pays()
@@ -229,6 +231,32 @@ async def test_hostile_callbacks_are_refused_change_nothing_and_are_counted(shop
     assert (await shop.read(other["id"]))["status"] == "pending"
 
 
+@pytest.mark.parametrize("shop", ["meshulam"], indirect=True)
+async def test_what_a_callback_shows_is_not_kept_however_it_is_written(shop: Shop) -> None:
+    payment = await shop.pays()
+    await callbacks(shop, "lose")
+    await pays(shop, payment)
+    hand = await capture_told(shop)
+    shown = hand.read(hand.letter.body)
+    tokens = [str(shown[f"data[{name}]"]) for name in ("processToken", "transactionToken")]
+    spelt = hand.letter.body
+    for token in tokens:  # as a form may have it
+        spelt = spelt.replace(token.encode(), "".join(f"%{byte:02X}" for byte in token.encode()).encode())
+    told = {name: str(shown[f"data[{name}]"]) for name in ("processId", "statusCode", "sum")}
+    told |= {"processToken": tokens[0], "transactionToken": tokens[1], "transactionId": "7"}
+    body = json.dumps({"status": 1, "data": told})
+    for token in tokens:
+        body = body.replace(token, "".join(f"\\u{ord(letter):04x}" for letter in token))
+    assert (await send(shop, hand.post(spelt))).status_code == 200
+    assert (await send(shop, hand.post(body.encode(), {"content-type": "application/json"}))).status_code == 200
+    kept = [event.body for event in await events(shop)]
+    assert len(kept) == 2
+    for one in kept:
+        plain = unquote_to_bytes(one) + one.decode("unicode_escape").encode()
+        assert not [token for token in tokens if token.encode() in plain]
+        assert b"secret]" in one
+
+
 async def test_a_neighbours_signed_word_about_our_payment_is_ignored(shop: Shop, neighbour: Shop) -> None:
     """Their own secrets, our references: stored under their account with the reason, and nothing follows from it."""
     payment, theirs = await shop.pays(), await neighbour.pays()
@@ -252,6 +280,9 @@ async def test_a_neighbours_signed_word_about_our_payment_is_ignored(shop: Shop,
         assert event.outcome in ("no such payment in this account", "no payment of ours")
         health = (await neighbour.api.get("/webhooks/health")).json()["callbacks"]
         assert health["outcomes"] == {event.outcome: 1}
+        bearer = {"authorization": f"Bearer {await admin_key(shop.service)}"}
+        scraped = (await shop.service.http.get(f"{shop.service.api_url}/metrics", headers=bearer)).text
+        assert f'webhook_outcomes{{outcome="{event.outcome}",provider="{shop.account.provider}"}}' in scraped
     assert (await shop.read(payment["id"]))["status"] == "pending"
     assert (await neighbour.read(theirs["id"]))["status"] == "pending"
     assert await books(shop, payment["id"]) == await books(neighbour, theirs["id"]) == NOTHING

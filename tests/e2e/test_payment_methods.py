@@ -383,6 +383,15 @@ async def test_a_set_up_is_repeated_by_its_key_and_not_by_another_body(shop: Sho
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
 
 
+async def test_a_saved_method_is_charged_within_the_accounts_limits(shop: Shop) -> None:
+    method = await saved(shop)
+    limits = {"options": shop.account.options | {"maximum_amount": "100"}}
+    assert (await shop.api.patch(f"/provider-accounts/{shop.account.id}", json=limits)).status_code == 200
+    refused = await charge(shop, method, amount="100.01")
+    assert (refused.status_code, refused.json()["code"]) == (422, "amount_out_of_range")
+    assert (await charge(shop, method, amount="100.00")).status_code == 201
+
+
 async def test_a_method_says_how_to_pay_and_nothing_else_may(shop: Shop) -> None:
     method = await saved(shop)
     for more in ({"provider": "stripe"}, {"save_method": True}, {"checkout_mode": False}, {"method": "card"}):

@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request
 import wiring
 import worker
 from api.app import create_app
+from api.services import open_services
 from domain.payment import attempt_reference
 from embedded import browser
 from embedded.parts import free_port
@@ -366,7 +367,7 @@ async def running_service(stack: Stack, sandbox_url: str) -> AsyncIterator[Servi
     database, sealer, stop = wiring.database(settings), wiring.sealer(settings), asyncio.Event()
     async with (
         served(merchant.app()) as merchant_url,
-        served(create_app(lambda: wiring.open_services(settings)), port) as api_url,
+        served(create_app(lambda: open_services(settings)), port) as api_url,
         httpx.AsyncClient(timeout=30) as http,
     ):
         merchant.url = merchant_url
