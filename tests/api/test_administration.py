@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-import wiring
 from api.app import create_app
+from api.services import open_services
 from embedded.parts import free_port
 from storage.models import AuditEntry, ProviderAccount
 from tests.support.service import NOTICE_SECRET, Service, Shop, admin_key, served, settings_for
@@ -191,7 +191,7 @@ async def test_what_an_administrator_changes_holds_from_the_next_call_on(service
     remembering = settings_for(service.stack, key_cache_seconds=600.0)
     path = f"/workspaces/{shop.workspace.id}"
     async with (
-        served(create_app(lambda: wiring.open_services(remembering))) as address,
+        served(create_app(lambda: open_services(remembering))) as address,
         httpx.AsyncClient(base_url=f"{address}/api/v1", headers=shop.api.headers, timeout=30) as api,
     ):
         assert (await api.post("/payments", json=shop.order())).status_code == 201
