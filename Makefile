@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROVIDER ?= stripe
-# what was compiled is kept: a tenth of the suite's time would go into compiling it again
+# what was compiled is kept: the processes that the tests start would compile all of it again
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
