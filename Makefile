@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROVIDER ?= stripe
+SECONDS ?= 60
 # what was compiled is kept: the processes that the tests start would compile all of it again
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test cover check bench fmt lock clean
+.PHONY: help up demo test cover check bench chaos fmt lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -44,6 +45,9 @@ check: $(READY) ## format, lint, types, import contracts
 
 bench: $(READY) ## ratios against a bare workflow, in one run; writes bench/results.json
 	@$(BIN)/python -m bench
+
+chaos: $(READY) ## payments under kill -9, failing providers and hostile webhooks; exit code 0 only if every promise held
+	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 fmt: $(READY) ## format and mend what can be mended
 	@$(BIN)/ruff format .

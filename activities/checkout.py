@@ -11,6 +11,7 @@ from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -300,13 +301,14 @@ class CheckoutActivities:
             if locked.status not in OPEN:
                 # paid or closed meanwhile: this way is on record to be closed, the payment's own stays what it is
                 return PaymentStatus(locked.status), None
-            locked.provider, locked.provider_account_id = account.provider, account.id
-            locked.provider_session_id, locked.checkout_url = opened.session_id, url
-            locked.instructions = instructions
-            if attempt is not None:
-                locked.checkout_mode, locked.method = attempt.checkout_mode, attempt.method
-            if opened.client_secret is not None:
-                locked.client_secret = self._sealer.seal(opened.client_secret)
+            if not await _shows_another_way(session, locked, opened.session_id):
+                locked.provider, locked.provider_account_id = account.provider, account.id
+                locked.provider_session_id, locked.checkout_url = opened.session_id, url
+                locked.instructions = instructions
+                if attempt is not None:
+                    locked.checkout_mode, locked.method = attempt.checkout_mode, attempt.method
+                if opened.client_secret is not None:
+                    locked.client_secret = self._sealer.seal(opened.client_secret)
             payments.change_status(session, workspace, locked, PaymentStatus.PENDING, at=self._now(), actor="workflow")
             return PaymentStatus(locked.status), url
 
@@ -356,6 +358,15 @@ class CheckoutActivities:
             save_method=payment.save_method,
             customer=customer,
         )
+
+
+async def _shows_another_way(session: AsyncSession, payment: Payment, session_id: str) -> bool:
+    """Whether the payment shows a way that can still be paid: the address that the shop has stays where it looks."""
+    shown = (payment.provider_account_id, payment.provider_session_id)
+    ways = await attempts.of_payment(session, payment.id)
+    return payment.provider_session_id != session_id and any(
+        (way.provider_account_id, way.session_id) == shown and way.status in attempts.LIVE for way in ways
+    )
 
 
 def _has_reference(way: Way, reference: UUID) -> bool:

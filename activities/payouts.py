@@ -27,7 +27,7 @@ from domain.payout import (
 )
 from domain.payout_file import PayeeLine, payout_csv
 from storage import audit, outbox, payouts
-from storage.models import Payout, Referrer, Workspace
+from storage.models import Payout, PayoutLine, Referrer, Workspace
 from storage.sealing import Sealer, SealingError
 from storage.session import Database
 
@@ -177,6 +177,26 @@ def tell(
         number=number,
         at=at,
         data=notice_data(payout, progress),
+    )
+
+
+def tell_returned(
+    session: AsyncSession,
+    workspace: Workspace,
+    payout: Payout,
+    line: PayoutLine,
+    progress: PayoutProgress,
+    *,
+    at: datetime,
+) -> None:
+    """Queue a notification about a line that the bank brought back: whoever was told that it is paid hears of it."""
+    outbox.add_payout_notice(
+        session,
+        workspace,
+        line.id,
+        notice_type="payout.line_returned",
+        at=at,
+        data=notice_data(payout, progress) | {"line_id": str(line.id), "amount": str(line.money)},
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import billing
+from activities import billing, dispute_money
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
@@ -41,7 +41,7 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
-from storage import attempts, audit, commissions, inbox, ledger, outbox, payments, receipts, refunds, surplus
+from storage import attempts, audit, commissions, disputes, inbox, ledger, outbox, payments, receipts, refunds, surplus
 from storage.attempts import Loaded, Way
 from storage.models import Payment, Receipt, Refund, Workspace
 from storage.sealing import Sealer
@@ -213,6 +213,8 @@ class RefundActivities:
                 document = await settle_refund(session, payment, workspace, refund, at=self._now())
             elif state is RefundState.FAILED:
                 fail_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
+                held_by = await disputes.of_payment(session, payment.id)
+                await dispute_money.take_what_is_free(session, payment, held_by)
             else:
                 refund.status = state.value
         log.info("refund", refund_id=str(refund.id), payment_id=str(payment.id), status=refund.status)
@@ -229,6 +231,7 @@ class RefundActivities:
         missing = refunded - refunds.refunded_of(payment) - given_back
         if missing.minor <= 0:
             return None
+        await dispute_money.give_way(session, payment, missing - refunds.left_of(payment))
         refund = await refunds.record_foreign(
             session,
             payment,

@@ -44,7 +44,7 @@ async def apply(held: Held, wish: SubscriptionChange) -> SubscriptionChanged:
     """
     if held.row.managed_by == "provider":
         raise Refused(NOT_NOW, "The provider manages this subscription: change it there, it is followed here.")
-    if held.status in ENDED and wish.kind is not ChangeKind.CANCEL:
+    if held.status in ENDED and wish.kind not in (ChangeKind.CANCEL, ChangeKind.CANCEL_AT_PERIOD_END):
         raise Refused(NOT_NOW, f"The subscription is {held.status.value}.")
     effects = await _KINDS[wish.kind](held, wish)
     return SubscriptionChanged(held.status, effects)
@@ -68,7 +68,7 @@ async def _cancel(held: Held, wish: SubscriptionChange) -> Effects:
 async def _cancel_at_period_end(held: Held, wish: SubscriptionChange) -> Effects:
     """In a period that is not paid there is nothing to wait for: then it ends now, and dunning with it."""
     row = held.row
-    if held.status in (SubscriptionStatus.INCOMPLETE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.PAUSED):
+    if held.status in (*ENDED, SubscriptionStatus.INCOMPLETE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.PAUSED):
         return await _cancel(held, wish)
     if not row.cancel_at_period_end:
         row.cancel_at_period_end, row.cancelled_at, row.updated_at = True, held.at, held.at
@@ -128,7 +128,7 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
     await _must_be_settled(held, "changed", allowed=(SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING))
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
     quantity = wish.quantity or row.quantity
-    old, new = price_of(before, row.quantity), price_of(after, quantity)
+    old, new = price_of(before, row.quantity), _payable(after, quantity)
     if (after.id, quantity) == (before.id, row.quantity):
         return _same(after, quantity)
     if held.status is SubscriptionStatus.TRIALING:
@@ -192,6 +192,7 @@ async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Ef
         raise Refused(NOT_NOW, "The first payment was not made yet.")
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
     quantity = wish.quantity or row.quantity
+    _payable(after, quantity)
     if row.cancel_at_period_end:
         raise Refused(NOT_NOW, "It ends with the period; POST …/resume first.")
     if (after.id, quantity) == (before.id, row.quantity):
@@ -227,6 +228,14 @@ async def _wanted_plan(held: Held, plan_id: UUID | None) -> Plan:
     if found.currency != (await held.plan()).currency:
         raise Refused("plan_not_available", f"The plan is in {found.currency}.")
     return found
+
+
+def _payable(plan: Plan, quantity: int) -> Money:
+    """The price of a period. Raises Refused when it is more than can be put on record."""
+    price = price_of(plan, quantity)
+    if not price.is_storable:
+        raise Refused("validation_failed", "quantity: the price of a period has too many digits.")
+    return price
 
 
 async def _payment_method(held: Held, wish: SubscriptionChange) -> Effects:
@@ -270,5 +279,5 @@ _KINDS: dict[ChangeKind, Any] = {
 
 
 def change_id_for(subscription_id: UUID, kind: ChangeKind, key: str) -> UUID:
-    """The same subscription, wish and idempotency key name the same change for ever."""
-    return uuid5(subscription_id, f"change:{kind.value}:{key}")
+    """The same subscription, request and idempotency key name the same change for ever, now or at the period's end."""
+    return uuid5(subscription_id, f"change:{kind.value.removesuffix('_at_period_end')}:{key}")

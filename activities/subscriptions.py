@@ -71,15 +71,25 @@ class SubscriptionActivities:
                 raise ApplicationError("no such subscription", type="PaymentNotFound")
             known = await subscriptions.answered(session, command.change_id)
             if known is not None:
-                return known
+                return _repeated(held, command, *known)
             try:
                 answer = await apply(held, command)
             except Refused as refused:
                 return SubscriptionChanged(held.status, {}, refused.code, refused.detail)
             held.row.wake_wanted_at = at
-            subscriptions.keep_answer(session, held.row.id, command.change_id, command.kind.value, answer, at)
+            subscriptions.keep_answer(session, command, answer, at)
         log.info("subscription changed", subscription_id=str(held.row.id), kind=command.kind.value)
         return answer
+
+
+def _repeated(
+    held: Held, wish: SubscriptionChange, answer: SubscriptionChanged, fingerprint: str | None
+) -> SubscriptionChanged:
+    """The first answer, unless the same key comes with another wish."""
+    if None not in (fingerprint, wish.fingerprint) and fingerprint != wish.fingerprint:
+        words = "This Idempotency-Key was used with another body."
+        return SubscriptionChanged(held.status, {}, "idempotency_key_reused", words)
+    return answer
 
 
 async def _advance(held: Held) -> SubscriptionStep:

@@ -24,6 +24,7 @@ from api.routing import faults_of
 from domain.fees import FeeSchedule
 from domain.money import Money, MoneyError
 from providers.base import (
+    UNREACHABLE,
     AccountConfig,
     NothingMoved,
     ProviderError,
@@ -165,7 +166,7 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
     try:
         found = await services.pool.of(account).check_account()
     except ProviderError as error:
-        what = "refused" if isinstance(error, NothingMoved) else "did not answer"
+        what = "refused" if isinstance(error, NothingMoved) and error.code != UNREACHABLE else "did not answer"
         return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error}")
     except SealingError:
         return AccountCheckOut(ok=False, detail=UNREADABLE)

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from activities.payouts import FINAL, approve_or_reject, tell
+from activities.payouts import FINAL, approve_or_reject, tell, tell_returned
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
@@ -120,6 +120,14 @@ class LineFailed(BaseModel):
     reason: str = Field(min_length=1, max_length=MAX_TEXT, examples=["account closed"])
 
 
+class LineReturned(BaseModel):
+    """Why the bank brought the money back."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reason: str = Field(min_length=1, max_length=MAX_TEXT, examples=["account closed"])
+
+
 class ResultRowOut(BaseModel):
     """What became of one row of a file of results."""
 
@@ -137,6 +145,7 @@ class ResultReport(BaseModel):
     repeated: int
     refused: int
     payout: PayoutOut
+    would_write: EffectsOut | None = Field(None, description="In a dry run: nothing of it was done.")
 
 
 @router.post(
@@ -214,13 +223,17 @@ async def approve_payout(
 ) -> PayoutOut | EffectsOut:
     """Send it on its way. If anything has changed since it was prepared, it is not approved: look at it again."""
     if dry_run:
-        return await _rehearsed(services, caller, payout_id)
+        return await _rehearsed(services, caller, DecidePayout(payout_id, caller.actor, approve=True))
     return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=True))
 
 
 @router.post("/payouts/{payout_id}/reject", summary="Give up a payout batch")
-async def reject_payout(payout_id: UUID, body: Refusal, caller: Approver, services: ServicesDep) -> PayoutOut:
+async def reject_payout(
+    payout_id: UUID, body: Refusal, caller: Approver, services: ServicesDep, *, dry_run: DryRun = False
+) -> PayoutOut | EffectsOut:
     """Its commissions are payable by the next batch."""
+    if dry_run:
+        return await _rehearsed(services, caller, DecidePayout(payout_id, caller.actor, approve=False))
     async with services.database.transaction() as session:
         await _found(session, caller.workspace.id, payout_id)
         await payouts.note_reason(session, caller.workspace.id, payout_id, body.reason)
@@ -243,25 +256,57 @@ async def export_payout(payout_id: UUID, caller: Preparer, services: ServicesDep
 
 @router.post("/payouts/{payout_id}/lines/{line_id}/paid", summary="A line was paid")
 async def line_paid(
-    payout_id: UUID, line_id: UUID, body: LinePaid, caller: Preparer, services: ServicesDep
-) -> PayoutOut:
+    payout_id: UUID,
+    line_id: UUID,
+    body: LinePaid,
+    caller: Preparer,
+    services: ServicesDep,
+    *,
+    dry_run: DryRun = False,
+) -> PayoutOut | EffectsOut:
     """Its commissions are paid for good. A repeat with the same reference changes nothing."""
-    row = ResultRow(0, line_id, paid=True, reference=body.reference)
-    return await _with_result(services, caller, payout_id, row)
+    row = ResultRow(0, line_id, LineStatus.PAID, body.reference)
+    return await _with_result(services, caller, payout_id, row, dry_run=dry_run)
 
 
 @router.post("/payouts/{payout_id}/lines/{line_id}/failed", summary="A line could not be paid")
 async def line_failed(
-    payout_id: UUID, line_id: UUID, body: LineFailed, caller: Preparer, services: ServicesDep
-) -> PayoutOut:
+    payout_id: UUID,
+    line_id: UUID,
+    body: LineFailed,
+    caller: Preparer,
+    services: ServicesDep,
+    *,
+    dry_run: DryRun = False,
+) -> PayoutOut | EffectsOut:
     """It is owed again: its commissions are payable by the next batch."""
-    row = ResultRow(0, line_id, paid=False, reference=body.reason)
-    return await _with_result(services, caller, payout_id, row)
+    row = ResultRow(0, line_id, LineStatus.FAILED, body.reason)
+    return await _with_result(services, caller, payout_id, row, dry_run=dry_run)
+
+
+@router.post("/payouts/{payout_id}/lines/{line_id}/returned", summary="A line that was paid came back")
+async def line_returned(
+    payout_id: UUID,
+    line_id: UUID,
+    body: LineReturned,
+    caller: Preparer,
+    services: ServicesDep,
+    *,
+    dry_run: DryRun = False,
+) -> PayoutOut | EffectsOut:
+    """The bank brought it back after it was booked as paid, also long after the batch was closed.
+
+    It is owed again: its commissions are payable by the next batch. A repeat with the same reason changes nothing.
+    """
+    row = ResultRow(0, line_id, LineStatus.RETURNED, body.reason)
+    return await _with_result(services, caller, payout_id, row, dry_run=dry_run)
 
 
 @router.post("/payouts/{payout_id}/results", summary="Take in a file of results")
-async def take_results(payout_id: UUID, request: Request, caller: Preparer, services: ServicesDep) -> ResultReport:
-    """A CSV file as the body: `line_id`, `result` (paid or failed), `reference`. The report tells row by row.
+async def take_results(
+    payout_id: UUID, request: Request, caller: Preparer, services: ServicesDep, *, dry_run: DryRun = False
+) -> ResultReport:
+    """A CSV file as the body: `line_id`, `result` (paid, failed or returned), `reference`. It is told row by row.
 
     Good rows are recorded also where others are not; the same file again changes nothing.
     """
@@ -270,17 +315,28 @@ async def take_results(payout_id: UUID, request: Request, caller: Preparer, serv
         body += part
         if len(body) > MAX_FILE_BYTES:
             raise Problem("body_too_large", f"A file of results has at most {MAX_FILE_BYTES} bytes.")
-    rows = read_results(bytes(body))
+    rows, workspace_id = read_results(bytes(body)), caller.workspace.id
     at = services.now()
+    if dry_run:
+        async with rehearsal(services.database) as (session, effects):
+            verdicts = await record_rows(session, workspace_id, payout_id, rows, actor=caller.actor, at=at)
+            await session.flush()
+            shown = await with_lines(session, await _found(session, workspace_id, payout_id))
+        return _report(verdicts, shown, effects_out(effects))
     async with services.database.transaction() as session:
-        verdicts = await record_rows(session, caller.workspace.id, payout_id, rows, actor=caller.actor, at=at)
+        verdicts = await record_rows(session, workspace_id, payout_id, rows, actor=caller.actor, at=at)
     await _wake(services, payout_id)
+    return _report(verdicts, await _shown(services, caller, payout_id))
+
+
+def _report(verdicts: list[ResultRowOut], payout: PayoutOut, would_write: EffectsOut | None = None) -> ResultReport:
     return ResultReport(
         rows=verdicts,
         recorded=sum(row.verdict == "recorded" for row in verdicts),
         repeated=sum(row.verdict == "repeated" for row in verdicts),
         refused=sum(row.verdict == "refused" for row in verdicts),
-        payout=await _shown(services, caller, payout_id),
+        payout=payout,
+        would_write=would_write,
     )
 
 
@@ -346,15 +402,10 @@ async def record_rows(
     before, verdicts = payout.status, []
     for row in rows:
         problem, repeated = row.problem, False
-        if problem is None and row.line_id is not None:
+        if problem is None:
             try:
-                repeated = await payouts.has_result(
-                    session, payout, row.line_id, paid=row.paid, reference=row.reference
-                )
-                await payouts.record_result(
-                    session, payout, row.line_id, paid=row.paid, reference=row.reference, actor=actor, at=at
-                )
-            except (payouts.PayoutNotFound, payouts.LineNotSent, payouts.LineHasResult) as error:
+                repeated = await record_row(session, workspace, payout, row, actor=actor, at=at)
+            except tuple(_LINE_PROBLEMS) as error:
                 problem = _LINE_PROBLEMS[type(error)][0]
         verdict: Literal["recorded", "repeated", "refused"] = (
             "refused" if problem is not None else "repeated" if repeated else "recorded"
@@ -362,6 +413,22 @@ async def record_rows(
         verdicts.append(ResultRowOut(line=row.line, line_id=row.line_id, verdict=verdict, problem=problem))
     await _tell_when_closed(session, workspace, payout, before, at)
     return verdicts
+
+
+async def record_row(
+    session: AsyncSession, workspace: Workspace, payout: Payout, row: ResultRow, *, actor: str, at: datetime
+) -> bool:
+    """Record one result, and tell of a line that came back. True: it was on record before. Raises as storage does."""
+    assert row.line_id is not None  # noqa: S101  (a row without a problem)
+    assert row.result is not None  # noqa: S101  (the same)
+    if await payouts.has_result(session, payout, row.line_id, result=row.result, reference=row.reference):
+        return True
+    line = await payouts.record_result(
+        session, payout, row.line_id, result=row.result, reference=row.reference, actor=actor, at=at
+    )
+    if row.result is LineStatus.RETURNED:
+        tell_returned(session, workspace, payout, line, await payouts.progress_of(session, payout), at=at)
+    return False
 
 
 async def exported(session: AsyncSession, unseal: Opener, workspace_id: UUID, payout_id: UUID, *, actor: str) -> bytes:
@@ -405,13 +472,11 @@ def refusal(decided: Decided | None, payout: Payout) -> Problem | None:
     return None
 
 
-async def _rehearsed(services: Services, caller: Member, payout_id: UUID) -> EffectsOut:
-    """What an approval would do now, done and undone. Raises Problem where it would be refused."""
+async def _rehearsed(services: Services, caller: Member, decision: DecidePayout) -> EffectsOut:
+    """What a decision would do now, done and undone. Raises Problem where it would be refused."""
     async with rehearsal(services.database) as (session, effects):
-        payout, workspace = await _locked(session, caller.workspace.id, payout_id)
-        decided = await approve_or_reject(
-            session, payout, workspace, DecidePayout(payout_id, caller.actor, approve=True), at=services.now()
-        )
+        payout, workspace = await _locked(session, caller.workspace.id, decision.payout_id)
+        decided = await approve_or_reject(session, payout, workspace, decision, at=services.now())
         problem = refusal(decided, payout)
         if problem is not None:
             raise problem
@@ -434,18 +499,25 @@ async def _decided(services: Services, caller: Member, decision: DecidePayout) -
     return await _shown(services, caller, payout.id)
 
 
-async def _with_result(services: Services, caller: Member, payout_id: UUID, row: ResultRow) -> PayoutOut:
-    assert row.line_id is not None  # noqa: S101  (a part of the address)
+async def _with_result(
+    services: Services, caller: Member, payout_id: UUID, row: ResultRow, *, dry_run: bool
+) -> PayoutOut | EffectsOut:
     at = services.now()
+
+    async def record(session: AsyncSession) -> None:
+        payout, workspace = await _locked(session, caller.workspace.id, payout_id)
+        before = payout.status
+        await record_row(session, workspace, payout, row, actor=caller.actor, at=at)
+        await _tell_when_closed(session, workspace, payout, before, at)
+
     try:
+        if dry_run:
+            async with rehearsal(services.database) as (session, effects):
+                await record(session)
+            return effects_out(effects)
         async with services.database.transaction() as session:
-            payout, workspace = await _locked(session, caller.workspace.id, payout_id)
-            before = payout.status
-            await payouts.record_result(
-                session, payout, row.line_id, paid=row.paid, reference=row.reference, actor=caller.actor, at=at
-            )
-            await _tell_when_closed(session, workspace, payout, before, at)
-    except (payouts.PayoutNotFound, payouts.LineNotSent, payouts.LineHasResult) as error:
+            await record(session)
+    except tuple(_LINE_PROBLEMS) as error:
         code, words = _LINE_PROBLEMS[type(error)]
         raise Problem(code, words) from None
     await _wake(services, payout_id)
@@ -455,7 +527,8 @@ async def _with_result(services: Services, caller: Member, payout_id: UUID, row:
 _LINE_PROBLEMS: dict[type[Exception], tuple[str, str]] = {
     payouts.PayoutNotFound: ("not_found", "This batch has no such line."),
     payouts.LineNotSent: ("payout_not_approved", "The batch is not approved, or the line was dropped."),
-    payouts.LineHasResult: ("payout_line_has_result", "The first result stays."),
+    payouts.LineHasResult: ("payout_line_has_result", "The first result stays; what comes back is returned."),
+    payouts.LineNotPaid: ("payout_line_not_paid", "Only what was paid comes back; record it as failed."),
 }
 
 

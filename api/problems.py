@@ -41,6 +41,7 @@ CODES: dict[str, tuple[int, str]] = {
     "payout_is_final": (409, "The payout batch was decided before"),
     "payout_changed": (409, "The payout batch has changed"),
     "payout_not_approved": (409, "The payout batch is not approved"),
+    "payout_line_not_paid": (409, "The line was not paid"),
     "payout_line_has_result": (409, "The line has another result"),
     "approval_by_preparer": (403, "Another key must approve"),
     "payout_file_not_made": (503, "The file is being made"),

@@ -201,6 +201,8 @@ async def accept(
 
     The payment's row lock orders concurrent requests; its constraint refuses what would exceed the capture.
     """
+    if key is not None:
+        await refunds.hold_key(session, workspace_id, key)
     payment, _ = await payments.lock(session, body.payment_id)
     if key is not None:
         known = await refunds.by_key(session, workspace_id, key)
@@ -267,7 +269,7 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
     if text is None:
         amount = left
         if amount.minor <= 0:
-            raise Problem("refund_exceeds_payment", "Refunds under way take all that is left.")
+            raise Problem("refund_exceeds_payment", f"Nothing is left: {_taken_by(payment)} all of it.")
     else:
         try:
             amount = Money.parse(text, payment.currency)
@@ -279,6 +281,12 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
         raise Problem("refund_exceeds_payment", f"Only {left} {payment.currency} is left.")
     await _check_provider(session, pool, payment, whole=amount == payment.money)
     return amount
+
+
+def _taken_by(payment: Payment) -> str:
+    if not payment.dispute_held:
+        return "refunds under way take"
+    return "refunds under way and disputes hold" if payment.refund_reserved else "disputes hold"
 
 
 async def _check_provider(session: AsyncSession, pool: ProviderPool, payment: Payment, *, whole: bool) -> None:

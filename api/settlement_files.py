@@ -40,12 +40,13 @@ class FileRow(BaseModel):
 
 
 class FileReport(BaseModel):
-    """A settlement file, row by row."""
+    """A settlement file, row by row. `unmatched` of the rows that are on record are of no payment of the account."""
 
     rows: list[FileRow]
     taken: int
     repeated: int
     refused: int
+    unmatched: int = 0
 
 
 @router.post(
@@ -57,7 +58,8 @@ async def take_settlement_file(
     """The network's file of collected payments, as the body of the request. Each good row is taken in like a callback.
 
     The same row twice, in this file or another, counts once; so a file whose upload broke off is sent again as a whole.
-    The report tells row by row what became of it: `taken` rows are on record, and settled within seconds.
+    The report tells row by row what became of it: `taken` rows are on record, and settled within seconds, but those of
+    `unmatched` money, for which the account has no payment: ask the network.
     """
     content = await _read(request)
     async with services.database.transaction() as session:
@@ -99,6 +101,7 @@ async def _take_rows(
                 report.taken, report.repeated, report.refused = (
                     sum(row.verdict == verdict for row in report.rows) for verdict in ("taken", "repeated", "refused")
                 )
+                report.unmatched = sum(row.verdict != "refused" and row.payment_id is None for row in report.rows)
                 audit.record(
                     session,
                     account.workspace_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -41,7 +42,7 @@ from engine.payments import EngineUnavailable
 from engine.subscriptions import SubscriptionEngine
 from providers.base import CheckoutMode, Payer
 from storage import audit, payments, plans, subscriptions
-from storage.models import Invoice, Plan, Subscription
+from storage.models import Invoice, Payment, Plan, Subscription
 from storage.rehearsal import rehearsal
 
 router = APIRouter(tags=["subscriptions"])
@@ -255,7 +256,10 @@ class MethodLink(BaseModel):
     "/subscriptions",
     status_code=201,
     summary="Begin a subscription",
-    responses={200: {"model": SubscriptionOut, "description": "A repeat"}, 202: {"model": SubscriptionOut}},
+    responses={
+        200: {"model": SubscriptionOut | SubscriptionEffects, "description": "A repeat, or a dry run"},
+        202: {"model": SubscriptionOut},
+    },
 )
 async def create_subscription(
     body: NewSubscription,
@@ -273,6 +277,7 @@ async def create_subscription(
     """
     now = services.now()
     if dry_run:
+        response.status_code = 200
         return await _would_begin(services, caller, body, now)
     row, created = await _accept(services, caller, body, idempotency_key, now)
     ready = None
@@ -306,7 +311,7 @@ async def list_subscriptions(
             status=None if status is None else status.value,
         )
         shown, more = cut_page(rows, limit)
-        data = [await _out(session, row) for row in shown]
+        data = await _outs(session, caller, shown)
     return SubscriptionPage(data=data, next_cursor=more)
 
 
@@ -315,10 +320,8 @@ async def read_subscription(subscription_id: UUID, caller: Reader, services: Ser
     """The subscription as it is on record, with its invoices."""
     async with services.database.transaction() as session:
         row = await _existing(session, caller, subscription_id)
-        out = await _out(session, row)
-        invoices = [
-            await _invoice_out(session, invoice) for invoice in await subscriptions.invoices_of(session, row.id)
-        ]
+        (out,) = await _outs(session, caller, [row])
+        invoices = await _invoice_outs(session, caller, await subscriptions.invoices_of(session, row.id))
     return SubscriptionDetails(**out.model_dump(), invoices=invoices)
 
 
@@ -342,7 +345,7 @@ async def list_invoices(
             status=None if status is None else status.value,
         )
         shown, more = cut_page(rows, limit)
-        data = [await _invoice_out(session, row) for row in shown]
+        data = await _invoice_outs(session, caller, shown)
     return InvoicePage(data=data, next_cursor=more)
 
 
@@ -362,7 +365,7 @@ async def cancel_subscription(
     """
     wanted = body or CancelSubscription()
     kind = ChangeKind.CANCEL if wanted.at == "now" else ChangeKind.CANCEL_AT_PERIOD_END
-    wish = _wish(subscription_id, kind, caller, idempotency_key, reason=wanted.reason)
+    wish = _wish(subscription_id, kind, caller, idempotency_key, wanted, reason=wanted.reason)
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
@@ -383,7 +386,7 @@ async def change_plan(
     plan = await _plan_id(services, caller, subscription_id, body.plan)
     kind = ChangeKind.CHANGE_PLAN if body.at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
     wish = _wish(
-        subscription_id, kind, caller, idempotency_key, plan_id=plan, quantity=body.quantity, reason=body.reason
+        subscription_id, kind, caller, idempotency_key, body, plan_id=plan, quantity=body.quantity, reason=body.reason
     )
     return await _change(services, caller, wish, dry_run=dry_run or body.preview)
 
@@ -421,6 +424,7 @@ async def pause_subscription(
         ChangeKind.PAUSE,
         caller,
         idempotency_key,
+        wanted,
         resume_at=wanted.resume_at,
         reason=wanted.reason,
     )
@@ -438,8 +442,8 @@ async def resume_subscription(
     dry_run: DryRun = False,
 ) -> ChangeOut:
     """Go on after a pause, or withdraw a cancel to the period's end."""
-    reason = None if body is None else body.reason
-    wish = _wish(subscription_id, ChangeKind.RESUME, caller, idempotency_key, reason=reason)
+    wanted = body or Resume()
+    wish = _wish(subscription_id, ChangeKind.RESUME, caller, idempotency_key, wanted, reason=wanted.reason)
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
@@ -474,14 +478,25 @@ async def change_method(
         ChangeKind.PAYMENT_METHOD,
         caller,
         idempotency_key,
+        wanted,
         payment_method_id=wanted.payment_method_id,
     )
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
-def _wish(subscription_id: UUID, kind: ChangeKind, caller: Member, key: str | None, **more: Any) -> SubscriptionChange:
-    change_id = uuid4() if key is None else change_id_for(subscription_id, kind, key)
-    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more)
+def _wish(
+    subscription_id: UUID,
+    kind: ChangeKind,
+    caller: Member,
+    key: str | None,
+    body: BaseModel | None = None,
+    **more: Any,
+) -> SubscriptionChange:
+    if key is None:
+        return SubscriptionChange(subscription_id, uuid4(), kind, caller.actor, **more)
+    fingerprint = None if body is None else hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    change_id = change_id_for(subscription_id, kind, key)
+    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more, fingerprint=fingerprint)
 
 
 async def _change(services: Services, caller: Member, wish: SubscriptionChange, *, dry_run: bool) -> ChangeOut:
@@ -552,6 +567,8 @@ async def _values(
     plan = await plans.active(session, workspace.id, body.plan)
     if plan is None:
         raise Problem("plan_not_available", f"There is no active plan {body.plan}; POST /api/v1/plans makes one.")
+    if not billing.price_of(plan, body.quantity).is_storable:
+        raise Problem("validation_failed", "quantity: the price of a period has too many digits.")
     account_id = await _account_id(session, services, caller, body, plan)
     zone = ZoneInfo(workspace.timezone)
     days = plan.trial_days if body.trial_days is None else body.trial_days
@@ -677,13 +694,28 @@ async def _existing(session: AsyncSession, caller: Member, subscription_id: UUID
 
 async def _read(services: Services, caller: Member, subscription_id: UUID) -> SubscriptionOut:
     async with services.database.transaction() as session:
-        return await _out(session, await _existing(session, caller, subscription_id))
+        (out,) = await _outs(session, caller, [await _existing(session, caller, subscription_id)])
+    return out
 
 
-async def _out(session: AsyncSession, row: Subscription) -> SubscriptionOut:
-    plan = None if row.plan_id is None else await plans.get(session, row.workspace_id, row.plan_id)
-    invoices = await subscriptions.invoices_of(session, row.id)
-    credit = None if plan is None else await subscriptions.credit_of(session, row, plan.currency)
+async def _outs(session: AsyncSession, caller: Member, rows: Sequence[Subscription]) -> list[SubscriptionOut]:
+    """Subscriptions as callers see them, in as many statements for a page as for one."""
+    workspace_id = caller.workspace.id
+    theirs = await plans.named(session, workspace_id, {row.plan_id for row in rows if row.plan_id is not None})
+    left_over = await subscriptions.credits_of(session, workspace_id, {row.customer_id for row in rows})
+    latest = await subscriptions.latest_invoices(session, [row.id for row in rows])
+    shown = {out.subscription_id: out for out in await _invoice_outs(session, caller, list(latest.values()))}
+    return [
+        _out(row, None if row.plan_id is None else theirs[row.plan_id], left_over, shown.get(row.id)) for row in rows
+    ]
+
+
+def _out(
+    row: Subscription, plan: Plan | None, left_over: Mapping[tuple[str, str], Money], latest: InvoiceOut | None
+) -> SubscriptionOut:
+    credit = None
+    if plan is not None:
+        credit = left_over.get((row.customer_id, plan.currency), Money.zero(plan.currency))
     return SubscriptionOut(
         id=row.id,
         status=SubscriptionStatus(row.status),
@@ -708,18 +740,27 @@ async def _out(session: AsyncSession, row: Subscription) -> SubscriptionOut:
         provider_subscription_id=row.provider_subscription_id,
         credit_balance=None if credit is None else str(credit),
         next_action_at=row.next_action_at,
-        latest_invoice=await _invoice_out(session, invoices[-1]) if invoices else None,
+        latest_invoice=latest,
         metadata=row.extra,
         created_at=row.created_at,
     )
 
 
-async def _invoice_out(session: AsyncSession, row: Invoice) -> InvoiceOut:
+async def _invoice_outs(session: AsyncSession, caller: Member, rows: Sequence[Invoice]) -> list[InvoiceOut]:
+    tried = {row.id: _payment_of(row) for row in rows}
+    found = await payments.named(session, caller.workspace.id, {one for one in tried.values() if one is not None})
+    return [_invoice_out(row, None if (one := tried[row.id]) is None else found.get(one)) for row in rows]
+
+
+def _payment_of(row: Invoice) -> UUID | None:
+    """What paid it, or else the last attempt."""
+    return row.payment_id or (attempt_payment_id(row.id, row.attempts) if row.attempts else None)
+
+
+def _invoice_out(row: Invoice, payment: Payment | None) -> InvoiceOut:
     def shown(value: Decimal) -> str:
         return str(Money.from_decimal(value, row.currency))
 
-    payment_id = row.payment_id or (attempt_payment_id(row.id, row.attempts) if row.attempts else None)
-    payment = None if payment_id is None else await payments.get(session, row.workspace_id, payment_id)
     is_open = payment is not None and payment.status in OPEN
     return InvoiceOut(
         id=row.id,

@@ -88,7 +88,9 @@ def list_commissions(
 @click.argument("commission_id", type=ID, required=False)
 @click.option("--workspace", "slug", required=True)
 @click.option(
-    "--reference", type=ShortText(200), help="How it was paid, for example the bank's reference; why it failed."
+    "--reference",
+    type=ShortText(200),
+    help="How it was paid, for example the bank's reference; why it failed or came back.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")
 @click.option("--payout", "payout_id", type=ID, help="A batch by its id; the open one, if not given.")
@@ -99,6 +101,7 @@ def list_commissions(
 @click.option("--results", type=FILE, metavar="FILE", help="Take in a file of results: line_id, result, reference.")
 @click.option("--paid", type=ID, metavar="LINE", help="A line was paid.")
 @click.option("--failed", type=ID, metavar="LINE", help="A line could not be paid.")
+@click.option("--returned", type=ID, metavar="LINE", help="A line that was paid came back from the bank.")
 @click.option("--json", "json_output", is_flag=True)
 def pay(commission_id: UUID | None, slug: str, *, dry_run: bool, json_output: bool, **chosen: Any) -> None:
     """Pay a batch, or book one commission as paid by hand.
@@ -109,10 +112,10 @@ def pay(commission_id: UUID | None, slug: str, *, dry_run: bool, json_output: bo
     if chosen["approve"] and chosen["reject"]:
         raise click.UsageError("approve or reject, not both")
     if commission_id is None:
-        if chosen["reference"] and not (chosen["paid"] or chosen["failed"]):
-            raise click.UsageError("--reference goes with a commission, --paid or --failed")
-        if dry_run and any(chosen[name] for name in ("reject", "export", "results", "paid", "failed")):
-            raise click.UsageError("--dry-run goes with preparing a batch and with --approve")
+        if chosen["reference"] and not (chosen["paid"] or chosen["failed"] or chosen["returned"]):
+            raise click.UsageError("--reference goes with a commission, --paid, --failed or --returned")
+        if dry_run and chosen["export"]:
+            raise click.UsageError("--dry-run goes with all but --export, which changes nothing")
         cut_off = chosen.pop("cut_off")
         moment = None if cut_off is None else cut_off.replace(tzinfo=UTC)
         run_batch(slug, Wanted(cut_off=moment, dry_run=dry_run, **chosen), json_output=json_output)

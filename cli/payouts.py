@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from api.payouts import (
 )
 from api.problems import Problem
 from cli.context import ACTOR, as_json, facts, fail, table, with_database, workspace_named
-from domain.payout import DecidePayout, PayoutStatus, StartPayout
+from domain.payout import DecidePayout, LineStatus, PayoutStatus, StartPayout
 from domain.payout_file import ResultRow, read_results
 from engine.client import connect
 from engine.payments import EngineUnavailable
@@ -35,7 +35,7 @@ from engine.payouts import PayoutEngine
 from settings import Settings
 from storage import payouts
 from storage.models import Payout, Workspace
-from storage.rehearsal import rehearsal
+from storage.rehearsal import Effects, rehearsal
 from storage.session import Database
 
 WAIT = timedelta(seconds=20)
@@ -56,12 +56,19 @@ class Wanted:
     results: Path | None
     paid: UUID | None
     failed: UUID | None
+    returned: UUID | None
     reference: str | None
 
     @property
     def needs_a_batch(self) -> bool:
         """Whether it is about a batch that is there, so that none must be prepared."""
-        return any((self.reject, self.export and not self.approve, self.results, self.paid, self.failed))
+        return any((self.reject, self.export and not self.approve, self.results, *self.lines))
+
+    @property
+    def lines(self) -> dict[UUID, LineStatus]:
+        """Results of single lines."""
+        named = {LineStatus.PAID: self.paid, LineStatus.FAILED: self.failed, LineStatus.RETURNED: self.returned}
+        return {line_id: result for result, line_id in named.items() if line_id is not None}
 
 
 def run_batch(slug: str, wanted: Wanted, *, json_output: bool) -> None:
@@ -69,7 +76,7 @@ def run_batch(slug: str, wanted: Wanted, *, json_output: bool) -> None:
     if wanted.export is not None and wanted.export.exists():
         fail(f"{wanted.export} exists; name another file.")
 
-    async def work(database: Database, settings: Settings) -> tuple[PayoutOut, list[ResultRowOut]]:
+    async def work(database: Database, settings: Settings) -> tuple[PayoutOut, list[ResultRowOut], Effects | None]:
         async with database.transaction() as session:
             workspace = await workspace_named(session, slug)
         try:
@@ -77,23 +84,27 @@ def run_batch(slug: str, wanted: Wanted, *, json_output: bool) -> None:
         except Problem as problem:
             fail(problem.detail)
 
-    payout, rows = with_database(work)
+    payout, rows, effects = with_database(work)
     if json_output:
-        as_json({"payout": payout.model_dump(mode="json"), "rows": [row.model_dump(mode="json") for row in rows]})
+        shown = {"payout": payout.model_dump(mode="json"), "rows": [row.model_dump(mode="json") for row in rows]}
+        as_json(shown if effects is None else shown | {"would_write": asdict(effects)})
         return
     _print(payout, dry_run=wanted.dry_run)
     if rows:
         table("Results", [_result_row(row) for row in rows])
+    if effects is not None:
+        table("Would be booked", effects.ledger)
+        table("Would be told", [{"notice": notice} for notice in effects.notices])
 
 
 async def _batch(
     database: Database, settings: Settings, workspace: Workspace, wanted: Wanted
-) -> tuple[PayoutOut, list[ResultRowOut]]:
+) -> tuple[PayoutOut, list[ResultRowOut], Effects | None]:
     at = datetime.now(UTC)
     body = NewPayout(cut_off=wanted.cut_off)
     payout = await _chosen(database, workspace, wanted)
     if wanted.dry_run:
-        return await _dry(database, workspace, payout, body, approve=wanted.approve), []
+        return await _dry(database, workspace, payout, body, wanted)
     if payout is None:
         payout_id, _ = await accept(database, workspace, body, at=at, actor=ACTOR, key=None)
         await _prepared(settings, workspace, payout_id)
@@ -105,25 +116,30 @@ async def _batch(
         _write(wanted.export, await _file(database, settings, workspace, payout_id))
     rows = await _results(database, settings, workspace, payout_id, wanted, at)
     async with database.transaction() as session:
-        return await with_lines(session, await payouts.get(session, workspace.id, payout_id)), rows
+        return await with_lines(session, await payouts.get(session, workspace.id, payout_id)), rows, None
 
 
 async def _dry(
-    database: Database, workspace: Workspace, payout: Payout | None, body: NewPayout, *, approve: bool
-) -> PayoutOut:
-    """What would be prepared; or the batch that is there, as its approval would leave it. Raises Problem."""
+    database: Database, workspace: Workspace, payout: Payout | None, body: NewPayout, wanted: Wanted
+) -> tuple[PayoutOut, list[ResultRowOut], Effects | None]:
+    """What would be prepared; or the batch that is there, as what is wanted would leave it. Raises Problem."""
     at = datetime.now(UTC)
     if payout is None:
         async with database.transaction() as session:
-            return await rehearse(session, workspace, body, at=at, actor=ACTOR)
-    async with rehearsal(database) as (session, _):
+            return await rehearse(session, workspace, body, at=at, actor=ACTOR), [], None
+    async with rehearsal(database) as (session, effects):
         locked, owner = await payouts.lock(session, payout.id, workspace.id)
-        if approve:
-            decision = DecidePayout(payout.id, ACTOR, approve=True)
+        if wanted.approve or wanted.reject is not None:
+            decision = DecidePayout(payout.id, ACTOR, approve=wanted.approve)
             problem = refusal(await approve_or_reject(session, locked, owner, decision, at=at), locked)
             if problem is not None:
                 raise problem
-        return await with_lines(session, locked)
+        rows, asked = [], _rows(wanted)
+        if asked:
+            rows = await record_rows(session, workspace.id, payout.id, asked, actor=ACTOR, at=at)
+        await session.flush()
+        out = await with_lines(session, locked)
+    return out, rows, effects
 
 
 async def _chosen(database: Database, workspace: Workspace, wanted: Wanted) -> Payout | None:
@@ -134,6 +150,11 @@ async def _chosen(database: Database, workspace: Workspace, wanted: Wanted) -> P
                 return await payouts.get(session, workspace.id, wanted.payout_id)
             except payouts.PayoutNotFound:
                 fail(f"{workspace.slug} has no payout batch {wanted.payout_id}.")
+        if wanted.returned is not None:  # of a batch that is closed, as a rule
+            try:
+                return await payouts.of_line(session, workspace.id, wanted.returned)
+            except payouts.PayoutNotFound:
+                fail(f"{workspace.slug} has no payout line {wanted.returned}.")
         open_id = await payouts.open_one(session, workspace.id)
         if open_id is not None:
             return await payouts.get(session, workspace.id, open_id)
@@ -210,10 +231,7 @@ async def _results(
     wanted: Wanted,
     at: datetime,
 ) -> list[ResultRowOut]:
-    rows = _read(wanted.results) if wanted.results is not None else []
-    for line_id, paid in ((wanted.paid, True), (wanted.failed, False)):
-        if line_id is not None:
-            rows.append(ResultRow(0, line_id, paid=paid, reference=wanted.reference))
+    rows = _rows(wanted)
     if not rows:
         return []
     async with database.transaction() as session:
@@ -224,6 +242,11 @@ async def _results(
     if payout.status == PayoutStatus.CLOSED:
         await _wake(settings, payout_id)
     return verdicts
+
+
+def _rows(wanted: Wanted) -> list[ResultRow]:
+    rows = _read(wanted.results) if wanted.results is not None else []
+    return rows + [ResultRow(0, line_id, result, wanted.reference) for line_id, result in wanted.lines.items()]
 
 
 async def _wake(settings: Settings, payout_id: UUID) -> None:

@@ -14,7 +14,7 @@ from api.problems import Problem
 from api.refunds import NewRefund, accept, rehearse
 from cli.context import ACTOR, ID, ShortText, as_json, facts, fail, with_database
 from domain.money import Money
-from domain.refund import StartRefund
+from domain.refund import RefundState, StartRefund
 from engine.client import connect
 from engine.payments import EngineUnavailable, PaymentEngine
 from settings import Settings
@@ -61,6 +61,8 @@ def process_refund(
 
     found = with_database(work)
     as_json(found) if json_output else facts("Would be refunded" if dry_run else "Refund", found)
+    if found.get("status") == RefundState.FAILED:
+        fail(f"The provider refused it: {found['failure']}. Nothing was refunded.")
 
 
 async def _start(settings: Settings, refund: Refund) -> bool:

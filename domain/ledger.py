@@ -126,6 +126,14 @@ def payout_returned_entries(amount: Money, *, referrer: str, payout_id: str) -> 
     ]
 
 
+def payout_bounced_entries(amount: Money, *, referrer: str) -> list[LedgerEntry]:
+    """It was booked as paid, and the bank brought it back: we have the money, and owe it to the referrer again."""
+    return [
+        LedgerEntry("commission_paid_out", amount),
+        LedgerEntry(owed_to(referrer), -amount),
+    ]
+
+
 def commission_rejected_entries(amount: Money, *, referrer: str) -> list[LedgerEntry]:
     """A commission that a person refused is owed to nobody. A zero amount makes no entry."""
     entries = [

@@ -81,6 +81,11 @@ class Money:
         """Nothing, of one currency."""
         return cls(0, currency)
 
+    @property
+    def is_storable(self) -> bool:
+        """Whether it has no more digits than storage has room for; sums and multiples may have."""
+        return len(str(abs(self.minor))) <= MAX_MAJOR_DIGITS + minor_digits(self.currency)
+
     def to_decimal(self) -> Decimal:
         """Major units with the currency's own number of digits, for NUMERIC columns."""
         return Decimal(self.minor).scaleb(-minor_digits(self.currency))

@@ -29,12 +29,16 @@ OPEN_PAYOUT = frozenset({PayoutStatus.REQUESTED, PayoutStatus.PREPARED, PayoutSt
 
 
 class LineStatus(StrEnum):
-    """One referrer's part of a batch. `sent`: approved, on its way by the file; `dropped`: not paid by this batch."""
+    """One referrer's part of a batch. `sent`: approved, on its way by the file; `dropped`: not paid by this batch.
+
+    `returned`: it was booked as paid, and the bank brought it back later.
+    """
 
     PREPARED = "prepared"
     SENT = "sent"
     PAID = "paid"
     FAILED = "failed"
+    RETURNED = "returned"
     DROPPED = "dropped"
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from domain.money import Money
+from domain.payout import LineStatus
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """A cell that begins with one of these is a formula to a spreadsheet."""
 COLUMNS = ("line_id", "referrer_id", "name", "amount", "currency")
 RESULT_COLUMNS = ("line_id", "result", "reference")
+RESULTS = {status.value: status for status in (LineStatus.PAID, LineStatus.FAILED, LineStatus.RETURNED)}
 MAX_RESULT_ROWS = 10_000
 MAX_TEXT = 200
 ENCODING = "utf-8-sig"
@@ -37,7 +39,7 @@ class ResultRow:
 
     line: int
     line_id: UUID | None = None
-    paid: bool = False
+    result: LineStatus | None = None
     reference: str | None = None
     problem: str | None = None
 
@@ -74,7 +76,7 @@ def payout_csv(lines: Sequence[PayeeLine], *, currency: str) -> bytes:
 
 
 def read_results(content: bytes) -> list[ResultRow]:
-    """Read a file of results row by row: `line_id`, `result` (paid or failed), `reference` (or why it failed).
+    """Read a file of results row by row: `line_id`, `result` (paid, failed or returned), `reference` (or why).
 
     Never raises: what cannot be read is a row with a problem. The exported file with these columns added is read too;
     its footer is left out.
@@ -107,8 +109,8 @@ def _result(number: int, cells: Mapping[str, str]) -> ResultRow:
     except ValueError:
         return ResultRow(number, problem="no_line_id")
     result, reference = cells.get("result", "").casefold(), cells.get("reference", "").removeprefix("'") or None
-    if result not in ("paid", "failed"):
+    if result not in RESULTS:
         return ResultRow(number, line_id, problem="no_result")
     if reference is not None and (len(reference) > MAX_TEXT or not reference.isprintable()):
         return ResultRow(number, line_id, problem="bad_reference")
-    return ResultRow(number, line_id, result == "paid", reference)
+    return ResultRow(number, line_id, RESULTS[result], reference)

@@ -145,7 +145,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionChange:
-    """One wish of the merchant. `change_id` names it: a repeat has the same effect once and the same answer."""
+    """One wish of the merchant. `change_id` names it: a repeat has the same effect once and the same answer.
+
+    `fingerprint` is of the request that it came with, to tell a repeat from another wish under the same key.
+    """
 
     subscription_id: UUID
     change_id: UUID
@@ -158,6 +161,7 @@ class SubscriptionChange:
     reason: str | None = None
     at: datetime | None = None
     """The workflow's clock, set by the workflow."""
+    fingerprint: str | None = None
 
     def on(self, at: datetime) -> SubscriptionChange:
         """The same wish at a moment."""

@@ -45,6 +45,16 @@ class Supervisor:
         """The process id of a part now."""
         return self._running[name][1].pid
 
+    async def is_ready(self, name: str, seconds: float) -> bool:
+        """Wait until a part that was started answers, however often it is started again meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            part, process = self._running[name]
+            if process.returncode is None and await part.ready():
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
     async def start(self, *parts: Part) -> None:
         """Start parts together and wait until all are ready; from then on each is restarted whenever it ends.
 

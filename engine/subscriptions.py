@@ -61,14 +61,14 @@ class SubscriptionEngine:
     ) -> SubscriptionChanged | None:
         """Have a wish carried out; None when it takes longer than `wait`, then it still is. Raises EngineUnavailable.
 
-        A repeat of the same wish has the same update id and gets the same answer.
+        A repeat of a wish that was carried out finds its answer in the database. The update has no id of the wish's:
+        the workflow would answer a refusal for ever, also when it has long become possible.
         """
         try:
             async with asyncio.timeout(wait.total_seconds()):
                 return await self.client.execute_update_with_start_workflow(
                     SubscriptionWorkflow.change,
                     wish,
-                    id=f"change-{wish.change_id}",
                     start_workflow_operation=self._started(command),
                 )
         except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):

@@ -97,6 +97,7 @@ def _view(document: ReceiptDocument) -> dict[str, Any]:
         "net": _amount(str(document.net), document),
         "vat": _amount(str(document.vat), document),
         "vat_percent": format((document.vat_rate * 100).normalize(), "f"),
+        "credit": document.kind is DocumentKind.CREDIT_NOTE,
         "has_vat": document.kind is not DocumentKind.RECEIPT or document.vat.minor != 0,
         "total": _amount(str(document.total), document),
         "paid_by": clean(document.paid_by),

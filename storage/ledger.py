@@ -50,11 +50,14 @@ async def balances(session: AsyncSession, workspace_id: UUID) -> dict[str, Money
 
 
 async def count_movements(session: AsyncSession, payment_id: UUID, *, kind: str) -> int:
-    """How many movements of a kind a payment has; take its lock first."""
-    query = select(func.count(LedgerEntry.movement_id.distinct())).where(
-        LedgerEntry.payment_id == payment_id, LedgerEntry.kind == kind
-    )
-    return int(await session.scalar(query) or 0)
+    """How many movements of a kind a payment has, with those of this transaction; take its lock first."""
+    query = select(LedgerEntry.movement_id).where(LedgerEntry.payment_id == payment_id, LedgerEntry.kind == kind)
+    mine = {
+        entry.movement_id
+        for entry in session.new
+        if isinstance(entry, LedgerEntry) and (entry.payment_id, entry.kind) == (payment_id, kind)
+    }
+    return len(mine.union(await session.scalars(query.distinct())))
 
 
 async def entries_of(session: AsyncSession, payment_id: UUID) -> Sequence[LedgerEntry]:

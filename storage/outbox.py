@@ -79,22 +79,22 @@ async def add_subscription_notice(
 def add_payout_notice(
     session: AsyncSession,
     workspace: Workspace,
-    payout_id: UUID,
+    about: UUID,
     *,
     notice_type: str,
     number: int = 1,
     at: datetime,
     data: dict[str, Any],
 ) -> None:
-    """Queue a notification about a payout batch if the workspace has an endpoint. It waits for no other.
+    """Queue a notification about a payout batch, or a line of one, if the workspace has an endpoint.
 
-    The id follows from batch, type and number: written twice, the second is refused.
+    It waits for no other. The id follows from what it is about, type and number: written twice, the second is refused.
     """
     if workspace.order_webhook_url is None:
         return
     session.add(
         OrderNotice(
-            id=uuid5(payout_id, f"notice:{notice_type}:{number}"),
+            id=uuid5(about, f"notice:{notice_type}:{number}"),
             workspace_id=workspace.id,
             payment_id=None,
             seq=number,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -53,6 +53,12 @@ async def insert_new(session: AsyncSession, values: dict[str, Any]) -> bool:
 async def get(session: AsyncSession, workspace_id: UUID, payment_id: UUID) -> Payment | None:
     """One payment of one workspace."""
     return await session.scalar(select(Payment).where(Payment.id == payment_id, Payment.workspace_id == workspace_id))
+
+
+async def named(session: AsyncSession, workspace_id: UUID, ids: Collection[UUID]) -> dict[UUID, Payment]:
+    """Those of these payments that are there, by id."""
+    rows = await session.scalars(select(Payment).where(Payment.id.in_(ids), Payment.workspace_id == workspace_id))
+    return {row.id: row for row in rows}
 
 
 async def lock(session: AsyncSession, payment_id: UUID) -> tuple[Payment, Workspace]:

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.commission import CommissionState, CommissionStatus
 from domain.ledger import (
     owed_to,
+    payout_bounced_entries,
     payout_paid_entries,
     payout_returned_entries,
     payout_sent_entries,
@@ -42,7 +43,7 @@ from storage.models import (
 from storage.paging import newest_first
 
 OUT = (ItemStatus.SENT.value, ItemStatus.PAID.value)
-WITH_RESULT = frozenset({LineStatus.PAID, LineStatus.FAILED})
+WITH_RESULT = frozenset({LineStatus.PAID, LineStatus.FAILED, LineStatus.RETURNED})
 
 
 class PayoutNotFound(Exception):
@@ -59,6 +60,10 @@ class LineNotSent(Exception):
 
 class LineHasResult(Exception):
     """The line has another result already."""
+
+
+class LineNotPaid(Exception):
+    """Only what was paid comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,37 +468,60 @@ async def note_reason(session: AsyncSession, workspace_id: UUID, payout_id: UUID
         payout.reason = reason
 
 
+async def of_line(session: AsyncSession, workspace_id: UUID, line_id: UUID) -> Payout:
+    """The batch that a line is of. Raises PayoutNotFound."""
+    query = (
+        select(Payout)
+        .join(PayoutLine, PayoutLine.payout_id == Payout.id)
+        .where(PayoutLine.id == line_id, Payout.workspace_id == workspace_id)
+    )
+    found = await session.scalar(query)
+    if found is None:
+        raise PayoutNotFound(str(line_id))
+    return found
+
+
 async def has_result(
-    session: AsyncSession, payout: Payout, line_id: UUID, *, paid: bool, reference: str | None
+    session: AsyncSession, payout: Payout, line_id: UUID, *, result: LineStatus, reference: str | None
 ) -> bool:
-    """Whether a line of a locked batch has exactly this result already."""
+    """Whether a line of a locked batch has, or had before it came back, exactly this result already."""
     query = select(PayoutLine).where(PayoutLine.id == line_id, PayoutLine.payout_id == payout.id)
     line = await session.scalar(query)
-    result = LineStatus.PAID if paid else LineStatus.FAILED
-    return line is not None and line.status == result and (line.reference if paid else line.failure) == reference
+    return line is not None and _has(line, result, reference)
+
+
+def _has(line: PayoutLine, result: LineStatus, reference: str | None) -> bool:
+    if result is LineStatus.PAID:
+        return line.status in (LineStatus.PAID, LineStatus.RETURNED) and line.reference == reference
+    return line.status == result and line.failure == reference
 
 
 async def record_result(
-    session: AsyncSession, payout: Payout, line_id: UUID, *, paid: bool, reference: str | None, actor: str, at: datetime
+    session: AsyncSession,
+    payout: Payout,
+    line_id: UUID,
+    *,
+    result: LineStatus,
+    reference: str | None,
+    actor: str,
+    at: datetime,
 ) -> PayoutLine:
     """Book what became of one line of a locked batch; the last one closes it. A repeat changes nothing.
 
-    `reference` is the bank's, or why it failed. Paid: the money has left us, and its commissions are paid for good.
-    Failed: we owe it again, and the commissions are payable by the next batch. Raises PayoutNotFound, LineNotSent,
-    LineHasResult.
+    `reference` is the bank's, or why it failed or came back. Paid: the money has left us, and its commissions are paid
+    for good. Failed: we owe it again, and the commissions are payable by the next batch. Returned: the same, of a line
+    that was booked as paid, also long after its batch was closed. Raises PayoutNotFound, LineNotSent, LineHasResult,
+    LineNotPaid.
     """
     query = select(PayoutLine).where(PayoutLine.id == line_id, PayoutLine.payout_id == payout.id)
     line = await session.scalar(query.with_for_update())
     if line is None:
         raise PayoutNotFound(str(line_id))
-    result = LineStatus.PAID if paid else LineStatus.FAILED
-    if LineStatus(line.status) in WITH_RESULT:
-        if line.status == result and (line.reference if paid else line.failure) == reference:
-            return line
-        raise LineHasResult(line.status)
-    if line.status != LineStatus.SENT:
-        raise LineNotSent(line.status)
-    await (_paid if paid else _failed)(session, payout, line, reference, at)
+    if _has(line, result, reference):
+        return line
+    _must_be_possible(line, result)
+    book = {LineStatus.PAID: _paid, LineStatus.FAILED: _failed, LineStatus.RETURNED: _returned}[result]
+    await book(session, payout, line, reference, at)
     line.status, line.finished_at = result.value, at
     audit.record(
         session,
@@ -503,30 +531,48 @@ async def record_result(
         subject=("payout", payout.id),
         details={"line_id": str(line.id), "amount": str(line.money), "reference": reference},
     )
-    await _close_when_done(session, payout, actor=actor, at=at)
+    if payout.status == PayoutStatus.APPROVED:
+        await _close_when_done(session, payout, actor=actor, at=at)
     return line
+
+
+def _must_be_possible(line: PayoutLine, result: LineStatus) -> None:
+    if result is LineStatus.RETURNED:
+        if line.status == LineStatus.RETURNED:
+            raise LineHasResult(line.status)
+        if line.status != LineStatus.PAID:
+            raise LineNotPaid(line.status)
+        return
+    if LineStatus(line.status) in WITH_RESULT:
+        raise LineHasResult(line.status)
+    if line.status != LineStatus.SENT:
+        raise LineNotSent(line.status)
 
 
 async def _paid(session: AsyncSession, payout: Payout, line: PayoutLine, reference: str | None, at: datetime) -> None:
     line.reference = reference
-    inside = select(PayoutItem.commission_id).where(
-        PayoutItem.line_id == line.id, PayoutItem.status == ItemStatus.SENT.value
-    )
-    await session.execute(
-        select(Commission.id).where(Commission.id.in_(inside)).order_by(Commission.id).with_for_update()
-    )
-    await session.execute(
-        update(Commission)
-        .where(Commission.id.in_(inside))
-        .values(
-            status=CommissionStatus.PAID.value,
-            paid_at=at,
-            payout_reference=reference or str(line.id),
-        )
-        .execution_options(synchronize_session=False)
-    )
+    for commission in await _lock_commissions_of(session, line, ItemStatus.SENT):
+        commission.status, commission.paid_at = CommissionStatus.PAID.value, at
+        commission.payout_reference = reference or str(line.id)
     await _move_items(session, [line.id], ItemStatus.PAID)
     _book(session, line, "paid", payout_paid_entries(line.money, payout_id=str(payout.id)))
+
+
+async def _returned(session: AsyncSession, payout: Payout, line: PayoutLine, reason: str | None, at: datetime) -> None:
+    line.failure = reason
+    payout.updated_at = at
+    for commission in await _lock_commissions_of(session, line, ItemStatus.PAID):
+        gone = commission.clawed_back == commission.amount
+        commission.status = (CommissionStatus.CLAWED_BACK if gone else CommissionStatus.ACCRUED).value
+        commission.paid_at = commission.payout_reference = None
+    await _move_items(session, [line.id], ItemStatus.RELEASED)
+    _book(session, line, "returned", payout_bounced_entries(line.money, referrer=line.referrer_id))
+
+
+async def _lock_commissions_of(session: AsyncSession, line: PayoutLine, status: ItemStatus) -> Sequence[Commission]:
+    inside = select(PayoutItem.commission_id).where(PayoutItem.line_id == line.id, PayoutItem.status == status.value)
+    query = select(Commission).where(Commission.id.in_(inside)).order_by(Commission.id).with_for_update()
+    return (await session.scalars(query.execution_options(populate_existing=True))).all()
 
 
 async def _failed(session: AsyncSession, payout: Payout, line: PayoutLine, reason: str | None, at: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,12 @@ async def get(session: AsyncSession, workspace_id: UUID, plan_id: UUID) -> Plan 
 async def active(session: AsyncSession, workspace_id: UUID, code: str) -> Plan | None:
     """The version of a code that new subscriptions take."""
     return await session.scalar(select(Plan).where(Plan.workspace_id == workspace_id, Plan.code == code, Plan.active))
+
+
+async def named(session: AsyncSession, workspace_id: UUID, ids: Collection[UUID]) -> dict[UUID, Plan]:
+    """Those of these plans that are there, by id."""
+    rows = await session.scalars(select(Plan).where(Plan.id.in_(ids), Plan.workspace_id == workspace_id))
+    return {row.id: row for row in rows}
 
 
 async def create(

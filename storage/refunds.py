@@ -137,6 +137,16 @@ async def page(
     return (await session.scalars(query)).all()
 
 
+async def hold_key(session: AsyncSession, workspace_id: UUID, key: str) -> None:
+    """Let nobody else use an idempotency key until the transaction ends, for this payment or another.
+
+    Take it before the payment's lock. Two payments have two locks, so without this one the second request of a reused
+    key would run into the constraint instead of being told.
+    """
+    name = f"refund:{workspace_id}:{key}"
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
 async def by_key(session: AsyncSession, workspace_id: UUID, key: str) -> Refund | None:
     """The refund that an idempotency key has made."""
     return await session.scalar(

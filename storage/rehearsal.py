@@ -26,6 +26,8 @@ from storage.models import (
     LedgerEntry,
     OrderNotice,
     Payment,
+    Payout,
+    PayoutLine,
     Receipt,
     Subscription,
     SurplusCapture,
@@ -38,6 +40,8 @@ _WATCHED: dict[type[Base], tuple[str, ...]] = {
     SurplusCapture: ("status",),
     Subscription: ("status", "cancel_at_period_end", "quantity", "current_period_end", "paused_at", "ended_at"),
     Invoice: ("status",),
+    Payout: ("status", "total"),
+    PayoutLine: ("status",),
 }
 """Columns whose change an operator wants to see beforehand."""
 

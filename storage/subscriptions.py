@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.billing_calendar import boundary
@@ -19,7 +19,7 @@ from domain.dunning import DunningPolicy, FinalAction
 from domain.ledger import credit_applied_entries, credit_granted_entries
 from domain.money import Money
 from domain.payment import OPEN
-from domain.subscription import InvoiceStatus, SubscriptionChanged, SubscriptionStatus
+from domain.subscription import InvoiceStatus, SubscriptionChange, SubscriptionChanged, SubscriptionStatus
 from storage import ledger
 from storage.models import (
     CustomerCredit,
@@ -210,6 +210,17 @@ async def invoices_of(session: AsyncSession, subscription_id: UUID) -> Sequence[
     return (await session.scalars(query.order_by(Invoice.period, Invoice.sequence))).all()
 
 
+async def latest_invoices(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Invoice]:
+    """The last invoice of each of these subscriptions that has one."""
+    query = (
+        select(Invoice)
+        .where(Invoice.subscription_id.in_(ids))
+        .ext(distinct_on(Invoice.subscription_id))
+        .order_by(Invoice.subscription_id, Invoice.period.desc(), Invoice.sequence.desc())
+    )
+    return {row.subscription_id: row for row in await session.scalars(query)}
+
+
 async def invoice_page(
     session: AsyncSession,
     workspace_id: UUID,
@@ -256,6 +267,19 @@ async def credit_of(session: AsyncSession, row: Subscription, currency: str) -> 
     """What the customer has left over."""
     query = select(CustomerCredit.balance).where(*_is_credit_of(row, currency))
     return Money.from_decimal((await session.scalar(query)) or Decimal(0), currency)
+
+
+async def credits_of(
+    session: AsyncSession, workspace_id: UUID, customers: Collection[str]
+) -> dict[tuple[str, str], Money]:
+    """What these customers have left over, by customer and currency; nothing for those who never had any."""
+    query = select(CustomerCredit).where(
+        CustomerCredit.workspace_id == workspace_id, CustomerCredit.customer_id.in_(customers)
+    )
+    return {
+        (row.customer_id, row.currency): Money.from_decimal(row.balance, row.currency)
+        for row in await session.scalars(query)
+    }
 
 
 async def lock_credit(session: AsyncSession, row: Subscription, currency: str) -> Money:
@@ -318,22 +342,27 @@ async def _move_credit(session: AsyncSession, row: Subscription, amount: Money) 
     )
 
 
-async def answered(session: AsyncSession, change_id: UUID) -> SubscriptionChanged | None:
-    """What a wish was answered when it was carried out."""
+async def answered(session: AsyncSession, change_id: UUID) -> tuple[SubscriptionChanged, str | None] | None:
+    """What a wish was answered when it was carried out, and the fingerprint of its request if it had one."""
     known = await session.scalar(select(SubscriptionChangeRecord).where(SubscriptionChangeRecord.id == change_id))
     if known is None:
         return None
     kept = known.answer
-    return SubscriptionChanged(SubscriptionStatus(kept["status"]), kept["effects"], kept["refusal"], kept["detail"])
+    answer = SubscriptionChanged(SubscriptionStatus(kept["status"]), kept["effects"], kept["refusal"], kept["detail"])
+    return answer, kept.get("fingerprint")
 
 
-def keep_answer(
-    session: AsyncSession, subscription_id: UUID, change_id: UUID, kind: str, answer: SubscriptionChanged, at: datetime
-) -> None:
+def keep_answer(session: AsyncSession, wish: SubscriptionChange, answer: SubscriptionChanged, at: datetime) -> None:
     """Keep it for a repeat; the primary key refuses to carry out the same wish twice."""
-    kept = asdict(answer) | {"status": answer.status.value}
+    kept = asdict(answer) | {"status": answer.status.value, "fingerprint": wish.fingerprint}
     session.add(
-        SubscriptionChangeRecord(id=change_id, subscription_id=subscription_id, kind=kind, answer=kept, created_at=at)
+        SubscriptionChangeRecord(
+            id=wish.change_id,
+            subscription_id=wish.subscription_id,
+            kind=wish.kind.value,
+            answer=kept,
+            created_at=at,
+        )
     )
 
 

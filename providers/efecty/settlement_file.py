@@ -3,12 +3,13 @@
 The layout comes with the contract (UNCONFIRMED), so delimiter, decimal mark, date format and column names are options.
 By default: `;` between cells, a first row with the names `agreement;reference;amount;paid_at;transaction_id` and, if
 wanted, `status` and `currency`; amounts in pesos with a point for centavos; UTF-8 with or without a byte order mark,
-else Latin-1. A cell may be in double quotes but holds no line break. Nothing in a file makes the reading fail: a row
-is an event or has a reason, and a fault of the whole file is a row of its own.
+UTF-16 with one, else Latin-1. A cell may be in double quotes but holds no line break. Nothing in a file makes the
+reading fail: a row is an event or has a reason, and a fault of the whole file is a row of its own.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections import defaultdict
@@ -23,6 +24,7 @@ from providers.efecty.claims import UnreadableClaim, event_of
 MAX_FILE_BYTES = 10_000_000
 MAX_ROWS = 100_000
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 _DIGITS = re.compile(r"[0-9]{1,20}", re.ASCII)
 
@@ -92,6 +94,8 @@ def read_file(content: bytes, agreement: Agreement) -> FileReport:
 
 
 def _decoded(content: bytes) -> str:
+    if content.startswith(_UTF_16):  # as spreadsheets save "Unicode text"
+        return content.decode("utf-16", errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -368,7 +368,7 @@ async def test_a_settlement_file_is_reported_row_by_row_and_counts_once(counter:
     report = (await upload(counter, lines)).json()
     assert [row["line"] for row in report["rows"]] == list(range(2, 11))
     assert [(row["verdict"], row["reason"], row["payment_id"]) for row in report["rows"]] == expected
-    assert (report["taken"], report["repeated"], report["refused"]) == (4, 0, 5)
+    assert (report["taken"], report["repeated"], report["refused"], report["unmatched"]) == (4, 0, 5, 1)
     assert report["rows"][0]["amount"] == "25000.00"
     await counter.until(paid["id"], "paid")
     assert (await counter.until(lower["id"], "unknown"))["flag"] == "amount_mismatch"

@@ -33,7 +33,9 @@ async def test_a_batch_from_the_dry_run_to_the_last_result(operator: Operator, s
     assert (prepared["status"], prepared["total"]) == ("prepared", "15.55")
     dry = (await operator(*pay, "--approve", "--dry-run", "--json")).json["payout"]
     assert (dry["id"], dry["status"], dry["total"]) == (prepared["id"], "approved", "15.55")
-    assert "--dry-run goes with" in await operator.says(*pay, "--dry-run", "--reject", "x", code=2)
+    assert "--dry-run goes with" in await operator.says(*pay, "--dry-run", "--export", tmp_path / "no.csv", code=2)
+    dropped = (await operator(*pay, "--reject", "x", "--dry-run", "--json")).json
+    assert (dropped["payout"]["status"], dropped["would_write"]["notices"]) == ("rejected", ["payout.rejected"])
     file = tmp_path / "bank.csv"
     approved = (await operator(*pay, "--approve", "--export", file, "--json")).json["payout"]
     assert (approved["id"], approved["status"]) == (prepared["id"], "approved")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 from tests.cli.running import Operator
@@ -36,3 +37,13 @@ async def test_what_cannot_be_done_is_said_in_one_line(operator: Operator, shop:
     too_much = await operator("process-refund", payment, "--amount", "999.00", code=1)
     assert "Only 129.90 ILS is left" in too_much.stderr
     assert (await operator("process-refund", payment, "--amount", "lots", code=1)).stderr.count("\n") == 1
+
+
+async def test_what_the_provider_refuses_is_a_failure_of_the_command(operator: Operator, shop: Shop) -> None:
+    payment = await paid(shop)
+    charges = await shop.sandbox("GET", "/objects?type=charge")
+    charge = next(one for one in charges if one["metadata"]["payment_id"] == payment)
+    await shop.sandbox("POST", f"/charges/{charge['id']}/dispute", {"amount": 100})
+    refused = await operator("process-refund", payment, "--amount", "5.00", "--json", code=1)
+    assert json.loads(refused.stdout)["status"] == "failed"
+    assert "The provider refused it" in refused.stderr

@@ -56,6 +56,7 @@ async def test_a_lost_dispute_takes_the_money_and_the_commission(shop: Shop) -> 
     assert (await balances(shop))["disputed"] == "129.90"
     refund = await shop.api.post("/refunds", json={"payment_id": payment["id"]})
     assert (refund.status_code, refund.json()["code"]) == (422, "refund_exceeds_payment")
+    assert "disputes hold" in refund.json()["detail"]
     await shop.sandbox("POST", f"/disputes/{opened['id']}/lost")
     await until(shop, payment, "lost")
     assert await balances(shop) == {"dispute_losses": "129.90", "sales": "-110.08", "vat_payable": "-19.82"}

@@ -150,6 +150,17 @@ async def test_what_could_be_closed_is_closed_and_what_is_paid_later_is_proposed
     await asyncio.gather(*(one_after_the_other(second) for second in others))
 
 
+async def test_a_further_way_leaves_what_the_payment_shows_until_it_is_the_one_that_is_paid(cop: Market) -> None:
+    payment_id = await cop.starts(WOMPI)
+    before = await cop.shop.read(payment_id)
+    assert before["checkout_url"]
+    assert await cop.opens(payment_id, CASH) == 2
+    assert await cop.shop.read(payment_id) == before
+    await cop.pays(payment_id, 2, CASH)
+    paid = await cop.shop.until(payment_id, "paid")
+    assert (paid["provider"], paid["method"]) == ("efecty", "efecty")
+
+
 async def test_our_own_pages_do_not_take_a_payer_on_to_a_second_payment(cop: Market) -> None:
     """A form of ours and a cash code of ours are shown while the payment is open, and gone when it is paid."""
     for kind in (KINDS["COP"][1], CASH):

@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -112,6 +113,89 @@ async def test_from_what_is_owed_to_the_last_result(shop: Shop) -> None:
     again = await prepared(shop)
     assert lines(again) == {"ben": ("8.00", "0.00", "8.00", "prepared")}
     await eventually(lambda: _all_told(shop, payout["id"]))
+
+
+async def test_what_the_bank_brings_back_is_owed_again_and_paid_by_the_next_batch(shop: Shop) -> None:
+    amount = money(shop)
+    first = await sold(shop, amount("100.00"), referrer="ann")
+    await sold(shop, amount("40.00"), referrer="ben")
+    payout = await prepared(shop)
+    await approved(shop, payout["id"])
+    ids = {line["referrer_id"]: line["id"] for line in payout["lines"]}
+    url = f"/payouts/{payout['id']}/lines"
+    early = await shop.api.post(f"{url}/{ids['ann']}/returned", json={"reason": "account closed"})
+    assert (early.status_code, early.json()["code"]) == (409, "payout_line_not_paid")
+    for name, line in ids.items():
+        await shop.api.post(f"{url}/{line}/paid", json={"reference": f"wire-{name}"})
+    assert (await read(shop, payout["id"]))["status"] == "closed"
+    await refunded(shop, first, amount("50.00"))
+    assert str(await owed(shop, "ann")) == "-5.00"
+
+    before = await balances(shop)
+    shown = await shop.api.post(f"{url}/{ids['ann']}/returned", json={"reason": "closed"}, params={"dry_run": True})
+    assert shown.json()["notices"] == ["payout.line_returned"]
+    assert {(one["account"], one["amount"]) for one in shown.json()["ledger"]} == {
+        ("commission_payable:ann", "-10.00"),
+        ("commission_paid_out", "10.00"),
+    }
+    effects = {(one["subject"], one["field"], one["from"], one["to"]) for one in shown.json()["changes"]}
+    assert effects == {("payout_lines", "status", "paid", "returned"), ("commissions", "status", "paid", "accrued")} | {
+        ("commissions", "payout_reference", "wire-ann", None)
+    }
+    assert await balances(shop) == before
+
+    for _ in range(2):
+        done = await shop.api.post(f"{url}/{ids['ann']}/returned", json={"reason": "account closed"})
+        assert done.status_code == 200, done.text
+        line = next(one for one in done.json()["lines"] if one["referrer_id"] == "ann")
+        assert (line["status"], line["reference"], line["failure"]) == ("returned", "wire-ann", "account closed")
+    other = await shop.api.post(f"{url}/{ids['ann']}/returned", json={"reason": "no such name"})
+    assert (other.status_code, other.json()["code"]) == (409, "payout_line_has_result")
+    again = f"line_id,result,reference\n{ids['ann']},paid,wire-ann\n{ids['ben']},returned,wrong name\n"
+    for wanted in (True, False):
+        report = (
+            await shop.api.post(f"/payouts/{payout['id']}/results", content=again, params={"dry_run": wanted})
+        ).json()
+        assert [row["verdict"] for row in report["rows"]] == ["repeated", "recorded"]
+        assert (report["would_write"] is not None) == wanted
+        assert (str(await owed(shop, "ann")), str(await owed(shop, "ben"))) == ("5.00", "0.00" if wanted else "4.00")
+    days = {"from": f"{now() - timedelta(days=2):%Y-%m-%d}", "to": f"{now() + timedelta(days=2):%Y-%m-%d}"}
+    statement = (await shop.api.get("/referrers/ann/statement", params=days)).json()
+    assert (statement["accrued"], statement["clawed_back"], statement["paid"]) == ("10.00", "5.00", "0.00")
+    assert await state_of(shop, first) == "payable"
+    assert lines(await prepared(shop)) == {
+        "ann": ("5.00", "0.00", "5.00", "prepared"),
+        "ben": ("4.00", "0.00", "4.00", "prepared"),
+    }
+
+    async def told() -> bool:
+        notices = [one for one in shop.service.merchant.notices if one["type"] == "payout.line_returned"]
+        return {one["data"]["line_id"] for one in notices if one["data"]["payout_id"] == payout["id"]} == {
+            *ids.values()
+        }
+
+    await eventually(told)
+
+
+async def test_a_dry_run_of_a_decision_or_a_result_writes_nothing(shop: Shop) -> None:
+    await sold(shop, money(shop)("100.00"), referrer="ann")
+    payout = await prepared(shop)
+    url = f"/payouts/{payout['id']}"
+    dry = {"dry_run": True}
+    rejected = (await shop.api.post(f"{url}/reject", json={"reason": "x"}, params=dry)).json()
+    assert (rejected["audit"], rejected["notices"]) == (["payout.rejected"], ["payout.rejected"])
+    found = await read(shop, payout["id"])
+    assert (found["status"], found["reason"]) == ("prepared", None)
+    await approved(shop, payout["id"])
+    (line,) = payout["lines"]
+    for result, body, audit in (
+        ("paid", {}, ["payout.line_paid", "payout.closed"]),
+        ("failed", {"reason": "x"}, ["payout.line_failed", "payout.closed"]),
+    ):
+        shown = (await shop.api.post(f"{url}/lines/{line['id']}/{result}", json=body, params=dry)).json()
+        assert (shown["audit"], shown["notices"]) == (audit, ["payout.closed"])
+        assert sum(Decimal(one["amount"]) for one in shown["ledger"]) == 0
+    assert lines(await read(shop, payout["id"]))["ann"][3] == "sent"
 
 
 async def _all_told(shop: Shop, payout_id: str) -> bool:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from pypdf import PdfReader
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from domain.money import Money
 from storage import ledger, surplus
@@ -195,6 +195,23 @@ async def test_a_repeat_refunds_once(shop: Shop) -> None:
     assert (await shop.totals(payment["id"]))["refunded"] == 1000
     other = await refund(shop, payment, "11.00", key="r-1")
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+
+
+async def test_one_key_for_two_payments_at_the_same_moment_is_told(shop: Shop) -> None:
+    """Each had its own payment's lock, so both looked for the key before either had written it."""
+    first, second = await paid(shop), await paid(shop)
+
+    async def both_wait() -> bool:
+        async with shop.service.database.statement() as other:
+            return bool(await other.scalar(text("SELECT count(*) >= 2 FROM pg_locks WHERE NOT granted")))
+
+    async with shop.service.database.transaction() as session:
+        await session.execute(text("LOCK TABLE refunds IN SHARE MODE"))
+        asked = asyncio.gather(*(refund(shop, payment, "10.00", key="r-2") for payment in (first, second)))
+        await eventually(both_wait)
+    answers = await asked
+    assert sorted(answer.status_code for answer in answers) == [201, 409]
+    assert {answer.json().get("code") for answer in answers} == {None, "idempotency_key_reused"}
 
 
 async def test_a_provider_that_acts_and_is_silent_refunds_once(shop: Shop) -> None:

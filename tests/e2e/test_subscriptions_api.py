@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
+import wiring
+from api.context import Member, Services
+from api.subscriptions import list_invoices, list_subscriptions
 from dispatch.inbox import subscription_command
 from domain.payment import PollPlan
 from domain.subscription import attempt_payment_id
@@ -156,6 +160,12 @@ async def test_a_change_of_plan_is_shown_before_it_is_made(shop: Shop) -> None:
     again = (await shop.api.post(address, json={"plan": large["code"]}, headers={"Idempotency-Key": "up"})).json()
     assert done["effects"] == again["effects"]
     assert done["effects"]["due_now"] == "60.00"
+    other = await shop.api.post(address, json={"plan": small["code"]}, headers={"Idempotency-Key": "up"})
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    later = await shop.api.post(
+        address, json={"plan": small["code"], "at": "period_end"}, headers={"Idempotency-Key": "up"}
+    )
+    assert (later.status_code, later.json()["code"]) == (409, "idempotency_key_reused")
 
     async def charged() -> bool:
         return [one["total"] for one in (await read(shop, made))["invoices"] if one["status"] == "paid"] == [
@@ -177,18 +187,26 @@ async def test_cancel_pause_and_resume_with_a_dry_run_of_each(shop: Shop) -> Non
         assert (await read(shop, made))["status"] == "active"
     assert (await shop.api.post(f"{at}/pause")).json()["subscription"]["status"] == "paused"
     assert (await shop.api.post(f"{at}/resume")).json()["subscription"]["status"] == "active"
-    refused = await shop.api.post(f"{at}/resume")
+    refused = await shop.api.post(f"{at}/resume", headers={"Idempotency-Key": "on"})
     assert (refused.status_code, refused.json()["code"]) == (409, "subscription_not_changeable")
+    await shop.api.post(f"{at}/pause")
+    now_it_can = await shop.api.post(f"{at}/resume", headers={"Idempotency-Key": "on"})
+    assert now_it_can.json()["subscription"]["status"] == "active", "a refusal was kept for ever"
     scheduled = (await shop.api.post(f"{at}/cancel")).json()["subscription"]
     assert (scheduled["status"], scheduled["cancel_at_period_end"]) == ("active", True)
     ended = (await shop.api.post(f"{at}/cancel", json={"at": "now", "reason": "moved away"})).json()["subscription"]
     assert (ended["status"], ended["end_reason"]) == ("cancelled", "moved away")
+    for body in ({"at": "now"}, {"at": "period_end"}):
+        again = await shop.api.post(f"{at}/cancel", json=body)
+        assert (again.status_code, again.json()["subscription"]["end_reason"]) == (200, "moved away")
 
 
 async def test_a_trial_gives_a_page_for_the_card_and_a_dry_run_says_when_it_is_charged(shop: Shop) -> None:
     offer = await plan(shop, trial_days=14)
     body = {"plan": offer["code"], "customer": CUSTOMER}
-    shown = (await shop.api.post("/subscriptions", json=body, params={"dry_run": True})).json()
+    answer = await shop.api.post("/subscriptions", json=body, params={"dry_run": True})
+    assert answer.status_code == 200, "201 is for what was made"
+    shown = answer.json()
     assert (shown["charge_now"], shown["status"]) == ("0.00", "trialing")
     assert (await shop.api.get("/subscriptions")).json()["data"] == []
     made = await subscribe(shop, offer)
@@ -239,6 +257,46 @@ async def test_a_price_never_changes_a_plan_gets_versions(shop: Shop) -> None:
 async def test_what_is_wrong_is_told_as_a_problem(shop: Shop, path: str, body: dict[str, Any], status: int) -> None:
     answer = await shop.api.post(path, json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+
+
+async def test_a_price_with_more_digits_than_there_is_room_for_is_refused_and_not_accepted(shop: Shop) -> None:
+    """It was accepted, and its workflow tried for ever to write the invoice."""
+    method, dear, cheap = await saved(shop), await plan(shop, "9999999999.99"), await plan(shop)
+    body = {"plan": dear["code"], "customer": CUSTOMER, "quantity": 1_000_000, "payment_method_id": method["id"]}
+    refused = await shop.api.post("/subscriptions", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), refused.text
+    made = await subscribe(shop, cheap, payment_method_id=method["id"])
+    await until(shop, made, "active")
+    for at in ("now", "period_end"):
+        wish = {"plan": dear["code"], "quantity": 1_000_000, "at": at}
+        refused = await shop.api.post(f"/subscriptions/{made['id']}/change-plan", json=wish)
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), refused.text
+
+
+async def test_a_page_takes_as_many_statements_as_one_subscription(shop: Shop) -> None:
+    """Plan, invoices, payment and credit were read row by row."""
+    offer = await plan(shop)
+    pool = wiring.database(shop.service.settings)
+    caller, services = Member(shop.workspace, "test"), cast(Services, SimpleNamespace(database=pool))
+    counted: list[str] = []
+    event.listen(pool.engine.sync_engine, "before_cursor_execute", lambda *call: counted.append(call[2]))
+    await subscribe(shop, offer)
+    await list_subscriptions(caller, services)
+    one = len(counted)
+    for number in range(4):
+        await subscribe(shop, offer, customer=CUSTOMER | {"id": f"many-{number}"})
+    counted.clear()
+    found = await list_subscriptions(caller, services)
+    assert len(counted) <= one
+    assert len(found.data) == 5
+    for row in found.data:
+        assert row.latest_invoice is not None
+        assert (row.plan is not None, row.latest_invoice.subscription_id) == (True, row.id)
+        assert row.latest_invoice.payment_id is not None
+    counted.clear()
+    assert len((await list_invoices(caller, services)).data) == 5
+    assert len(counted) <= one
+    await pool.close()
 
 
 async def test_another_workspace_sees_nothing(shop: Shop) -> None:

@@ -101,6 +101,19 @@ class Sale:
     def left(self) -> int:
         return self.amount - self.refunded - self.held
 
+    def follow(self) -> None:
+        """Disputes that hold less than they want take what is free, the oldest first."""
+        for claim in self.claims.values():
+            if claim.status in ("needs_response", "lost"):
+                claim.held += min(claim.wanted - claim.held, self.left)
+
+    def give_way(self, needed: int) -> None:
+        """A refund had it first: the latest claim gives it up, an undecided one before a lost one."""
+        for status in ("needs_response", "lost"):
+            for claim in reversed(self.claims.values()):
+                part = min(claim.held, max(needed, 0)) if claim.status == status else 0
+                claim.held, needed = claim.held - part, needed - part
+
     @property
     def charged_back(self) -> bool:
         """Whether the provider refuses refunds because a bank has the matter in hand."""
@@ -314,6 +327,32 @@ class Books(RuleBasedStateMachine):
         self.does(self.refunds.reconcile_refunds(ReconcileRefunds(sale.payment_id)))
         sale.refunded += minor
 
+    @rule(sale=sales, share=SHARES, want=st.integers(1, 130))
+    def dispute_that_is_heard_of_before_a_refund(self, sale: Sale, share: int, want: int) -> None:
+        """Somebody refunds in the dashboard, then the bank comes, and the news of the refund is late."""
+        if sale.left < self.step or sale.charged_back:
+            return
+        minor = sale.part(share, sale.left, self.step)
+        self.does(self._stripe_refund(sale, minor))
+        self.dispute(sale, want)
+        self.does(self.refunds.reconcile_refunds(ReconcileRefunds(sale.payment_id)))
+        sale.give_way(minor - sale.left)
+        sale.refunded += minor
+
+    @rule(sale=sales, share=SHARES, want=st.integers(1, 130))
+    def dispute_while_a_refund_is_under_way(self, sale: Sale, share: int, want: int) -> None:
+        """The refund has reserved its part when the bank comes, and is refused by the provider then."""
+        if sale.left < self.step:
+            return
+        minor = sale.part(share, sale.left, self.step)
+        refund_id = self.does(self._requested(sale, minor))
+        wanted = sale.part(want, sale.amount, self.step)
+        made = self.does(self.shop.sandbox("POST", f"/charges/{sale.charge_id}/dispute", {"amount": wanted}))
+        self.does(self.disputes.reconcile_disputes(ReconcileDisputes(sale.payment_id)))
+        sale.claims[made["id"]] = Claim(wanted, min(wanted, sale.left - minor))
+        self._refunded(sale, minor, self.does(self.refunds.advance_refund(AdvanceRefund(refund_id))).state)
+        sale.follow()
+
     async def _stripe_refund(self, sale: Sale, minor: int) -> None:
         async with httpx.AsyncClient(base_url=self.world.service.sandbox_url) as http:
             answer = await http.post(
@@ -329,7 +368,8 @@ class Books(RuleBasedStateMachine):
         minor = sale.part(share, sale.amount, self.step)
         made = self.does(self.shop.sandbox("POST", f"/charges/{sale.charge_id}/dispute", {"amount": minor}))
         self.does(self.disputes.reconcile_disputes(ReconcileDisputes(sale.payment_id)))
-        sale.claims[made["id"]] = Claim(minor, min(minor, sale.left))
+        sale.claims[made["id"]] = Claim(minor, 0)
+        sale.follow()
 
     @rule(sale=sales, outcome=st.sampled_from(["won", "lost"]), pick=st.integers(0, 9))
     def decide(self, sale: Sale, outcome: str, pick: int) -> None:
@@ -342,9 +382,8 @@ class Books(RuleBasedStateMachine):
         self.does(self.disputes.reconcile_disputes(ReconcileDisputes(sale.payment_id)))
         if outcome == "won":
             claim.held = 0
-        elif claim.held == 0:
-            claim.held = min(claim.wanted, sale.left)
         claim.status = outcome
+        sale.follow()
 
     @rule(sale=sales)
     def pay_out(self, sale: Sale) -> None:

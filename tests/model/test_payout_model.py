@@ -22,7 +22,7 @@ from activities.payouts import PayoutActivities
 from api.referrers import statement_of
 from domain.dispute import DisputeState
 from domain.money import Money
-from domain.payout import DecidePayout, PayoutStatus, PreparePayout
+from domain.payout import DecidePayout, LineStatus, PayoutStatus, PreparePayout
 from storage import commissions, payouts
 from storage.models import Commission, Payout, PayoutLine
 from tests.support.referrals import balances, disputed, now, refunded, sold
@@ -109,6 +109,7 @@ class Payouts(RuleBasedStateMachine):
     @initialize(currency=st.sampled_from(["ILS", "JPY", "KWD"]))
     def open_shop(self, currency: str) -> None:
         self.currency, self.known, self.batch = currency, list[Sale](), None
+        self.arrived: list[tuple[UUID, Line]] = []
         self.paid_out = dict.fromkeys(NAMES, 0)
         self.in_transit = 0
         self.shop: Shop = self.does(
@@ -291,9 +292,11 @@ class Payouts(RuleBasedStateMachine):
             return
         line = batch.lines.pop(pick % len(batch.lines))
         for _ in range(2):
-            status = self.does(self._result(batch.payout_id, line.line_id, paid=paid))
+            status = self.does(self._result(batch.payout_id, line.line_id, "paid" if paid else "failed"))
         self.in_transit -= line.amount
-        if not paid:
+        if paid:
+            self.arrived.append((batch.payout_id, line))
+        else:
             self.paid_out[line.referrer] -= line.amount
         for sale in line.sales:
             sale.out = "paid" if paid else None
@@ -301,10 +304,24 @@ class Payouts(RuleBasedStateMachine):
         if not batch.lines:
             self.batch = None
 
-    async def _result(self, payout_id: UUID, line_id: UUID, *, paid: bool) -> str:
+    @rule(pick=st.integers(0, 9))
+    def come_back(self, pick: int) -> None:
+        """The bank brings back what was booked as paid, also when its batch has long been closed."""
+        if not self.arrived:
+            return
+        payout_id, line = self.arrived.pop(pick % len(self.arrived))
+        before = self.does(self._result(payout_id, line.line_id, "paid"))
+        for _ in range(2):
+            assert self.does(self._result(payout_id, line.line_id, "returned")) == before
+        self.paid_out[line.referrer] -= line.amount
+        for sale in line.sales:
+            sale.out = None
+
+    async def _result(self, payout_id: UUID, line_id: UUID, what: str) -> str:
         async with self.shop.service.database.transaction() as session:
             payout, _ = await payouts.lock(session, payout_id)
-            await payouts.record_result(session, payout, line_id, paid=paid, reference="x", actor="test", at=now())
+            result = LineStatus(what)
+            await payouts.record_result(session, payout, line_id, result=result, reference="x", actor="test", at=now())
             return payout.status
 
     @invariant()

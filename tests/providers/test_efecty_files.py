@@ -128,7 +128,7 @@ def test_a_repeated_row_counts_once_and_two_tellings_of_one_transaction_are_not_
         (file_of(row(), header=HEADER.replace("amount", "valor")), "missing_column"),
         (file_of(row(), header=HEADER.replace("paid_at", "amount")), "repeated_column"),
         (b"PK\x03\x04" + bytes(range(256)) * 4, "missing_column"),
-        (HEADER.encode("utf-16"), "missing_column"),
+        (HEADER.encode("utf-16-le"), "missing_column"),
     ],
 )
 def test_a_file_with_another_header_is_refused_as_a_whole(content: bytes, verdict: str) -> None:
@@ -167,7 +167,7 @@ def test_the_layout_is_the_agreements() -> None:
         file_ignored_columns=["Oficina"],
         callback_statuses={"aplicado": "captured", "devuelto": "dispute"},
     )
-    for encoded in (content.encode(), content.encode("utf-8-sig"), content.encode("latin-1")):
+    for encoded in (content.encode(encoding) for encoding in ("utf-8", "utf-8-sig", "latin-1", "utf-16")):
         paid, returned, *refused = provider.settlement_report(encoded).rows
         assert paid.event is not None
         assert returned.event is not None

@@ -15,7 +15,7 @@ from activities.payouts import PayoutActivities
 from domain.dispute import DisputeState
 from domain.ledger import owed_to
 from domain.money import Money
-from domain.payout import DecidePayout, PayoutStatus, PreparePayout
+from domain.payout import DecidePayout, LineStatus, PayoutStatus, PreparePayout
 from storage import commissions, ledger, payouts
 from storage.models import Commission, Payout, PayoutItem, PayoutLine
 from storage.session import is_outage
@@ -135,7 +135,8 @@ async def trouble(shop: Shop, payment_id: UUID, number: int) -> None:
 async def result(shop: Shop, payout_id: UUID, line_id: UUID, *, paid: bool) -> None:
     async with shop.service.database.transaction() as session:
         payout, _ = await payouts.lock(session, payout_id)
-        await payouts.record_result(session, payout, line_id, paid=paid, reference="x", actor="test", at=now())
+        what = LineStatus.PAID if paid else LineStatus.FAILED
+        await payouts.record_result(session, payout, line_id, result=what, reference="x", actor="test", at=now())
 
 
 async def batch(shop: Shop, *, paid: bool) -> None:

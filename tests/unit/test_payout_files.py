@@ -148,7 +148,7 @@ def test_the_exported_file_with_results_beside_it_is_read() -> None:
     rows = payout_csv(lines, currency="ILS").decode("utf-8-sig").splitlines()
     filled = [rows[0] + ',"Result","Reference"', rows[1] + ',"paid","wire-1"', rows[2] + ',"",""']
     (row,) = read_results("\r\n".join(filled).encode())
-    assert (row.line, row.line_id, row.paid, row.reference, row.problem) == (2, LINE, True, "wire-1", None)
+    assert (row.line, row.line_id, row.result, row.reference, row.problem) == (2, LINE, "paid", "wire-1", None)
 
 
 @given(st.binary(max_size=300))

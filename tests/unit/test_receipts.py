@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from domain.money import Money, MoneyError
-from domain.receipt import Dealer, DocumentKind, Line, Party, ReceiptDocument, document_of_capture
+from domain.receipt import Dealer, DocumentKind, Line, Party, ReceiptDocument, credit_note, document_of_capture
 from receipts.render import clean, render_pdf
 
 
@@ -45,6 +45,25 @@ def text_of(document: ReceiptDocument) -> str:
 def test_the_pdf_holds_what_must_be_printed(language: str, title: str, original: str) -> None:
     text = text_of(a_document(language=language))
     for expected in ("2026-000123", "957.54", "172.36", "1,129.90", "514000009", "A-1001", "4242", title, original):
+        assert expected in text, expected
+
+
+@pytest.mark.parametrize(("language", "due"), [("en", ("Total credited", "Refunded to")), ("he", ("הוחזר",))])
+def test_a_credit_note_does_not_say_that_something_was_paid(language: str, due: tuple[str, ...]) -> None:
+    text = text_of(
+        credit_note(
+            a_document(language=language),
+            number=1,
+            issued_on=date(2026, 11, 22),
+            amount=Money.parse("59.00", "ILS"),
+            vat=Money.parse("9.00", "ILS"),
+            reason="One session less",
+            provider_reference="re_1",
+        )
+    )
+    assert "Total paid" not in text
+    assert "שולם" not in text
+    for expected in (*due, "59.00", "2026-000123"):
         assert expected in text, expected
 
 

@@ -83,7 +83,8 @@ class Payer(SandboxPayer):
         return [process["processId"] for process in await self.processes(reference)]
 
     async def charges_of(self, reference: UUID) -> int:
-        return sum(len(process["transactions"]) for process in await self.processes(reference))
+        made = [one for process in await self.processes(reference) for one in process["transactions"]]
+        return sum(not one.get("refundedTransactionId") for one in made)
 
     async def processes(self, reference: UUID) -> list[dict[str, Any]]:
         """Everything that was opened for our reference."""

@@ -1,0 +1,189 @@
+"""`make chaos`: people pay, refund and dispute at six providers while everything fails; then all promises are checked.
+
+Exit code 0: every promise held. 1: one was broken. The seed repeats the choices, not the moments at which they fall.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+import process
+import wiring
+from embedded.stack import Ports, Stack, service
+from embedded.supervisor import tell
+from engine.client import connect
+from storage.models import Refund
+from tests.chaos.promises import ANSWERS, FORGED, Judge, Tally, judge_logs, judge_workflows
+from tests.chaos.traffic import Traffic, insist
+from tests.chaos.trouble import PARTS, Killer, Stranger, Weather
+from tests.support.market import Market, market
+from tests.support.service import Merchant, Service, served, settings_for
+
+QUICKER = {
+    "DISPATCH_INTERVAL_SECONDS": "0.2",
+    "OUTBOX_FIRST_RETRY_SECONDS": "0.5",
+    "OUTBOX_MAX_RETRY_SECONDS": "5",
+    "POLL_FIRST_SECONDS": "2",
+    "POLL_GROWTH": "1.5",
+    "POLL_MAX_SECONDS": "10",
+    "PROVIDER_TIMEOUT_SECONDS": "3",
+    "CHECKOUT_WAIT_SECONDS": "5",
+    "RATE_LIMIT_PER_MINUTE": "1000000",
+}
+"""Shorter waits; everything else is as `make up` has it."""
+SHOPS = ("ILS", "COP", "ILS", "COP")
+REST_SECONDS = 240.0
+
+
+async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally:
+    """Run it all in `state`; returns what was found."""
+    chance, merchant = random.Random(seed), Merchant()
+    async with (
+        served(merchant.app()) as merchant.url,
+        service(state, Ports.free(), QUICKER) as stack,
+        _shops(stack, merchant) as markets,
+    ):
+        traffic = Traffic(markets, chance)
+        killer, stranger = Killer(stack, chance), Stranger(markets, chance)
+        weather = Weather(stack.sandbox_url, merchant, chance)
+        tell(f"{people} people at {len(markets)} shops, {seconds:.0f} s of trouble, seed {seed}")
+        async with _living(traffic, people) as living:
+            async with _trouble(killer, stranger, weather):
+                await asyncio.wait(living, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+            await _calm(stack, merchant)
+        await traffic.ends()
+        client = await connect(wiring.temporal_target(markets[0].service.settings))
+        tally = await _at_rest(Judge(markets[0].service.database, markets, merchant), client)
+        tally.look(FORGED, stranger.wrong, times=sum(stranger.done.values()))
+        tally.look(ANSWERS, traffic.wrong, times=traffic.done["payments asked for"] + traffic.done["refunds asked for"])
+        await judge_workflows(client, tally)
+        judge_logs(state / "logs", markets, tally)
+        for title, done in (("people", traffic.done), ("trouble", killer.done + weather.done + stranger.done)):
+            _show(title, done)
+        return tally
+
+
+@asynccontextmanager
+async def _trouble(*makers: Killer | Stranger | Weather) -> AsyncIterator[None]:
+    """Until the block ends. A maker that fails ends the run."""
+    tasks = [asyncio.create_task(maker.work()) for maker in makers]
+    try:
+        yield
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _living(traffic: Traffic, people: int) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """People with one story after the other; at the block's end they finish those that they are in."""
+    living = [asyncio.create_task(traffic.work()) for _ in range(people)]
+    try:
+        yield living
+        traffic.over = True
+        await asyncio.gather(*living)
+    finally:
+        for one in living:
+            one.cancel()
+
+
+async def _calm(stack: Stack, merchant: Merchant) -> None:
+    """Nothing fails any more."""
+    merchant.answers.clear()
+    async with httpx.AsyncClient(base_url=stack.sandbox_url) as http:
+        (await http.delete("/sandbox/faults")).raise_for_status()
+    for part in PARTS:
+        await stack.supervisor.is_ready(part, REST_SECONDS)
+
+
+async def _at_rest(judge: Judge, client: Client) -> Tally:
+    """The verdict once nothing is left to be done. What is only late becomes right in that time; nothing else does."""
+    deadline = time.monotonic() + REST_SECONDS
+    while True:
+        await insist(lambda: _days_pass(judge, client))
+        unrest = await insist(judge.unrest)
+        late = time.monotonic() > deadline
+        if not unrest or late:
+            judge.tally = Tally()
+            tally = await insist(judge.judge)
+            if tally.kept or late:
+                return tally
+        await asyncio.sleep(2)
+
+
+@asynccontextmanager
+async def _shops(stack: Stack, merchant: Merchant) -> AsyncIterator[list[Market]]:
+    """Two in each country, with accounts at all providers of its currency."""
+    settings = settings_for(
+        stack, credentials_keys=stack.env["CREDENTIALS_KEYS"], temporal_task_queue="payments", db_pool_size=10
+    )
+    database, sealer = wiring.database(settings), wiring.sealer(settings)
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(database.close)
+        http = await closing.enter_async_context(httpx.AsyncClient(timeout=30))
+        running = Service(stack, settings, database, sealer, stack.sandbox_url, stack.api_url, merchant, http)
+        yield [
+            await closing.enter_async_context(
+                market(running, currency, order_webhook_url=f"{merchant.url}/hooks/shop-{number}")
+            )
+            for number, currency in enumerate(SHOPS)
+        ]
+
+
+async def _days_pass(judge: Judge, client: Client) -> None:
+    """What takes a day or a look that is not yet due: files of cash, decisions about refunds."""
+    for one in judge.markets:
+        if "efecty" in one.tills:
+            await one.hears_of_cash()
+    async with judge.database.transaction() as session:
+        waiting = list(await session.scalars(select(Refund).where(Refund.status.in_(("pending", "unknown")))))
+    for refund in waiting:
+        payer = next(one.tills[refund.provider].payer for one in judge.markets if refund.provider in one.tills)
+        await payer.refunds_are_decided(refund.payment_id)
+        with suppress(RPCError):  # it has just ended
+            await client.get_workflow_handle(f"refund-{refund.id}").signal("provider_event")
+
+
+def _show(title: str, done: Counter[str]) -> None:
+    tell(f"\n{title}")
+    for what, times in sorted(done.items()):
+        tell(f"  {times:6}  {what}")
+
+
+def main() -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="how long everything fails")
+    parser.add_argument("--people", type=int, default=8, help="how many buy at once")
+    parser.add_argument("--seed", type=int, default=None)
+    chosen = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
+    with tempfile.TemporaryDirectory(prefix="durable-payments-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL's user walks through it
+        tally = asyncio.run(chaos(Path(folder), seconds=chosen.seconds, people=chosen.people, seed=seed))
+    tell("\npromises")
+    for line in tally.lines():
+        tell(line)
+    tell("\nall promises were kept" if tally.kept else f"\nbroken (seed {seed})")
+    return 0 if tally.kept else 1
+
+
+if __name__ == "__main__":
+    process.end(main)

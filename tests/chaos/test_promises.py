@@ -1,0 +1,101 @@
+"""The judge of `make chaos` finds what is broken: each breach is made by hand in books that were in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+
+from tests.chaos import promises
+from tests.chaos.promises import Judge, judge_logs
+from tests.support.market import KINDS, market
+from tests.support.service import Service, eventually
+
+CARD = KINDS["ILS"][0]
+
+
+@pytest_asyncio.fixture
+async def sold(service: Service) -> AsyncIterator[tuple[Judge, str]]:
+    """A shop with one payment, paid and told."""
+    async with market(service, "ILS", order_webhook_url=f"{service.merchant.url}/hooks/promises") as shop:
+        judge = Judge(service.database, [shop], service.merchant)
+        payment_id = await shop.starts(CARD)
+        await shop.pays(payment_id, 1, CARD)
+        await shop.shop.until(payment_id, "paid")
+
+        async def told() -> bool:
+            return "payment.paid" in service.merchant.told(payment_id)
+
+        await eventually(told)
+        yield judge, payment_id
+
+
+async def test_books_in_order_keep_every_promise(sold: tuple[Judge, str]) -> None:
+    judge, _ = sold
+
+    async def at_rest() -> bool:
+        return not await judge.unrest()
+
+    await eventually(at_rest)
+    tally = await judge.judge()
+    assert tally.kept, tally.lines()
+    assert all(tally.checked.values())
+    looked_at = {promise.split()[0] for promise in tally.checked}
+    assert looked_at == {"1", "2", "3", "4", "5", "6", "7", "8", "10", "12", "13", "14"}
+
+
+BREACHES: dict[str, tuple[str, str]] = {
+    "not paid here": (promises.LOST, "UPDATE payments SET status = 'expired' WHERE id = :payment"),
+    "no commission": (promises.WHOLE, "DELETE FROM commissions WHERE payment_id = :payment"),
+    "a number left out": (
+        promises.GAPS,
+        """UPDATE receipt_counters SET last_number = 2
+            WHERE workspace_id = (SELECT workspace_id FROM payments WHERE id = :payment)""",
+    ),
+    "a refund that nobody made": (
+        promises.REFUNDS,
+        "UPDATE payments SET refunded = 1, status = 'partially_refunded' WHERE id = :payment",
+    ),
+    "a claw-back without an entry": (
+        promises.SHARES,
+        "UPDATE commissions SET clawed_back = 0.01 WHERE payment_id = :payment",
+    ),
+    "a notice that nobody got": (
+        promises.TOLD,
+        """INSERT INTO outbox (id, workspace_id, payment_id, seq, type, payload, status)
+           SELECT gen_random_uuid(), workspace_id, id, 99, 'payment.paid', '{}', 'delivered'
+             FROM payments WHERE id = :payment""",
+    ),
+    "an event that is gone": (promises.TAKEN, "DELETE FROM webhook_events WHERE payment_id = :payment"),
+    "an outcome that nobody looks for": (
+        promises.REST,
+        "UPDATE payments SET status = 'unknown' WHERE id = :payment",
+    ),
+    "a capture that belongs to nobody": (
+        promises.ONE,
+        "UPDATE attempts SET status = 'expired' WHERE payment_id = :payment",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BREACHES))
+async def test_a_breach_is_found(sold: tuple[Judge, str], name: str) -> None:
+    judge, payment_id = sold
+    promise, change = BREACHES[name]
+    async with judge.database.transaction() as session:
+        await session.execute(text(change), {"payment": UUID(payment_id)})
+    assert (await judge.judge()).broken[promise]
+
+
+async def test_a_secret_in_a_log_is_found(sold: tuple[Judge, str], tmp_path: Any) -> None:
+    judge, _ = sold
+    (tmp_path / "api.log").write_text("all is well\n")
+    judge_logs(tmp_path, judge.markets, judge.tally)
+    assert not judge.tally.broken[promises.SECRETS]
+    (tmp_path / "worker.log").write_text(f"key={judge.markets[0].shop.provider_key}\n")
+    judge_logs(tmp_path, judge.markets, judge.tally)
+    assert judge.tally.broken[promises.SECRETS] == ["stripe secret_key is in worker.log"]
