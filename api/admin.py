@@ -259,6 +259,7 @@ async def change_workspace(
         if after["url"] is not None and after["secret"] is None:
             raise Problem("validation_failed", "order_webhook_secret: needed as long as there is an order_webhook_url.")
         await administration.update_workspace(session, row, changed, actor=caller.actor)
+    services.keys.forget()
     return _workspace_out(row)
 
 
@@ -315,6 +316,7 @@ async def revoke_key(key_id: UUID, caller: Administrator, services: ServicesDep)
         )
     if not done:
         raise Problem("not_found", "There is no such live key.")
+    services.keys.forget()
     return Response(status_code=204)
 
 
@@ -323,6 +325,8 @@ async def _check_order(session: AsyncSession, workspace_id: UUID, order: list[UU
     own = {account.id for account in await workspaces.accounts_of(session, workspace_id)}
     if not own.issuperset(order):
         raise Problem("validation_failed", "provider_order: names an account that the workspace does not have.")
+    if len(set(order)) != len(order):
+        raise Problem("validation_failed", "provider_order: names an account twice.")
 
 
 def _check_public(url: str | None) -> None:

@@ -92,6 +92,10 @@ class KeyCache:
         known = self._known.get(hashlib.sha256(key.encode()).digest())
         return known[1] if known is not None and time.monotonic() - known[0] < lifetime_seconds else None
 
+    def forget(self) -> None:
+        """What was just changed here holds from the next call on; other replicas learn it within the lifetime."""
+        self._known.clear()
+
     def put(self, key: str, caller: Caller) -> None:
         """Remember; the table is emptied when it has grown large."""
         if len(self._known) > 10_000:  # noqa: PLR2004

@@ -63,7 +63,8 @@ class _Callbacks:
 
 async def ensure_demo(stack: Stack) -> Demo:
     """Create the workspaces, their accounts at the sandbox and their API keys, or find them. Raises StartFailed."""
-    sealer, database = Sealer([stack.env["CREDENTIALS_KEYS"]]), Database(stack.database_url)
+    keys = [key.strip() for key in stack.env["CREDENTIALS_KEYS"].split(",")]  # several while one replaces another
+    sealer, database = Sealer([key for key in keys if key]), Database(stack.database_url)
     registered: list[_Callbacks] = []
     accounts: dict[str, str] = {}
     try:

@@ -11,9 +11,11 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
+from api.app import create_app
+from api.services import open_services
 from embedded.parts import free_port
 from storage.models import AuditEntry, ProviderAccount
-from tests.support.service import NOTICE_SECRET, Service, Shop, admin_key
+from tests.support.service import NOTICE_SECRET, Service, Shop, admin_key, served, settings_for
 
 SECRETS = {"secret_key": "sk_test_verysecret1234", "webhook_secret": "whsec_alsosecret"}
 
@@ -182,6 +184,31 @@ async def test_a_workspace_is_changed_in_parts(service: Service, platform: httpx
     taken = await platform.post("/workspaces", json=new_workspace(slug=made["slug"]))
     assert (taken.status_code, taken.json()["code"]) == (409, "already_exists")
     assert [row["id"] for row in (await shop.api.get("/workspaces")).json()] == [str(shop.workspace.id)]
+
+
+async def test_what_an_administrator_changes_holds_from_the_next_call_on(service: Service, shop: Shop) -> None:
+    """However long keys are remembered: whoever stops payments has stopped them."""
+    remembering = settings_for(service.stack, key_cache_seconds=600.0)
+    path = f"/workspaces/{shop.workspace.id}"
+    async with (
+        served(create_app(lambda: open_services(remembering))) as address,
+        httpx.AsyncClient(base_url=f"{address}/api/v1", headers=shop.api.headers, timeout=30) as api,
+    ):
+        assert (await api.post("/payments", json=shop.order())).status_code == 201
+        assert (await api.patch(path, json={"payments_enabled": False})).status_code == 200
+        assert (await api.get("/workspaces")).json()[0]["payments_enabled"] is False
+        assert (await api.post("/payments", json=shop.order())).json()["code"] == "payments_disabled"
+        assert (await api.patch(path, json={"payments_enabled": True})).status_code == 200
+        assert (await api.post("/payments", json=shop.order())).status_code == 201
+        [own] = [key["id"] for key in (await api.get("/api-keys")).json()]
+        assert (await api.delete(f"/api-keys/{own}")).status_code == 204
+        assert (await api.get("/payments")).status_code == 401
+
+
+async def test_an_order_of_accounts_names_each_once(shop: Shop) -> None:
+    twice = {"provider_order": [str(shop.account.id)] * 2}
+    answer = await shop.api.patch(f"/workspaces/{shop.workspace.id}", json=twice)
+    assert (answer.status_code, "twice" in answer.json()["detail"]) == (422, True)
 
 
 async def test_a_key_is_shown_once_and_dies_when_revoked(service: Service, shop: Shop) -> None:

@@ -87,6 +87,11 @@ async def test_a_second_start_finds_all_of_it_and_follows_the_sandbox(
     assert await accounts(service) == before
 
 
+async def test_a_state_whose_key_is_being_replaced_is_found_again(house: Stack, demo: Demo) -> None:
+    newest_first = f"{Fernet.generate_key().decode()}, {house.env['CREDENTIALS_KEYS']}"
+    assert await ensure_demo(replace(house, env={**house.env, "CREDENTIALS_KEYS": newest_first})) == demo
+
+
 async def test_a_state_whose_keys_are_gone_says_so(house: Stack, demo: Demo) -> None:
     keyless = replace(house, env={**house.env, "CREDENTIALS_KEYS": Fernet.generate_key().decode()})
     with pytest.raises(StartFailed, match=r"dev\.env no longer holds.*delete .* to begin anew"):
