@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROVIDER ?= stripe
 SECONDS ?= 60
-# what was compiled is kept: a tenth of the suite's time would go into compiling it again
+# what was compiled is kept: the processes that the tests start would compile all of it again
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

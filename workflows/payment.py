@@ -77,6 +77,8 @@ class PaymentWorkflow:
         if command.resumed is None:
             await self._open()
             if command.payment_method_id is not None and self._status not in OPEN:
+                if command.subscription_id is not None and workflow.patched("tell-before-lingering"):
+                    await self._tell_subscription()  # whoever begins a subscription waits for it
                 await self._linger()
         while True:
             await self._tell_subscription()

@@ -26,7 +26,7 @@ from embedded.stack import Ports, Stack, service
 from embedded.supervisor import tell
 from engine.client import connect
 from storage.models import Refund
-from tests.chaos.promises import ANSWERS, FORGED, Judge, Tally, judge_logs, judge_workflows
+from tests.chaos.promises import ANSWERS, FORGED, Judge, Tally, judge_logs, judge_workflows, reasons
 from tests.chaos.traffic import Traffic, insist
 from tests.chaos.trouble import PARTS, Killer, Stranger, Weather
 from tests.support.market import Market, market
@@ -45,7 +45,8 @@ QUICKER = {
 }
 """Shorter waits; everything else is as `make up` has it."""
 SHOPS = ("ILS", "COP", "ILS", "COP")
-REST_SECONDS = 240.0
+REST_SECONDS = 420.0
+"""More than the five minutes for which a provider is left alone that has failed ten times in a row."""
 
 
 async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally:
@@ -64,6 +65,7 @@ async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally
             async with _trouble(killer, stranger, weather):
                 await asyncio.wait(living, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             await _calm(stack, merchant)
+        tell("all is calm")
         await traffic.ends()
         client = await connect(wiring.temporal_target(markets[0].service.settings))
         tally = await _at_rest(Judge(markets[0].service.database, markets, merchant), client)
@@ -119,13 +121,19 @@ async def _at_rest(judge: Judge, client: Client) -> Tally:
     while True:
         await insist(lambda: _days_pass(judge, client))
         unrest = await insist(judge.unrest)
+        if unrest:
+            tell("still to be done: " + ", ".join(f"{count} {name}" for name, count in unrest.items()))
+            with suppress(RPCError):
+                async for reason in reasons(judge, client):
+                    tell(f"  {reason}")
         late = time.monotonic() > deadline
         if not unrest or late:
             judge.tally = Tally()
             tally = await insist(judge.judge)
             if tally.kept or late:
                 return tally
-        await asyncio.sleep(2)
+            tell(f"not right yet: {'; '.join(one for broken in tally.broken.values() for one in broken)[:300]}")
+        await asyncio.sleep(15)
 
 
 @asynccontextmanager

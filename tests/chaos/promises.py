@@ -6,8 +6,9 @@ Our books are read by SQL, the providers' books from the sandbox, what the order
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -144,7 +145,7 @@ class Judge:
 
     async def unrest(self) -> dict[str, int]:
         """What is still to be done."""
-        found = {name: (await self._rows(query))[0][0] for name, query in UNREST.items()}
+        found = {name: (await self.rows(query))[0][0] for name, query in UNREST.items()}
         return {name: count for name, count in found.items() if count}
 
     async def judge(self) -> Tally:
@@ -162,12 +163,13 @@ class Judge:
             self.tally.look(CHAIN, ours, times=len(self.shops))
         return self.tally
 
-    async def _rows(self, query: str) -> Sequence[Any]:
+    async def rows(self, query: str) -> Sequence[Any]:
+        """Of these shops only."""
         async with self.database.transaction() as session:
             return (await session.execute(text(query), {"shops": self.shops})).all()
 
     async def _settlements(self) -> None:
-        for row in await self._rows(PIECES):
+        for row in await self.rows(PIECES):
             once = 1 if row.status in CAPTURED else 0
             pieces = {name: getattr(row, name) for name in ("receipts", "commissions", "captures", "settled", "told")}
             self.tally.require(WHOLE, set(pieces.values()) == {once}, f"payment {row.id} is {row.status}: {pieces}")
@@ -180,20 +182,20 @@ class Judge:
             )
 
     async def _books(self) -> None:
-        for row in await self._rows(SERIES):
+        for row in await self.rows(SERIES):
             self.tally.require(
                 GAPS,
                 row.last_number == row.documents and row.first == 1,
                 f"{row.kind} {row.fiscal_year}: {row.documents} documents, the last is {row.last_number}",
             )
-        unbalanced = await self._rows(UNBALANCED)
+        unbalanced = await self.rows(UNBALANCED)
         movements = (
-            await self._rows("SELECT count(DISTINCT movement_id) FROM ledger_entries WHERE workspace_id = ANY(:shops)")
+            await self.rows("SELECT count(DISTINCT movement_id) FROM ledger_entries WHERE workspace_id = ANY(:shops)")
         )[0][0]
         self.tally.look(
             CENTS, [f"movement {row.movement_id}: {row.rest} {row.currency}" for row in unbalanced], times=movements
         )
-        for row in await self._rows(OWED):
+        for row in await self.rows(OWED):
             self.tally.require(
                 SHARES, row.owed == row.booked, f"{row.referrer_id} is owed {row.owed}, booked is {row.booked}"
             )
@@ -284,7 +286,11 @@ class Judge:
             if notice["hook"] not in hooks or headers["webhook-id"] in seen:
                 continue
             seen.add(headers["webhook-id"])
-            Webhook(NOTICE_SECRET).verify(body, headers | {"webhook-timestamp": headers["webhook-timestamp"]})
+            at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+            signature = Webhook(NOTICE_SECRET).sign(headers["webhook-id"], at, body.decode())
+            self.tally.require(
+                TOLD, headers["webhook-signature"] == signature, f"{headers['webhook-id']} is not signed"
+            )
             row = known.get(headers["webhook-id"])
             self.tally.require(
                 TOLD, row is not None and row.seq > newest[row.stream], f"{headers['webhook-id']} came out of order"
@@ -292,6 +298,25 @@ class Judge:
             if row is not None:
                 newest[row.stream] = row.seq
         self.tally.look(TOLD, [f"{one} was never told" for one in known.keys() - seen], times=len(known))
+
+
+STUCK = """
+    SELECT 'payment-' || id FROM payments WHERE workspace_id = ANY(:shops) AND status IN ('created', 'unknown')
+    UNION ALL SELECT 'refund-' || id FROM refunds
+     WHERE workspace_id = ANY(:shops) AND status NOT IN ('succeeded', 'failed')
+"""
+
+
+async def reasons(judge: Judge, client: Client) -> AsyncIterator[str]:
+    """Why payments and refunds are not at rest, as Temporal says it."""
+    for (workflow_id,) in await judge.rows(STUCK):
+        described = await client.get_workflow_handle(workflow_id).describe()
+        tries = described.raw_description.pending_activities
+        yield f"{workflow_id} {described.status.name if described.status else ''}" + "".join(
+            f"; {one.activity_type.name}, try {one.attempt}, again {one.next_attempt_schedule_time.ToJsonString()}: "
+            f"{one.last_failure.message}"
+            for one in tries
+        )
 
 
 async def judge_workflows(client: Client, tally: Tally) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
@@ -248,14 +248,18 @@ async def found_while_recording_unknown(bench: Bench) -> str:
 CHARGED = Checkout(PaymentStatus.PENDING, look_now=True)
 
 
-async def saved_method(bench: Bench, *opens: Checkout | ApplicationError) -> str:
+async def saved_method(bench: Bench, *opens: Checkout | ApplicationError, subscription_id: UUID | None = None) -> str:
     """The charge of a saved method; what the provider tells of it comes while the workflow still listens."""
-    command = bench.command(payment_method_id=uuid4())
+    command = bench.command(payment_method_id=uuid4(), subscription_id=subscription_id)
     done = paid()
     bench.books.opens, bench.books.looks = list(opens), [done, done]
     await bench.start(command)
     await bench.engine.signal(command.payment_id, trigger(1))
     return workflow_id(command.payment_id)
+
+
+async def renewal(bench: Bench) -> str:
+    return await saved_method(bench, CHARGED, subscription_id=uuid4())
 
 
 async def saved_method_declined(bench: Bench) -> str:
@@ -474,6 +478,7 @@ RECORDINGS: dict[str, Callable[[Bench], Awaitable[str]]] = {
     "payment-paid-found_while_recording_unknown": found_while_recording_unknown,
     "payment-paid-saved_method": lambda bench: saved_method(bench, CHARGED),
     "payment-paid-saved_method_after_silence": lambda bench: saved_method(bench, fault("OutcomeUnknown"), CHARGED),
+    "payment-paid-saved_method_of_a_subscription": renewal,
     "payment-failed-saved_method_declined": saved_method_declined,
     "payment-paid-saved_method_confirmed_by_the_payer": saved_method_confirmed_by_the_payer,
     "payment-canceled-saved_method_in_retries": saved_method_canceled_in_retries,
