@@ -380,6 +380,13 @@ async def test_a_settlement_file_is_reported_row_by_row_and_counts_once(counter:
     repeated = (await upload(counter, lines)).json()
     assert (repeated["taken"], repeated["repeated"], repeated["refused"]) == (0, 4, 5)
     assert (repeated["rows"][0]["verdict"], repeated["rows"][0]["reason"]) == ("repeated", "already paid")
+    otherwise = (
+        await upload(counter, [row(codes[0], "11", amount="26000"), row(codes[1], "12", amount="24000.00")])
+    ).json()
+    assert [(one["verdict"], one["reason"]) for one in otherwise["rows"]] == [
+        ("repeated", "amount_differs"),
+        ("repeated", None),
+    ]
     assert (await counter.read(waiting["id"]))["status"] == "pending"
     async with counter.service.database.transaction() as session:
         receipts = select(func.count()).where(Receipt.workspace_id == counter.workspace.id)
