@@ -390,7 +390,8 @@ async def payment_refunded(session: AsyncSession, payment: Payment, *, at: datet
         return
     if held.row.managed_by == "provider":  # it can be cancelled there only
         return
-    if invoice.period == held.row.period and invoice.payment_id == payment.id:
+    of_the_period = (invoice.period, invoice.sequence) == (held.row.period, 0)  # not of a change of plan within it
+    if of_the_period and invoice.payment_id == payment.id:
         await end(held, SubscriptionStatus.CANCELLED, reason="its payment was refunded in full", why="refunded")
         held.row.wake_wanted_at = at
 

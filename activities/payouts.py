@@ -169,7 +169,7 @@ def tell(
     number: int = 1,
 ) -> None:
     """Queue a notification about a batch."""
-    outbox.add_payout_notice(
+    outbox.add_lone_notice(
         session,
         workspace,
         payout.id,
@@ -190,7 +190,7 @@ def tell_returned(
     at: datetime,
 ) -> None:
     """Queue a notification about a line that the bank brought back: whoever was told that it is paid hears of it."""
-    outbox.add_payout_notice(
+    outbox.add_lone_notice(
         session,
         workspace,
         line.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid5
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import billing, dispute_money
+from activities import billing, dispute_money, returned_refunds
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
@@ -117,20 +117,52 @@ class RefundActivities:
                 documents.append(progress.receipt_id)
         way = paid_way(loaded)
         ref = ref_of(loaded.payment, way.attempt, self._sealer)
+        async with self._database.transaction() as session:  # before the look, which may see more but never less
+            on_record = await refunds.of_payment(session, command.payment_id)
+            given_back = await surplus.given_back(session, loaded.payment)
         with as_application_error():
             seen = await self._guard.call(way.account, way.health, lambda provider: provider.look(ref))
+            returned = await self._returned(loaded, way, on_record, given_back, seen.refunded)
         async with self._database.transaction() as session:
             payment, workspace = await payments.lock(session, command.payment_id)
             left = await refunds.under_way(session, payment.id)
             if not left:
+                await returned_refunds.record(session, payment, workspace, returned, at=self._now())
                 made = await self._record_foreign(session, payment, workspace, seen.refunded)
                 documents += [] if made is None else [made]
                 await inbox.mark_handled(session, command.inbox_ids, outcome="refunds reconciled")
         return Reconciled(tuple(documents), tuple(refund.id for refund in left))
 
-    async def _ask(self, loaded: Loaded, way: Way, refund: Refund) -> ProviderRefund:
+    async def _returned(
+        self, loaded: Loaded, way: Way, on_record: Sequence[Refund], given_back: Money, refunded: Money | None
+    ) -> dict[UUID, str]:
+        """Which refunds that succeeded have come back since, with the provider's code.
+
+        Asked only where the provider says that less is with the payer than is on record. One that was made at the
+        provider has no name here: it has come back if what is short is as much.
+        """
+        done = [row for row in reversed(on_record) if RefundState(row.status) is RefundState.SUCCEEDED]
+        zero = Money.zero(loaded.payment.currency)
+        short = sum((row.money for row in done), zero) + given_back - (refunded or zero)
+        found: dict[UUID, str] = {}
+        for row in done:
+            if short.minor <= 0:
+                break
+            if row.provider_refund_id is None:
+                continue
+            request, known_as = self._request(loaded, way, row), row.provider_refund_id
+            answer = await self._guard.call(way.account, way.health, _looking(request, known_as))
+            if answer is not None and answer.status is RefundStatus.FAILED:
+                found[row.id], short = answer.failure_code or "failed", short - row.money
+        for row in done:
+            unnamed = row.provider_refund_id is None and refunded is not None and given_back.minor == 0
+            if unnamed and row.money <= short:
+                found[row.id], short = "returned", short - row.money
+        return found
+
+    def _request(self, loaded: Loaded, way: Way, refund: Refund) -> RefundRequest:
         payment = loaded.payment
-        request = RefundRequest(
+        return RefundRequest(
             refund_id=refund.id,
             transaction_id=payment.provider_transaction_id or "",
             amount=refund.money,
@@ -139,6 +171,9 @@ class RefundActivities:
             refunded_before=refunds.refunded_of(payment),
             reason=refund.reason,
         )
+
+    async def _ask(self, loaded: Loaded, way: Way, refund: Refund) -> ProviderRefund:
+        request = self._request(loaded, way, refund)
         known_as = refund.provider_refund_id
         keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
 
@@ -228,7 +263,10 @@ class RefundActivities:
             return None  # of an order that was paid twice all is surplus
         # what the same attempt brought beyond the obligation goes back by the surplus, which has its own books
         given_back = await surplus.given_back(session, payment)
-        missing = refunded - refunds.refunded_of(payment) - given_back
+        missing = refunded - await refunds.with_the_payer(session, payment) - given_back
+        if missing.minor <= 0:
+            return None
+        missing = await returned_refunds.paid_again(session, payment, workspace, missing, at=self._now())
         if missing.minor <= 0:
             return None
         await dispute_money.give_way(session, payment, missing - refunds.left_of(payment))
@@ -248,6 +286,13 @@ class RefundActivities:
     async def _progress(self, refund: Refund) -> RefundProgress:
         async with self._database.transaction() as session:
             return _progress_of(refund, await receipts.of_refund(session, refund.id))
+
+
+def _looking(request: RefundRequest, known_as: str) -> Callable[[Provider], Awaitable[ProviderRefund | None]]:
+    async def look(provider: Provider) -> ProviderRefund | None:
+        return await provider.look_refund(request, known_as)
+
+    return look
 
 
 def paid_way(loaded: Loaded) -> Way:

@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -38,7 +39,7 @@ from providers.base import (
     SetupRef,
     SetupRequest,
 )
-from storage import audit, inbox, payment_methods, setups, workspaces
+from storage import audit, inbox, outbox, payment_methods, setups, workspaces
 from storage.models import MethodSetup, PaymentMethod, ProviderAccount, ProviderHealth, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
@@ -133,6 +134,7 @@ class SetupActivities:
                     subject=("payment_method_setup", row.id),
                     details={"code": command.reason},
                 )
+                await _tell(session, row, at=self._now())
             return _progress(row)
 
     @activity.defn
@@ -279,8 +281,32 @@ class SetupActivities:
                     subject=("payment_method_setup", row.id),
                     details={"provider": row.provider} | ({"code": row.error_code} if row.error_code else {}),
                 )
+                await _tell(session, row, at=at)
             await inbox.mark_handled(session, command.inbox_ids, outcome=row.status)
             return _progress(row), news
+
+
+async def _tell(session: AsyncSession, row: MethodSetup, *, at: datetime) -> None:
+    """Queue a notification about a locked set-up that has come to an end; what succeeds after its end is told too."""
+    if SetupStatus(row.status) in SETUP_OPEN:
+        return
+    workspace = await workspaces.get(session, row.workspace_id)
+    assert workspace is not None  # noqa: S101  (a foreign key)
+    outbox.add_lone_notice(
+        session,
+        workspace,
+        row.id,
+        notice_type=f"payment_method_setup.{row.status}",
+        at=at,
+        data={
+            "setup_id": str(row.id),
+            "customer_id": row.customer_id,
+            "status": row.status,
+            "payment_method_id": None if row.payment_method_id is None else str(row.payment_method_id),
+            "code": row.error_code,
+            "provider": row.provider,
+        },
+    )
 
 
 def _saver(adapter: Provider) -> SavesMethods:

@@ -170,6 +170,15 @@ def facts(title: str, values: Mapping[str, Any]) -> None:
     _console().print(shown)
 
 
+def effects(title: str, values: Mapping[str, Any]) -> None:
+    """Print what would be written: what it comes to, then changes, ledger entries and documents as tables."""
+    lists = {name: rows for name, rows in values.items() if isinstance(rows, list)}
+    facts(title, {name: value for name, value in values.items() if name not in lists})
+    for name, rows in lists.items():
+        shown = [row if isinstance(row, Mapping) else {"what": row} for row in rows]
+        table(name.replace("_", " ").capitalize(), shown)
+
+
 def _json_text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 

@@ -12,7 +12,7 @@ import click
 import wiring
 from api.problems import Problem
 from api.refunds import NewRefund, accept, rehearse
-from cli.context import ACTOR, ID, ShortText, as_json, facts, fail, with_database
+from cli.context import ACTOR, ID, ShortText, as_json, effects, facts, fail, with_database
 from domain.money import Money
 from domain.refund import RefundState, StartRefund
 from engine.client import connect
@@ -60,7 +60,12 @@ def process_refund(
         return _facts(row, started=started)
 
     found = with_database(work)
-    as_json(found) if json_output else facts("Would be refunded" if dry_run else "Refund", found)
+    if json_output:
+        as_json(found)
+    elif dry_run:
+        effects("Would be refunded", found)
+    else:
+        facts("Refund", found)
     if found.get("status") == RefundState.FAILED:
         fail(f"The provider refused it: {found['failure']}. Nothing was refunded.")
 

@@ -11,16 +11,21 @@ from domain.money import Money, MoneyError
 
 
 class RefundState(StrEnum):
-    """A refund with us. `unknown`: the provider was asked and has not answered; it is asked what it did."""
+    """A refund with us.
+
+    `unknown`: the provider was asked and has not answered; it is asked what it did. `returned`: it had succeeded, and
+    the payer's bank sent the money back later, so that it is owed to the payer.
+    """
 
     REQUESTED = "requested"
     PENDING = "pending"
     UNKNOWN = "unknown"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    RETURNED = "returned"
 
 
-FINAL_REFUND = frozenset({RefundState.SUCCEEDED, RefundState.FAILED})
+FINAL_REFUND = frozenset({RefundState.SUCCEEDED, RefundState.FAILED, RefundState.RETURNED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,11 @@ def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> N
         """The bank sends a new card: the body replaces `last4`, `exp_month`, `exp_year`."""
         return public(vault.renew(_found(twin, "payment_method", method_id), body))
 
+    @routes.post("/refunds/{refund_id}/return")
+    async def return_refund(refund_id: str) -> Json:
+        """A refund that had succeeded comes back from the payer's bank."""
+        return twin.return_refund(_found(twin, "refund", refund_id))
+
     @routes.post("/charges/{charge_id}/dispute")
     async def dispute(charge_id: str, body: Json | None = None) -> Json:
         """A dispute; the body replaces what a usual one holds, such as `amount`, `status` or `evidence_details`."""

@@ -283,6 +283,19 @@ class StripeTwin:
         self.events.emit(owner, "charge.refunded", charge)
         return refund
 
+    def return_refund(self, refund: Json) -> Json:
+        """The payer's bank sends a refund back: it has failed after all, and the money is in the balance again."""
+        owner = self.store.owner_of(refund["id"])
+        charge = self.must("charge", refund["charge"])
+        refund["status"], refund["failure_reason"] = "failed", "expired_or_canceled_card"
+        charge["amount_refunded"] -= refund["amount"]
+        charge["refunded"] = False
+        self.store.put("charge", owner, charge)
+        self.store.put("refund", owner, refund)
+        self.events.emit(owner, "refund.updated", refund)
+        self.events.emit(owner, "refund.failed", refund)
+        return refund
+
     def dispute(self, charge: Json, changes: Json) -> Json:
         """The payer's bank takes the money back for now; `changes` replace what a usual dispute holds."""
         owner = self.store.owner_of(charge["id"])

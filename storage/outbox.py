@@ -76,7 +76,7 @@ async def add_subscription_notice(
     )
 
 
-def add_payout_notice(
+def add_lone_notice(
     session: AsyncSession,
     workspace: Workspace,
     about: UUID,
@@ -86,7 +86,7 @@ def add_payout_notice(
     at: datetime,
     data: dict[str, Any],
 ) -> None:
-    """Queue a notification about a payout batch, or a line of one, if the workspace has an endpoint.
+    """Queue a notification about a payout batch, a line of one or a set-up, if the workspace has an endpoint.
 
     It waits for no other. The id follows from what it is about, type and number: written twice, the second is refused.
     """

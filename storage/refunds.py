@@ -34,6 +34,12 @@ def refunded_of(payment: Payment) -> Money:
     return Money.from_decimal(payment.refunded, payment.currency)
 
 
+async def with_the_payer(session: AsyncSession, payment: Payment) -> Money:
+    """What has gone back and has not come back to us again."""
+    rows = [row for row in await of_payment(session, payment.id) if row.status == RefundState.RETURNED]
+    return refunded_of(payment) - sum((row.money for row in rows), Money.zero(payment.currency))
+
+
 async def request(session: AsyncSession, payment: Payment, values: dict[str, Any], *, actor: str) -> Refund:
     """Reserve part of a locked payment and put the refund on record. Raises OverRefund.
 
@@ -152,11 +158,3 @@ async def by_key(session: AsyncSession, workspace_id: UUID, key: str) -> Refund 
     return await session.scalar(
         select(Refund).where(Refund.workspace_id == workspace_id, Refund.idempotency_key == key)
     )
-
-
-async def succeeded_sum(session: AsyncSession, payment: Payment) -> Money:
-    """What went back by refunds that are on record."""
-    query = select(func.coalesce(func.sum(Refund.amount), 0)).where(
-        Refund.payment_id == payment.id, Refund.status == RefundState.SUCCEEDED.value
-    )
-    return Money.from_decimal((await session.scalar(query)) or payment.refunded * 0, payment.currency)

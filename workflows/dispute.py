@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from domain.dispute import FINAL_DISPUTE, REMINDERS, DisputeView, ReconcileDisputes, Reminder
+from domain.dispute import FINAL_DISPUTE, REMINDERS, DisputeState, DisputeView, ReconcileDisputes, Reminder
 from workflows import calls
 
 PATIENCE = timedelta(days=7)
@@ -28,6 +28,7 @@ class DisputeWorkflow:
     @workflow.run
     async def run(self, view: DisputeView) -> DisputeView:
         """Until the dispute is final."""
+        reminded_of = _date_of_evidence(view)
         await self._remind(view)
         for _ in range(LOOKS):
             found = await workflow.execute_activity(
@@ -38,6 +39,10 @@ class DisputeWorkflow:
             view = next((one for one in found if one.dispute_id == view.dispute_id), view)
             if view.state in FINAL_DISPUTE:
                 break
+            asked_for = _date_of_evidence(view)  # an inquiry that became a dispute, or another date
+            if asked_for not in (None, reminded_of) and workflow.patched("remind-of-new-date"):
+                reminded_of = asked_for
+                await self._remind(view)
             workflow.set_current_details(f"{view.state.value}; next look in a day")
             await workflow.sleep(LOOK_AGAIN, summary="next look at the dispute")
         return view
@@ -58,6 +63,11 @@ class DisputeWorkflow:
             )
             if not still_due:
                 return
+
+
+def _date_of_evidence(view: DisputeView) -> datetime | None:
+    """Until when the bank wants evidence now; None where it wants none."""
+    return view.evidence_due_at if view.state is DisputeState.NEEDS_RESPONSE else None
 
 
 async def follow_disputes(views: list[DisputeView]) -> None:

@@ -248,7 +248,7 @@ class Refund(Base):
     amount: Mapped[Decimal] = mapped_column(AMOUNT)
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), server_default="requested")
-    """requested → pending or unknown → succeeded or failed."""
+    """requested → pending or unknown → succeeded or failed; succeeded → returned, and back when it is paid again."""
     origin: Mapped[str] = mapped_column(String(16), server_default="merchant")
     """merchant (API, command line) or provider (made in the provider's own dashboard)."""
     reason: Mapped[str | None] = mapped_column(String(300))

@@ -79,6 +79,25 @@ async def test_a_set_up_saves_a_method_and_a_charge_of_it_is_a_payment_like_any_
     assert refund.json()["status"] == "succeeded", refund.text
 
 
+async def test_the_order_service_is_told_how_a_set_up_ended(shop: Shop) -> None:
+    customer = {"id": f"cust-{uuid4().hex[:8]}", "name": "Dana Levi", "email": "dana@example.com"}
+    good, late = [(await shop.api.post("/payment-methods", json={"customer": customer})).json() for _ in range(2)]
+    await shop.sandbox("POST", f"/sessions/{good['url'].rsplit('/', 1)[1]}/pay", {"card": "4242424242424242"})
+    await shop.sandbox("POST", f"/sessions/{late['url'].rsplit('/', 1)[1]}/expire-now")
+
+    async def told() -> Any:
+        found = [one for one in shop.service.merchant.notices if one["data"].get("customer_id") == customer["id"]]
+        return found if len(found) == 2 else None
+
+    notices = {one["data"]["setup_id"]: one for one in await eventually(told)}
+    saved_one = (await shop.api.get("/payment-methods", params={"customer_id": customer["id"]})).json()["data"][0]
+    assert notices[good["id"]]["type"] == "payment_method_setup.succeeded"
+    assert notices[good["id"]]["data"]["payment_method_id"] == saved_one["id"]
+    assert notices[late["id"]]["type"] == "payment_method_setup.expired"
+    assert "Dana" not in json.dumps(notices)
+    assert "4242" not in json.dumps(notices)
+
+
 async def test_what_charges_a_method_is_shown_to_nobody(shop: Shop) -> None:
     method = await saved(shop)
     token = await token_of(shop, method)

@@ -267,6 +267,62 @@ async def test_a_refund_made_at_the_provider_is_put_on_record(shop: Shop) -> Non
     assert all(amount.minor == 0 for amount in (await balances(shop)).values())
 
 
+async def test_a_refund_that_comes_back_is_owed_to_the_payer_until_it_is_made_again(shop: Shop) -> None:
+    """Stripe: a refund may fail after it had succeeded, and the money is in the balance again."""
+    payment = await paid(shop)
+    first, second = [(await refund(shop, payment, amount)).json() for amount in ("29.90", "100.00")]
+    assert (await shop.read(payment["id"]))["status"] == "refunded"
+    await shop.sandbox("POST", f"/refunds/{second['provider_refund_id']}/return")
+
+    async def stands(status: str) -> bool:
+        return bool((await shop.api.get(f"/refunds/{second['id']}")).json()["status"] == status)
+
+    await eventually(lambda: stands("returned"))
+    seen = await shop.read(payment["id"])
+    assert (seen["status"], seen["refunded"], seen["flag"]) == ("refunded", "129.90", "refund_returned")
+    assert (await shop.api.get(f"/refunds/{second['id']}")).json()["failure_code"] == "expired_or_canceled_card"
+    assert (await shop.api.get(f"/refunds/{first['id']}")).json()["status"] == "succeeded"
+    left = {name.split(":")[0]: str(amount) for name, amount in (await balances(shop)).items() if amount.minor}
+    assert left == {"provider": "100.00", "payer_credit": "-100.00"}
+
+    answer = await shop.service.http.post(
+        f"{shop.service.sandbox_url}/v1/refunds",
+        data={"payment_intent": payment["provider_transaction_id"], "amount": "10000"},
+        headers={"authorization": f"Bearer {shop.provider_key}"},
+    )
+    assert answer.status_code == 200, answer.text
+    await eventually(lambda: stands("succeeded"))
+    again = await shop.read(payment["id"])
+    assert (again["refunded"], again["flag"]) == ("129.90", None)
+    assert all(amount.minor == 0 for amount in (await balances(shop)).values())
+    assert len((await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"]) == 2
+    notices = await told(shop, payment["id"])
+    assert [name for name in notices if name in ("refund.returned", "refund.paid_again")] == [
+        "refund.returned",
+        "refund.paid_again",
+    ]
+
+
+async def test_a_refund_of_the_dashboards_that_comes_back_is_noticed_too(shop: Shop) -> None:
+    payment = await paid(shop)
+    await refund(shop, payment, "10.00")
+    made = await shop.service.http.post(
+        f"{shop.service.sandbox_url}/v1/refunds",
+        data={"payment_intent": payment["provider_transaction_id"], "amount": "2990"},
+        headers={"authorization": f"Bearer {shop.provider_key}"},
+    )
+
+    async def stand(*wanted: str) -> bool:
+        rows = (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"]
+        return [row["status"] for row in rows] == [*wanted]
+
+    await eventually(lambda: stand("succeeded", "succeeded"))
+    await shop.sandbox("POST", f"/refunds/{made.json()['id']}/return")
+    await eventually(lambda: stand("returned", "succeeded"))
+    left = {name.split(":")[0]: str(amount) for name, amount in (await balances(shop)).items()}
+    assert left["payer_credit"] == "-29.90"
+
+
 async def test_ours_and_the_webhook_about_it_are_one_refund(shop: Shop) -> None:
     payment = await paid(shop)
     await asyncio.gather(*(refund(shop, payment, "10.00") for _ in range(5)))

@@ -331,6 +331,18 @@ async def dispute(desk: Desk, *states: DisputeState, due: bool = False) -> str:
     return handle.id
 
 
+async def inquiry_became_a_dispute(desk: Desk) -> str:
+    """First an inquiry, then the bank wants evidence, which nobody gives."""
+    due = await desk.environment.get_current_time() + timedelta(days=7)
+    view = DisputeView(uuid4(), uuid4(), DisputeState.INQUIRY, None)
+    asked = replace(view, state=DisputeState.NEEDS_RESPONSE, evidence_due_at=due)
+    desk.books.disputes = [view, asked, replace(asked, state=DisputeState.LOST)]
+    handle = await desk.environment.client.start_workflow(
+        DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
+    )
+    return handle.id
+
+
 async def surplus(desk: Desk, *states: SurplusStatus) -> str:
     desk.books.surplus = list(states)
     surplus_id = uuid4()
@@ -392,6 +404,7 @@ DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
         desk, DisputeState.UNDER_REVIEW, DisputeState.WON, due=True
     ),
     "dispute-lost-nobody_answered": lambda desk: dispute(desk, DisputeState.NEEDS_RESPONSE, DisputeState.LOST),
+    "dispute-lost-first_an_inquiry": inquiry_became_a_dispute,
     "surplus-refunded-after_days": lambda desk: surplus(
         desk, SurplusStatus.REFUNDING, SurplusStatus.REFUNDING, SurplusStatus.REFUNDED
     ),

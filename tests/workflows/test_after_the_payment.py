@@ -213,6 +213,22 @@ async def test_nobody_is_reminded_of_what_was_answered(desk: Desk) -> None:
     assert len(desk.books.reminded_at) == 1
 
 
+async def test_an_inquiry_that_becomes_a_dispute_is_reminded_of_too(desk: Desk) -> None:
+    """It was followed from the inquiry on, and the only reminders were those of its first day."""
+    due = await desk.environment.get_current_time() + 20 * DAY
+    view = DisputeView(uuid4(), uuid4(), DisputeState.INQUIRY, None)
+    asked = DisputeView(view.dispute_id, view.payment_id, DisputeState.NEEDS_RESPONSE, due)
+    later = DisputeView(view.dispute_id, view.payment_id, DisputeState.NEEDS_RESPONSE, due + 10 * DAY)
+    won = DisputeView(view.dispute_id, view.payment_id, DisputeState.WON, due)
+    desk.books.disputes = [view, view, asked, asked, later, won]
+    handle = await desk.environment.client.start_workflow(
+        DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
+    )
+    assert (await ended(handle)).state is DisputeState.WON
+    assert [round((due - at) / DAY, 1) for at in desk.books.reminded_at] == [3.0, 1.0, -7.0, -9.0]
+    await desk.replay(handle)
+
+
 async def test_a_dispute_without_a_date_is_looked_at_every_day(desk: Desk) -> None:
     assert (await disputed(desk, None)).state is DisputeState.WON
     assert desk.books.reminded_at == []

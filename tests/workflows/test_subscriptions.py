@@ -422,6 +422,20 @@ async def test_a_full_refund_of_the_current_period_cancels_it(lab: Lab) -> None:
     assert len(await lab.payments(subscription)) == 2
 
 
+async def test_a_full_refund_of_a_change_within_the_period_does_not_cancel_it(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    await lab.live_to(moment("2027-01-20 00:00"))
+    larger = await lab.plan("300.00")
+    await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=larger.id)
+    await lab.live_to(moment("2027-01-21 00:00"))
+    first, change = await lab.payments(subscription)
+    assert (change.status, change.amount < first.amount * 2) == ("paid", True)
+    await lab.refund(change.id)
+    assert (await lab.row(subscription)).status == "active"
+    await lab.refund(first.id)
+    assert (await lab.row(subscription)).status == "cancelled"
+
+
 async def test_what_cannot_be_done_is_refused_and_nothing_changes(lab: Lab) -> None:
     subscription, plan = await begun(lab, "2027-01-10 09:00")
     lab.bank.answers = ["insufficient_funds"]
