@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -19,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from api.context import ServicesDep
 from domain.money import Money
 from domain.payment import OPEN, PaymentStatus
-from storage import attempts
+from storage import attempts, workspaces
 from storage.models import Attempt, Payment
 
 router = APIRouter(include_in_schema=False)
@@ -55,7 +56,8 @@ async def checkout(reference: UUID, services: ServicesDep) -> Response:
     """
     async with services.database.transaction() as session:
         found = await attempts.with_payment(session, reference)
-    if found is None:
+        workspace = None if found is None else await workspaces.get(session, found[1].workspace_id)
+    if found is None or workspace is None:
         return _page("gone.html", 404)
     attempt, payment = found
     if not _may_be_paid(attempt, payment, services.now()):
@@ -64,7 +66,7 @@ async def checkout(reference: UUID, services: ServicesDep) -> Response:
         form = json.loads(services.sealer.open(attempt.form))
         return _page("forward.html", action=form["action"], fields=form["fields"], form_target=_origin(form["action"]))
     if attempt.instructions is not None:
-        return _page("cash.html", **_instructions(attempt, payment))
+        return _page("cash.html", **_instructions(attempt, payment, ZoneInfo(workspace.timezone)))
     if attempt.checkout_url is not None and not attempt.checkout_url.startswith(services.limits.public_base_url):
         return RedirectResponse(attempt.checkout_url, 303, headers=_PRIVATE)
     return _page("gone.html", 404)
@@ -91,16 +93,17 @@ def _origin(address: str) -> str:
     return f"{target.scheme}://{target.netloc}"
 
 
-def _instructions(attempt: Attempt, payment: Payment) -> dict[str, Any]:
+def _instructions(attempt: Attempt, payment: Payment, zone: ZoneInfo) -> dict[str, Any]:
+    """What the page says. Counters close by the clock of the place: the workspace's."""
     told = attempt.instructions or {}
     amount = Money.from_decimal(payment.amount, payment.currency)
-    until = told.get("expires_at")
+    until = None if told.get("expires_at") is None else datetime.fromisoformat(str(told["expires_at"])).astimezone(zone)
     return {
         "network": str(told.get("network", "")).title(),
         "code": told.get("code"),
         "agreement": told.get("agreement"),
         "voucher_url": told.get("voucher_url"),
-        "until": None if until is None else str(until)[:16].replace("T", " "),
+        "until": None if until is None else f"{until:%Y-%m-%d %H:%M} ({zone.key})",
         "amount": f"{amount} {amount.currency}",
         "description": payment.description,
         "app": told.get("approve_in"),

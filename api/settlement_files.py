@@ -25,6 +25,8 @@ router = APIRouter(tags=["administration"])
 log = structlog.get_logger()
 
 MAX_FILE_BYTES = 5_000_000
+AMOUNT_DIFFERS = "amount_differs"
+"""The reason of a repeated row whose transaction was told of before with another amount; the first word counts."""
 ROWS_AT_ONCE = 1000
 """Rows of one transaction: few enough that it is short, many enough that a file of 90,000 rows takes seconds."""
 
@@ -119,7 +121,7 @@ def _judged(row: SettlementRow, taken: TakenIn | None) -> FileRow:
     return FileRow(
         line=row.line,
         verdict="taken" if taken.new else "repeated",
-        reason=taken.outcome,
+        reason=AMOUNT_DIFFERS if taken.differs else taken.outcome,
         payment_id=taken.payment_id,
         amount=None if row.event.amount is None else str(row.event.amount),
     )

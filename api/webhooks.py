@@ -104,12 +104,16 @@ async def _receive(
 
 @dataclass(frozen=True, slots=True)
 class TakenIn:
-    """What became of a verified event: `new` unless it was known; `outcome` when no workflow has to be told."""
+    """What became of a verified event: `new` unless it was known; `outcome` when no workflow has to be told.
+
+    `differs`: it was known, and told of another amount.
+    """
 
     new: bool
     payment_id: UUID | None
     outcome: str | None
     handover: Handover | MethodHandover | SubscriptionHandover | None
+    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,12 +257,14 @@ async def store_many(
         row = _inbox_values(account, one, payment, attempt, outcome, now=now)
         rows.setdefault(row["event_id"], row)
     unseen = await inbox.store_many(session, list(rows.values()))
+    before = await inbox.claims_of(session, account.id, [name for name in rows if name not in unseen])
     taken = []
     for one, (payment, _, _), outcome in zip(told, subjects, outcomes, strict=True):
         event_id = one.event.event_id[:MAX_EVENT_ID]
         if event_id in unseen and payment is not None:
             _audit_report(session, account, payment, one.event)
-        taken.append(TakenIn(event_id in unseen, None if payment is None else payment.id, outcome, None))
+        differs = event_id in before and one.event.amount not in (None, before[event_id])
+        taken.append(TakenIn(event_id in unseen, None if payment is None else payment.id, outcome, None, differs))
         unseen.discard(event_id)  # whoever tells of it once more in these same rows repeats it
     return taken
 

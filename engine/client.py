@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
@@ -72,3 +76,23 @@ async def register_search_attributes(client: Client) -> bool:
     except RPCError as error:
         return error.status is RPCStatusCode.ALREADY_EXISTS
     return True
+
+
+@asynccontextmanager
+async def within(wait: timedelta, start: WithStartWorkflowOperation[Any, Any]) -> AsyncIterator[None]:
+    """Wait so long for the answer of an update that starts its workflow. Raises TimeoutError.
+
+    The library puts the failure of such a start aside as well, and logs an error about it unless somebody takes it up:
+    every slow provider would look like a fault.
+    """
+    try:
+        async with asyncio.timeout(wait.total_seconds()):
+            yield
+    except BaseException:
+        put_aside = asyncio.ensure_future(start.workflow_handle())
+        await asyncio.wait([put_aside], timeout=0)
+        if not put_aside.done():
+            put_aside.cancel()
+        elif not put_aside.cancelled():
+            put_aside.exception()
+        raise

@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.payment import Checkout, OpenWay, PaymentStatus, ProviderTrigger, ReturnSurplus, StartPayment
 from domain.refund import RefundProgress, StartRefund
+from engine.client import within
 from workflows import search_attributes
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
@@ -102,7 +103,7 @@ class PaymentEngine:
             static_summary=f"{command.amount} {command.currency} for order {command.order_id}",
         )
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
                     PaymentWorkflow.checkout, id=f"checkout-{command.payment_id}", start_workflow_operation=start
                 )
@@ -183,7 +184,7 @@ class PaymentEngine:
             static_summary=f"refund of payment {command.payment_id}",
         )
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
                     RefundWorkflow.progress, id=f"progress-{command.refund_id}", start_workflow_operation=start
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +18,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.payout import Decided, DecidePayout, PayoutProgress, StartPayout
+from engine.client import within
 from engine.payments import AWAY, EngineUnavailable, PaymentEngine
 from workflows.payout import PayoutWorkflow
 
@@ -45,12 +45,13 @@ class PayoutEngine:
 
         A repeat gets the same answer. Raises EngineUnavailable.
         """
+        start = self._start(command)
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
                     PayoutWorkflow.prepared,
                     id=f"prepared-{command.payout_id}",
-                    start_workflow_operation=self._start(command),
+                    start_workflow_operation=start,
                 )
         except (TimeoutError, WorkflowUpdateFailedError, WorkflowAlreadyStartedError, RPCTimeoutOrCancelledError):
             return None
@@ -65,10 +66,11 @@ class PayoutEngine:
         None when the answer takes longer than `wait`, or the batch is finished: read it. Raises EngineUnavailable.
         """
         update = PayoutWorkflow.approve if decision.approve else PayoutWorkflow.reject
+        start = self._start(command)
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
-                    update, decision, start_workflow_operation=self._start(command)
+                    update, decision, start_workflow_operation=start
                 )
         except (TimeoutError, WorkflowUpdateFailedError, WorkflowAlreadyStartedError, RPCTimeoutOrCancelledError):
             return None

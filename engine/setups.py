@@ -18,6 +18,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from domain.payment import ProviderTrigger
 from domain.setup import DetachMethod, OpenedSetup, RefreshMethods, StartSetup, setup_workflow_id
+from engine.client import within
 from engine.payments import AWAY, EngineUnavailable
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 
@@ -56,7 +57,7 @@ class SetupEngine:
             static_summary="save a payment method",
         )
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
                     SetupWorkflow.opened, id=f"opened-{command.setup_id}", start_workflow_operation=start
                 )

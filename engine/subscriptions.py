@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +24,7 @@ from domain.subscription import (
     SubscriptionView,
     subscription_workflow_id,
 )
+from engine.client import within
 from engine.payments import AWAY, away
 from workflows import search_attributes
 from workflows.subscription import SubscriptionWorkflow
@@ -46,10 +46,11 @@ class SubscriptionEngine:
 
         Raises EngineUnavailable.
         """
+        start = self._started(command)
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
-                    SubscriptionWorkflow.begun, start_workflow_operation=self._started(command)
+                    SubscriptionWorkflow.begun, start_workflow_operation=start
                 )
         except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
             return None
@@ -64,12 +65,13 @@ class SubscriptionEngine:
         A repeat of a wish that was carried out finds its answer in the database. The update has no id of the wish's:
         the workflow would answer a refusal for ever, also when it has long become possible.
         """
+        start = self._started(command)
         try:
-            async with asyncio.timeout(wait.total_seconds()):
+            async with within(wait, start):
                 return await self.client.execute_update_with_start_workflow(
                     SubscriptionWorkflow.change,
                     wish,
-                    start_workflow_operation=self._started(command),
+                    start_workflow_operation=start,
                 )
         except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
             return None

@@ -43,6 +43,21 @@ async def store_many(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> s
     return {event_id for event_id, new in result if new}
 
 
+async def claims_of(session: AsyncSession, account_id: UUID, names: Sequence[str]) -> dict[str, Money]:
+    """How much events on record speak of, by their names; only those that say it."""
+    if not names:
+        return {}
+    query = select(WebhookEvent.event_id, WebhookEvent.claimed_amount, WebhookEvent.claimed_currency).where(
+        WebhookEvent.provider_account_id == account_id,
+        WebhookEvent.event_id.in_(names),
+    )
+    return {
+        name: Money.from_decimal(amount, currency)
+        for name, amount, currency in await session.execute(query)
+        if amount is not None and currency is not None
+    }
+
+
 _INSERTED: ColumnElement[bool] = literal_column("xmax = 0")
 """xmax is zero only on a row that the statement itself has inserted."""
 

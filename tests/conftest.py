@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +17,11 @@ import structlog
 from embedded.stack import Ports, Stack, engines
 from sandbox.app import create_app
 from tests.support.service import Service, Shop, running_service, served
+
+# every client would read all certificate authorities again, 20 ms each, and never use them: all is on this machine
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
+# the HTTP client looks for this package at every request, through the whole path, and can do without it
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # new cases at every local run; the same ones in CI, where a red run must mean a change
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -103,6 +103,8 @@ async def test_a_code_is_shown_as_long_as_it_is_good(service: Service) -> None:
     page = await service.http.get(payment["checkout_url"])
     assert page.status_code == 200
     assert payment["instructions"]["code"] in page.text
+    until = datetime.fromisoformat(payment["instructions"]["expires_at"]) - timedelta(hours=5)  # Colombia's clocks
+    assert f"Payable until {until:%Y-%m-%d %H:%M} (America/Bogota)." in page.text
     assert policy_of(page)["form-action"] == ["'none'"]
     assert (await shop.api.post(f"/payments/{payment['id']}/cancel")).json()["status"] == "canceled"
     gone = await service.http.get(payment["checkout_url"])

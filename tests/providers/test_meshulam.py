@@ -620,6 +620,7 @@ def test_the_documented_update_is_read_in_every_encoding(body: bytes, content_ty
         amount=Money.parse("269", "ILS"),
         occurred_at=datetime(2021, 12, 20, 22, tzinfo=UTC),
         proof="ptoken-1",
+        secrets=("ttoken-1",),
     )
 
 
