@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -34,6 +34,12 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
 async def of_refund(session: AsyncSession, refund_id: UUID) -> Receipt | None:
     """The credit note of a refund."""
     return await session.scalar(select(Receipt).where(Receipt.refund_id == refund_id))
+
+
+async def of_refunds(session: AsyncSession, refund_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """The credit notes of these refunds that have one, by refund."""
+    query = select(Receipt.refund_id, Receipt.id).where(Receipt.refund_id.in_(refund_ids))
+    return {refund: receipt for refund, receipt in (await session.execute(query)).all() if refund is not None}
 
 
 async def get(session: AsyncSession, receipt_id: UUID, workspace_id: UUID | None = None) -> Receipt | None:
