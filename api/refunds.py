@@ -185,7 +185,7 @@ async def list_refunds(
             status=None if status is None else status.value,
         )
         shown, more = cut_page(rows, limit)
-        notes = await receipts.of_refunds(session, [row.id for row in shown])
+        notes = await receipts.of_refunds(session, shown)
     return RefundPage(data=[_out(row, notes.get(row.id)) for row in shown], next_cursor=more)
 
 
