@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -35,6 +35,7 @@ class Refused(Exception):
 
 
 NOT_NOW = "subscription_not_changeable"
+LONGEST_PAUSE = timedelta(days=3653)
 
 
 async def apply(held: Held, wish: SubscriptionChange) -> SubscriptionChanged:
@@ -80,12 +81,12 @@ async def _cancel_at_period_end(held: Held, wish: SubscriptionChange) -> Effects
 
 async def _pause(held: Held, wish: SubscriptionChange) -> Effects:
     row = held.row
+    if wish.resume_at is not None and not held.at < wish.resume_at < held.at + LONGEST_PAUSE:
+        raise Refused("validation_failed", "resume_at: must be in the future, and at most ten years ahead.")
     if held.status is SubscriptionStatus.PAUSED:
         row.resume_at = wish.resume_at
         return {"resume_at": _iso(row.resume_at)}
     await _must_be_settled(held, "paused", allowed=(SubscriptionStatus.ACTIVE,))
-    if wish.resume_at is not None and wish.resume_at <= held.at:
-        raise Refused("validation_failed", "resume_at: must be in the future.")
     if row.current_period_end <= held.at:
         raise Refused(NOT_NOW, "A new period is just beginning; try again in a moment.")
     row.paused_at, row.resume_at = held.at, wish.resume_at

@@ -16,6 +16,7 @@ import structlog
 from fastapi import Depends, Header, Request
 from limits import RateLimitItemPerMinute
 from limits.aio.strategies import MovingWindowRateLimiter
+from pydantic import AfterValidator, AwareDatetime
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -223,12 +224,24 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
     try:
         at, _, row_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
         parsed = datetime.fromisoformat(at)
-        position = parsed, UUID(row_id)
+        position = in_utc(parsed), UUID(row_id)
     except (ValueError, binascii.Error):
         raise _bad_cursor() from None
     if parsed.tzinfo is None:
         raise _bad_cursor()
     return position
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment. Raises ValueError for one that UTC's calendar does not have."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a moment between the years 1 and 9999, in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
+"""A moment with its zone, as a request gives it; kept in UTC, so one moment is one request."""
 
 
 def _bad_cursor() -> Problem:

@@ -9,12 +9,12 @@ from typing import Annotated, Literal, TypeAlias
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from activities.payouts import FINAL, approve_or_reject, tell, tell_returned
-from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
+from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
@@ -44,7 +44,7 @@ class NewPayout(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cut_off: AwareDatetime | None = Field(None, description="Not in the future.", examples=["2026-11-30T22:00:00Z"])
+    cut_off: Moment | None = Field(None, description="Not in the future.", examples=["2026-11-30T22:00:00Z"])
 
     def fingerprint(self) -> bytes:
         """The same for the same request."""

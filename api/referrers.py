@@ -249,7 +249,7 @@ async def statement_of(
     if until < since:
         raise Problem("validation_failed", "to: not before from.")
     account, currency = owed_to(referrer_id), workspace.currency
-    begin, end = _midnight(workspace, since), _midnight(workspace, until + timedelta(days=1))
+    begin, end = _midnight(workspace, since, 0), _midnight(workspace, until, 1)
     opening = await ledger.owed(session, workspace.id, account, currency, before=begin)
     sums = await ledger.credits_by_kind(session, workspace.id, account, currency, since=begin, before=end)
     rows = await ledger.entries_on(
@@ -282,10 +282,10 @@ async def statement_of(
     )
 
 
-def _midnight(workspace: Workspace, day: date) -> datetime:
-    """The first moment of a day where the workspace is. Raises Problem for a day that no clock reaches."""
+def _midnight(workspace: Workspace, day: date, later: int) -> datetime:
+    """The first moment of a day so many days later, where the workspace is. Raises Problem where no clock reaches."""
     try:
-        return datetime.combine(day, time(), ZoneInfo(workspace.timezone)).astimezone(UTC)
+        return datetime.combine(day + timedelta(days=later), time(), ZoneInfo(workspace.timezone)).astimezone(UTC)
     except OverflowError:
         raise Problem("validation_failed", "from, to: days between the years 2 and 9998.") from None
 

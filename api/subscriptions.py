@@ -13,13 +13,13 @@ from uuid import UUID, uuid4, uuid5
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl, field_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from activities import billing
 from activities.subscription_changes import Refused, apply, change_id_for
-from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
+from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, chargeable, create_setup
@@ -224,7 +224,7 @@ class Pause(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    resume_at: AwareDatetime | None = None
+    resume_at: Moment | None = Field(None, description="In the future, at most ten years ahead.")
     reason: str | None = Field(None, max_length=300)
 
 

@@ -168,7 +168,10 @@ _WORDS: dict[type[Exception], str] = {
 @click.option("--reject", "approve", flag_value="reject", help="It is owed to nobody.")
 @click.option("--reason", type=ShortText(300), required=True)
 @click.option("--dry-run", is_flag=True, help="Say what it would book, and do nothing.")
-def review(commission_id: UUID, slug: str, approve: str | None, reason: str, *, dry_run: bool) -> None:
+@click.option("--json", "json_output", is_flag=True)
+def review(
+    commission_id: UUID, slug: str, approve: str | None, reason: str, *, dry_run: bool, json_output: bool
+) -> None:
     """Decide on a commission that a fraud guard holds; see commissions list --state held."""
     if approve is None:
         raise click.UsageError("say --approve or --reject")
@@ -196,7 +199,8 @@ def review(commission_id: UUID, slug: str, approve: str | None, reason: str, *, 
         except book.NotUnderReview:
             fail("No guard holds it, or it was decided otherwise before.")
 
-    table("Would be booked" if dry_run else "Reviewed", with_database(work))
+    rows = with_database(work)
+    as_json(rows) if json_output else table("Would be booked" if dry_run else "Reviewed", rows)
 
 
 commissions.add_command(statement)

@@ -43,6 +43,8 @@ LEASE = timedelta(seconds=30)
 BATCH = 100
 AT_ONCE = 10
 """Events of a batch that are handed over side by side: a settlement file brings thousands."""
+LATE_ROUND_SECONDS = 1.0
+"""How often, at most, is looked for what is late: it has waited for ten seconds and more before it is."""
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
 UNSTARTED_SURPLUS_AFTER = timedelta(minutes=2)
@@ -345,8 +347,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     def old_enough() -> datetime:
         return datetime.now(UTC) - UNSTARTED_AFTER
 
-    rounds = (
-        dispatcher.dispatch_due,
+    late = (
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
         lambda: dispatcher.wake_left_asleep(older_than=datetime.now(UTC) - subscriptions.ASLEEP_AFTER),
@@ -354,7 +355,8 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
-    await asyncio.gather(*(_repeat(work, interval_seconds) for work in rounds))
+    every = max(interval_seconds, LATE_ROUND_SECONDS)
+    await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), *(_repeat(work, every) for work in late))
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:

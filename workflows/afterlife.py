@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -41,18 +40,18 @@ class AfterlifeWorkflow:
         self._seen: set[str] = set()
         self._triggers: list[ProviderTrigger] = []
         self._others_open = False
+        self._refunds: tuple[ProviderTrigger, ...] = ()
+        """Events about refunds that wait for refunds of ours under way."""
+        self._refund_looks = 0
 
     @workflow.run
     async def run(self, payment_id: UUID) -> PaymentOutcome:
         """Answer events until none is left."""
         outcome = PaymentOutcome(payment_id, PaymentStatus.UNKNOWN)
         await workflow.wait_condition(lambda: bool(self._triggers), timeout=timedelta(minutes=1))
-        while self._triggers or self._others_open:
-            if not self._triggers:  # captured late, and other ways to pay could not be closed: look until they lapse
-                with suppress(TimeoutError):
-                    await workflow.wait_condition(
-                        lambda: bool(self._triggers), timeout=LOOK_AGAIN, timeout_summary="other ways to pay"
-                    )
+        while self._triggers or self._others_open or self._refunds:
+            if not self._triggers:
+                await self._wait_for_news()
             outcome = await self._answer(tuple(self._triggers))
         return outcome
 
@@ -64,9 +63,23 @@ class AfterlifeWorkflow:
             if all(waiting.inbox_id != trigger.inbox_id for waiting in self._triggers):
                 self._triggers.append(trigger)
 
+    async def _wait_for_news(self) -> None:
+        """Until an event comes, or it is time to look again.
+
+        Captured late, other ways to pay could not be closed: they are looked at until they lapse. A refund of ours is
+        under way: others cannot be told from it before its end, but a dispute must not wait for that.
+        """
+        wait, summary = LOOK_AGAIN, "other ways to pay"
+        if self._refunds:
+            wait, summary = REFUND_LOOKS[self._refund_looks], "a refund of ours is still under way"
+        try:
+            await workflow.wait_condition(lambda: bool(self._triggers), timeout=wait, timeout_summary=summary)
+        except TimeoutError:
+            self._refund_looks += int(bool(self._refunds))
+
     async def _answer(self, triggers: tuple[ProviderTrigger, ...]) -> PaymentOutcome:
         """Look at the payment, then at its refunds and disputes: what is not settled cannot be refunded."""
-        refunds = tuple(trigger for trigger in triggers if trigger.kind == "refund")
+        refunds = self._refunds + tuple(trigger for trigger in triggers if trigger.kind == "refund")
         disputes = tuple(trigger for trigger in triggers if trigger.kind == "dispute")
         settles_first = workflow.patched("settle-before-refunds")
         if not settles_first:
@@ -108,15 +121,24 @@ class AfterlifeWorkflow:
 
     async def _reconcile(self, triggers: tuple[ProviderTrigger, ...]) -> None:
         """Money went back, by a refund of ours or by one made at the provider; look until that is known."""
-        command = ReconcileRefunds(self._payment_id, tuple(trigger.inbox_id for trigger in triggers))
+        if workflow.patched("refunds-wait-aside"):
+            over = await self._look_at_refunds(triggers) or self._refund_looks == len(REFUND_LOOKS)
+            self._refunds = () if over else triggers
+            self._refund_looks = 0 if over else self._refund_looks
+            return
         for wait in REFUND_LOOKS:
-            reconciled = await workflow.execute_activity(
-                calls.reconcile_refunds, command, **calls.provider_call("reconcile refunds", patience=PATIENCE)
-            )
-            for receipt_id in reconciled.receipt_ids:
-                await workflow.execute_activity(
-                    calls.render_receipt, RenderReceipt(receipt_id), **calls.own_database("render credit note")
-                )
-            if not reconciled.open_refunds:
+            if await self._look_at_refunds(triggers):
                 return
             await workflow.sleep(wait, summary="a refund of ours is still under way")
+
+    async def _look_at_refunds(self, triggers: tuple[ProviderTrigger, ...]) -> bool:
+        """Look once, and render the documents of what was found. Returns whether all is known."""
+        command = ReconcileRefunds(self._payment_id, tuple(trigger.inbox_id for trigger in triggers))
+        reconciled = await workflow.execute_activity(
+            calls.reconcile_refunds, command, **calls.provider_call("reconcile refunds", patience=PATIENCE)
+        )
+        for receipt_id in reconciled.receipt_ids:
+            await workflow.execute_activity(
+                calls.render_receipt, RenderReceipt(receipt_id), **calls.own_database("render credit note")
+            )
+        return not reconciled.open_refunds

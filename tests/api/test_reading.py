@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from api.app import create_app
 from api.problems import CODES
@@ -171,3 +172,17 @@ async def test_metrics_count_everything_for_the_platform_alone(service: Service,
     refused = await service.http.get(url, headers={"authorization": f"Bearer {shop.api_key}"})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert (await service.http.get(url)).status_code == 401
+
+
+async def test_no_date_is_an_error_of_ours(shop: Shop) -> None:
+    """Calendars end; each of these was a 500."""
+    last = base64.urlsafe_b64encode(f"9999-12-31T23:59:59-12:00|{UUID(int=0)}".encode()).decode()
+    for path, params in (
+        ("/refunds", {"cursor": last}),
+        ("/referrers/partner-5/statement", {"from": "9999-12-30", "to": "9999-12-31"}),
+        ("/referrers/partner-5/statement", {"from": "0001-01-01", "to": "0001-01-02"}),
+    ):
+        answer = await shop.api.get(path, params=params)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed"), answer.text
+    first = await shop.api.post("/payouts", json={"cut_off": "0001-01-01T00:00:00+12:00"}, params={"dry_run": True})
+    assert (first.status_code, first.json()["code"]) == (422, "validation_failed"), first.text

@@ -133,7 +133,8 @@ async def test_reviews_statements_and_lists(operator: Operator, shop: Shop) -> N
     review = ["commissions", "review", row["id"], *ours, "--reason", "same household"]
     assert "--approve or --reject" in await operator.says(*review, code=2)
     assert "commission_expense" in (await operator(*review, "--reject", "--dry-run")).stdout
-    assert "rejected" in (await operator(*review, "--reject")).stdout
+    (done,) = (await operator(*review, "--reject", "--json")).json
+    assert (done["id"], done["state"]) == (row["id"], "rejected")
     assert "decided otherwise" in await operator.says(*review, "--approve")
     assert "has no commission" in await operator.says(
         "commissions", "review", uuid4(), *ours, "--reason", "x", "--approve"

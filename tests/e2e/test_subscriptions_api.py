@@ -185,6 +185,9 @@ async def test_cancel_pause_and_resume_with_a_dry_run_of_each(shop: Shop) -> Non
         answer = await shop.api.post(f"{at}/{action}", json=body, params={"dry_run": True})
         assert answer.json()["dry_run"] is True, answer.text
         assert (await read(shop, made))["status"] == "active"
+    for moment in ("2020-01-01T00:00:00Z", "2126-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00"):
+        refused = await shop.api.post(f"{at}/pause", json={"resume_at": moment})
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), refused.text
     assert (await shop.api.post(f"{at}/pause")).json()["subscription"]["status"] == "paused"
     assert (await shop.api.post(f"{at}/resume")).json()["subscription"]["status"] == "active"
     refused = await shop.api.post(f"{at}/resume", headers={"Idempotency-Key": "on"})

@@ -410,6 +410,7 @@ DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
     ),
     "surplus-refund_failed-refused_by_provider": lambda desk: surplus(desk, SurplusStatus.REFUND_FAILED),
     "afterlife-partially_refunded-refund": lambda desk: after_the_end(desk, "refund"),
+    "afterlife-partially_refunded-refund_waited_for_aside": lambda desk: after_the_end(desk, "refund"),
     "afterlife-paid-dispute": lambda desk: after_the_end(desk, "dispute"),
     "afterlife-paid-surplus_given_back": surplus_after_the_end,
 }

@@ -19,9 +19,18 @@ from temporalio.worker import Replayer, Worker
 
 import worker
 from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminder
-from domain.payment import Confirm, Confirmation, RenderReceipt, ReturnSurplus, SurplusStatus
+from domain.payment import (
+    Confirm,
+    Confirmation,
+    PaymentStatus,
+    ProviderTrigger,
+    RenderReceipt,
+    ReturnSurplus,
+    SurplusStatus,
+)
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
-from engine.payments import PaymentEngine, refund_workflow_id
+from engine.payments import PaymentEngine, afterlife_id, refund_workflow_id
+from tests.support.service import eventually
 from tests.support.time_skipping import ended, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
@@ -42,6 +51,7 @@ class Books:
     looks: list[Confirmation] = field(default_factory=list)
     answers_evidence: bool = False
     asked_at: list[datetime] = field(default_factory=list)
+    disputes_asked_at: list[datetime] = field(default_factory=list)
     reminded_at: list[datetime] = field(default_factory=list)
     rendered: list[UUID] = field(default_factory=list)
     credit_note: UUID = field(default_factory=uuid4)
@@ -66,6 +76,7 @@ class Books:
     @activity.defn
     async def reconcile_disputes(self, _: ReconcileDisputes) -> list[DisputeView]:
         self.asked_at.append(activity.info().scheduled_time)
+        self.disputes_asked_at.append(activity.info().scheduled_time)
         return [self.disputes.pop(0) if len(self.disputes) > 1 else self.disputes[0]]
 
     @activity.defn
@@ -181,6 +192,32 @@ async def test_surplus_is_followed_until_it_is_back(desk: Desk) -> None:
     async with unlocked(desk.environment):
         assert await ended(handle) is SurplusStatus.REFUNDED
     assert len(desk.books.asked_at) == 3
+    await desk.replay(handle)
+
+
+async def test_a_dispute_does_not_wait_for_a_refund_that_is_under_way(desk: Desk) -> None:
+    """It waited for as long as the refund was pending, which at a bank is days."""
+    payment_id = uuid4()
+    pending, books = Reconciled(open_refunds=(uuid4(),)), desk.books
+    books.reconciled = [*[pending] * 8, Reconciled(receipt_ids=(uuid4(),))]
+    books.looks = [Confirmation(PaymentStatus.PARTIALLY_REFUNDED, None)]
+    books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+    begun = await desk.environment.get_current_time()
+
+    async def asked_once() -> bool:
+        return bool(books.asked_at)
+
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="refund"))
+    handle = desk.environment.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+    await eventually(asked_once)
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=2, event_id="evt_2", kind="dispute"))
+    async with unlocked(desk.environment):
+        await ended(handle)
+    assert len(books.asked_at) == 9 + 1
+    (asked,) = books.disputes_asked_at
+    assert asked - begun < timedelta(seconds=30)
+    assert max(books.asked_at) - begun > timedelta(hours=2)
+    assert len(books.rendered) == 1
     await desk.replay(handle)
 
 
