@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from domain.money import Money
 from embedded import supervisor
@@ -117,6 +118,72 @@ async def settled_unreported(live: Live, shop: Shop) -> AsyncIterator[dict[str, 
             await hung.enter_async_context(live.stopped("temporal"))
         await eventually(lambda: _paid(live, payment["id"]))
         yield payment
+
+
+@asynccontextmanager
+async def held_at(live: Live, table: str) -> AsyncIterator[None]:
+    """Whoever comes to this table waits, until the block ends or PostgreSQL dies."""
+    connection = await live._connect()
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+    finally:
+        with suppress(Exception):
+            await connection.close(timeout=2)
+
+
+async def _waits_at(live: Live, table: str) -> bool:
+    query = "SELECT count(*) FROM pg_locks WHERE relation = $1::regclass AND NOT granted"
+    return bool((await live.sql(query, table))[0][0])
+
+
+async def _prepared(shop: Shop) -> dict[str, Any] | None:
+    with suppress(httpx.HTTPError):
+        answer = await shop.api.get("/payouts", params={"status": "prepared"})
+        if answer.is_success and answer.json()["data"]:
+            return dict(answer.json())
+    return None
+
+
+async def _file(shop: Shop, payout_id: str) -> str | None:
+    answer = await shop.api.get(f"/payouts/{payout_id}/export.csv")
+    return answer.text if answer.is_success else None
+
+
+@dataclass(frozen=True)
+class Payout:
+    """A batch that was cut off twice: PostgreSQL died as it was prepared, the worker as its file was made."""
+
+    shop: Shop
+    asked: httpx.Response
+    approved: dict[str, Any]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def payout(live: Live) -> AsyncIterator[Payout]:
+    """Made first: Temporal gives the activity of a dead worker half a minute, in which the other tests run."""
+    shop = await live.service.shop()
+    async with shop.api:
+        for name in ("ann", "ben"):
+            await sold(shop, Money.parse("100.00", "ILS"), referrer=name)
+        async with held_at(live, "payout_items"):
+            asking = asyncio.create_task(shop.api.post("/payouts", json={}))
+            await eventually(lambda: _waits_at(live, "payout_items"))
+            await live.kill("postgres")
+        asked = await asking
+        (found,) = (await eventually(lambda: _prepared(shop)))["data"]
+        async with held_at(live, "payout_files"):
+            approved = await shop.api.post(f"/payouts/{found['id']}/approve")
+            assert approved.status_code == 200, approved.text
+            await eventually(lambda: _waits_at(live, "payout_files"))
+            await live.kill("worker")
+        yield Payout(shop, asked, dict(approved.json()))
+
+
+async def test_a_payout_is_prepared_and_approved_although_postgresql_is_killed(payout: Payout) -> None:
+    assert payout.asked.status_code in (201, 202, 503), payout.asked.text
+    assert len(payout.approved["lines"]) == 2
 
 
 async def test_the_worker_killed_at_any_moment(live: Live, new_shop: NewShop) -> None:
@@ -229,60 +296,13 @@ async def _opened(live: Live, order_id: str) -> Any:
     return row if row is not None and row["checkout_url"] else None
 
 
-@asynccontextmanager
-async def held_at(live: Live, table: str) -> AsyncIterator[None]:
-    """Whoever comes to this table waits, until the block ends or PostgreSQL dies."""
-    connection = await live._connect()
-    try:
-        await connection.execute("BEGIN")
-        await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        yield
-    finally:
-        with suppress(Exception):
-            await connection.close(timeout=2)
-
-
-async def _waits_at(live: Live, table: str) -> bool:
-    query = "SELECT count(*) FROM pg_locks WHERE relation = $1::regclass AND NOT granted"
-    return bool((await live.sql(query, table))[0][0])
-
-
-async def test_a_payout_goes_on_whatever_is_killed_while_it_is_prepared_and_exported(
-    live: Live, new_shop: NewShop
-) -> None:
-    shop = await new_shop()
-    for name in ("ann", "ben"):
-        await sold(shop, Money.parse("100.00", "ILS"), referrer=name)
-    async with held_at(live, "payout_items"):
-        asked = asyncio.create_task(shop.api.post("/payouts", json={}))
-        await eventually(lambda: _waits_at(live, "payout_items"))
-        await live.kill("postgres")
-    prepared = await asked
-    assert prepared.status_code in (201, 202, 503), prepared.text
-    (found,) = (await eventually(lambda: _prepared(shop)))["data"]
-    async with held_at(live, "payout_files"):
-        approved = await shop.api.post(f"/payouts/{found['id']}/approve")
-        assert approved.status_code == 200, approved.text
-        await eventually(lambda: _waits_at(live, "payout_files"))
-        await live.kill("worker")
-    content = await eventually(lambda: _file(shop, found["id"]), 60)
+async def test_the_file_of_a_payout_is_made_whatever_is_killed_meanwhile(live: Live, payout: Payout) -> None:
+    shop, payout_id = payout.shop, payout.approved["id"]
+    content = await eventually(lambda: _file(shop, payout_id), 60)
     assert content.splitlines()[-1] == '"total","2","","20.00","ILS"'
     kept = "SELECT count(*) FROM audit_log WHERE action = 'payout.file_made' AND subject_id = $1"
-    assert (await live.sql(kept, found["id"]))[0][0] == 1
-    for line in approved.json()["lines"]:
-        done = await shop.api.post(f"/payouts/{found['id']}/lines/{line['id']}/paid", json={})
+    assert (await live.sql(kept, payout_id))[0][0] == 1
+    for line in payout.approved["lines"]:
+        done = await shop.api.post(f"/payouts/{payout_id}/lines/{line['id']}/paid", json={})
     assert done.json()["status"] == "closed"
     assert (await owed(shop, "ann")).minor == (await owed(shop, "ben")).minor == 0
-
-
-async def _prepared(shop: Shop) -> dict[str, Any] | None:
-    with suppress(httpx.HTTPError):
-        answer = await shop.api.get("/payouts", params={"status": "prepared"})
-        if answer.is_success and answer.json()["data"]:
-            return dict(answer.json())
-    return None
-
-
-async def _file(shop: Shop, payout_id: str) -> str | None:
-    answer = await shop.api.get(f"/payouts/{payout_id}/export.csv")
-    return answer.text if answer.is_success else None
