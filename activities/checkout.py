@@ -362,11 +362,11 @@ class CheckoutActivities:
 
 async def _shows_another_way(session: AsyncSession, payment: Payment, session_id: str) -> bool:
     """Whether the payment shows a way that can still be paid: the address that the shop has stays where it looks."""
+    if payment.provider_session_id in (None, session_id):
+        return False
     shown = (payment.provider_account_id, payment.provider_session_id)
     ways = await attempts.of_payment(session, payment.id)
-    return payment.provider_session_id != session_id and any(
-        (way.provider_account_id, way.session_id) == shown and way.status in attempts.LIVE for way in ways
-    )
+    return any((way.provider_account_id, way.session_id) == shown and way.status in attempts.LIVE for way in ways)
 
 
 def _has_reference(way: Way, reference: UUID) -> bool:

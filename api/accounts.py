@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import structlog
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,8 +41,34 @@ log = structlog.get_logger()
 CALLBACK_TOKEN = "callback_token"  # noqa: S105  (a credential's name)
 _SECRET = re.compile(r"secret|password|token|private|api_?key|_login", re.IGNORECASE)
 UNREADABLE = "CREDENTIALS_KEYS cannot open the stored credentials: put the key back, or connect the account anew."
+MAX_OPTION_DEPTH, MAX_OPTIONS_LENGTH = 4, 20_000
+MAX_CREDENTIALS, MAX_NAME_LENGTH, MAX_SECRET_LENGTH = 20, 64, 10_000
 SHOWN_ADDRESSES = frozenset({"voucher_url"})
 """Options with addresses that we never open ourselves: they are shown to payers."""
+
+
+def _bounded(options: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Options as any provider may need them, and not a megabyte. Raises ValueError."""
+    level: list[Any] = [options]
+    for _ in range(MAX_OPTION_DEPTH):
+        level = [part for one in level for part in _parts(one)]
+    if level or len(json.dumps(options, allow_nan=False)) > MAX_OPTIONS_LENGTH:
+        raise ValueError(f"at most {MAX_OPTION_DEPTH} levels and {MAX_OPTIONS_LENGTH} characters of JSON")
+    return options
+
+
+def _parts(value: object) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _few(credentials: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """Raises ValueError."""
+    if any(
+        not 0 < len(name) <= MAX_NAME_LENGTH or len(value.get_secret_value()) > MAX_SECRET_LENGTH
+        for name, value in credentials.items()
+    ):
+        raise ValueError(f"names have at most {MAX_NAME_LENGTH} characters, values {MAX_SECRET_LENGTH}")
+    return credentials
 
 
 class NewAccount(BaseModel):
@@ -53,9 +79,14 @@ class NewAccount(BaseModel):
     workspace_id: UUID | None = Field(None, description="For platform keys; a workspace's key uses its own.")
     provider: str = Field(max_length=32, examples=["stripe"])
     name: str = Field("default", min_length=1, max_length=100)
-    credentials: dict[str, SecretStr] = Field(examples=[{"secret_key": "sk_test_…", "webhook_secret": "whsec_…"}])
+    credentials: dict[str, SecretStr] = Field(
+        max_length=MAX_CREDENTIALS, examples=[{"secret_key": "sk_test_…", "webhook_secret": "whsec_…"}]
+    )
     options: dict[str, Any] = Field(default_factory=dict, max_length=20)
     receives_default_webhook: bool = False
+
+    _bounded = field_validator("options")(_bounded)
+    _few = field_validator("credentials")(_few)
 
     def secrets(self) -> dict[str, str]:
         """The credentials in clear."""
@@ -103,9 +134,12 @@ class AccountChanges(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     enabled: bool | None = None
-    credentials: dict[str, SecretStr] = Field(default_factory=dict)
+    credentials: dict[str, SecretStr] = Field(default_factory=dict, max_length=MAX_CREDENTIALS)
     options: dict[str, Any] | None = Field(None, max_length=20)
     fees: Fees | None = None
+
+    _bounded = field_validator("options")(_bounded)
+    _few = field_validator("credentials")(_few)
 
 
 @router.post("/provider-accounts", status_code=201, summary="Connect a provider account")

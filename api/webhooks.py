@@ -380,7 +380,9 @@ def _without_secrets(body: bytes, event: ProviderEvent) -> bytes:
 def _however_written(secret: str) -> re.Pattern[bytes]:
     """Each byte plainly, percent-encoded as forms have it, or escaped as JSON has it."""
     plain = rb"(?:\\?%b|%%(?i:%02x)|\\u00(?i:%02x))"
-    return re.compile(b"".join(plain % (re.escape(bytes([byte])), byte, byte) for byte in secret.encode()))
+    return re.compile(
+        b"".join(plain % (re.escape(bytes([byte])), byte, byte) for byte in secret.encode(errors="surrogatepass"))
+    )
 
 
 async def _signal(services: Services, handover: Handover | MethodHandover | SubscriptionHandover) -> None:

@@ -94,8 +94,8 @@ def read_event(body: bytes, content_type: str, user_id: str, *, mark: str = "") 
         amount=_amount(_data(fields, "sum")),
         occurred_at=_day(_data(fields, "paymentDate")),
         proof=process_token,
-        method_token=_data(fields, "cardToken") or None,
-        secrets=tuple(filter(None, (_data(fields, "transactionToken"),))),
+        method_token=_matching(_PROOF, _data(fields, "cardToken")) or None,
+        secrets=tuple(filter(None, (_matching(_PROOF, _data(fields, "transactionToken")),))),
     )
 
 

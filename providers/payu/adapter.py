@@ -50,6 +50,7 @@ from providers.payu.objects import (
     Transaction,
     banks_of,
     extra_parameters,
+    identifier,
     moment_of_milliseconds,
     payment_of,
     read_orders,
@@ -154,7 +155,7 @@ class PayuProvider:
             self._check_refund(order, paid, request)
             whole = request.amount == order.paid_by(paid)
             answer = await self._client.submit(refund_submission(request, order.id, self._account, whole=whole))
-            state, refund_id = text(answer, "state"), text(answer, "transactionId")
+            state, refund_id = text(answer, "state"), identifier(answer, "transactionId")
             if state in FAILED_STATES:
                 raise ProviderDeclined(failure_code(answer.get("responseCode"), "refund_declined"))
             if state is None or refund_id is None:
@@ -192,7 +193,8 @@ class PayuProvider:
             if earlier is not None:
                 return earlier
             answer = await self._client.submit(transaction)
-        state, order_id, transaction_id = (text(answer, name) for name in ("state", "orderId", "transactionId"))
+        state = text(answer, "state")
+        order_id, transaction_id = (identifier(answer, name) for name in ("orderId", "transactionId"))
         if state in FAILED_STATES:
             raise ProviderDeclined(decline_of(failure_code(answer.get("responseCode"), "")), session_id=order_id)
         if state is None or order_id is None:
@@ -240,7 +242,7 @@ class PayuProvider:
             if found is None:
                 raise
             return found
-        state, order_id = text(answer, "state"), text(answer, "orderId")
+        state, order_id = text(answer, "state"), identifier(answer, "orderId")
         if state in FAILED_STATES:
             raise ProviderDeclined(failure_code(answer.get("responseCode"), "declined"))
         if state is None or order_id is None:
@@ -277,7 +279,7 @@ class PayuProvider:
             return OpenedCheckout(order_id, url)
         cash = CashInstructions(
             network=NETWORKS[method.name],
-            code=text(extra, "REFERENCE") or order_id,  # PayU's page: the two are equal
+            code=identifier(extra, "REFERENCE") or order_id,  # PayU's page: the two are equal
             agreement=self._account.agreements.get(method.name) or _service_codes(extra),
             expires_at=moment_of_milliseconds(extra.get("EXPIRATION_DATE")) or cash_expiry(request),
             voucher_url=_address(extra, "URL_PAYMENT_RECEIPT_HTML"),

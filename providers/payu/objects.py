@@ -6,6 +6,7 @@ not readable where money could be is OutcomeUnknown, never "nothing there".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ FAILED_STATES = frozenset({"DECLINED", "ERROR", "EXPIRED"})
 
 _NOTHING: JsonObject = {}
 _LAST4 = 4
+_LONGEST = 2048
+"""Of a text, as of an address by PayU's documents."""
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _LONG_FROM_NOW = datetime.max.replace(tzinfo=UTC)
 
 
@@ -141,11 +145,17 @@ def banks_of(listed: object) -> list[Bank]:
 
 
 def text(source: JsonObject, name: str) -> str | None:
-    """A non-empty string or a whole number as text, else None: PayU writes ids both ways."""
+    """A readable string or a whole number as text, else None: PayU writes ids both ways."""
     value = source.get(name)
     if type(value) is int:
         return str(value)
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST and value.isprintable() else None
+
+
+def identifier(source: JsonObject, name: str) -> str | None:
+    """An id that is safe to store and print, else None."""
+    value = text(source, name)
+    return value if value is not None and _ID.fullmatch(value) else None
 
 
 def moment_of_milliseconds(value: object) -> datetime | None:
@@ -209,7 +219,7 @@ def _order(order: JsonObject) -> Order:
     if listed is not None and not isinstance(listed, list):
         _unreadable("transactions")
     return Order(
-        id=text(order, "id") or _unreadable("order without id"),
+        id=identifier(order, "id") or _unreadable("order without id"),
         status=text(order, "status") or "",
         values=_mapping(order, "additionalValues"),
         transactions=tuple(_transaction(_object(one, "transaction")) for one in listed or ()),
@@ -220,10 +230,10 @@ def _transaction(one: JsonObject) -> Transaction:
     response = _mapping(one, "transactionResponse")
     number = text(_mapping(one, "creditCard"), "maskedNumber") or ""
     return Transaction(
-        id=text(one, "id") or _unreadable("transaction without id"),
+        id=identifier(one, "id") or _unreadable("transaction without id"),
         type=text(one, "type") or "",
         state=text(response, "state") or "",
-        parent_id=text(one, "parentTransactionId"),
+        parent_id=identifier(one, "parentTransactionId"),
         response_code=response.get("responseCode"),
         payment_method=text(one, "paymentMethod"),
         values=_mapping(one, "additionalValues"),

@@ -129,6 +129,28 @@ async def test_accounts_that_cannot_be_connected(shop: Shop, body: dict[str, Any
 
 
 @pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("options", '{"a": ' + "[" * 700 + "]" * 700 + "}"),
+        ("options", '{"a": [[[[[]]]]]}'),
+        ("options", '{"a": NaN}'),
+        ("options", '{"a": "' + "x" * 20_000 + '"}'),
+        ("credentials", '{"secret_key": "' + "x" * 10_001 + '"}'),
+        ("credentials", "{" + ", ".join(f'"c{number}": "x"' for number in range(21)) + "}"),
+    ],
+)
+async def test_what_no_account_needs_is_refused_when_it_is_given(shop: Shop, part: str, value: str) -> None:
+    body = '{"provider": "stripe", "name": "odd", "credentials": {}, '.replace(f'"{part}": {{}}, ', "")
+    for method, path, sent in (
+        ("POST", "/provider-accounts", f'{body}"{part}": {value}}}'),
+        ("PATCH", f"/provider-accounts/{shop.account.id}", f'{{"{part}": {value}}}'),
+    ):
+        answer = await shop.api.request(method, path, content=sent, headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed"), answer.text
+        assert part in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"currency": "XXZ"}, "XXZ"),

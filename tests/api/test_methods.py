@@ -135,6 +135,17 @@ async def test_every_method_on_the_list_can_be_used_and_says_what_it_needs(servi
     await shop.aclose()
 
 
+async def test_a_payment_with_another_account_to_fall_back_on_shows_the_first_ones_address(service: Service) -> None:
+    shop = await service.shop("stripe")
+    second = await connect(shop, "payplus")
+    order = {"provider_order": [str(account.id) for account in (shop.account, second.account)]}
+    assert (await shop.api.patch(f"/workspaces/{shop.workspace.id}", json=order)).status_code == 200
+    made = await shop.pays()
+    assert (made["provider"], made["checkout_url"] is None) == ("stripe", False)
+    assert (await shop.read(made["id"]))["checkout_url"] == made["checkout_url"]
+    await shop.aclose()
+
+
 async def test_an_accounts_limits_hold_whatever_the_way_to_pay(service: Service) -> None:
     """The limits of its options are on the list, and the merchant's own page does not get round them."""
     shop = await service.shop("stripe")

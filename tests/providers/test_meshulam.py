@@ -670,6 +670,14 @@ def test_both_tokens_open_the_door_while_one_replaces_the_other() -> None:
         provider.verify_webhook(Callback({}, as_json(UPDATE), NOW, "newer_token-2 , older_token-1"))
 
 
+@pytest.mark.parametrize("odd", ["\ud800", "\x00", "ט", "x" * 501])
+def test_a_token_that_can_be_none_is_none(odd: str) -> None:
+    event = read(as_json(update(cardToken=odd, transactionToken=odd)))
+    assert (event.method_token, event.secrets) == (None, ())
+    event = read(as_json(update(cardToken="card-1", transactionToken="tt-1")))
+    assert (event.method_token, event.secrets) == ("card-1", ("tt-1",))
+
+
 def test_an_update_of_another_business_is_refused() -> None:
     for other in ("u0000000", "ט\ud800"):
         with pytest.raises(WebhookRejected) as error:

@@ -265,6 +265,8 @@ async def test_where_each_account_calls() -> None:
         ({"code": "SUCCESS"}, OutcomeUnknown, "unreadable_answer"),
         ({"code": "SUCCESS", "transactionResponse": []}, OutcomeUnknown, "unreadable_answer"),
         (submitted("PENDING", orderId=None), OutcomeUnknown, "unreadable_answer"),
+        (submitted("PENDING", orderId="5\x00"), OutcomeUnknown, "unreadable_answer"),
+        (submitted("PENDING", orderId="5" * 300), OutcomeUnknown, "unreadable_answer"),
         (submitted(""), OutcomeUnknown, "unreadable_answer"),
         (submitted("DECLINED", responseCode="INSUFFICIENT_FUNDS"), ProviderDeclined, "insufficient_funds"),
         (submitted("DECLINED", responseCode="dana@example.com"), ProviderDeclined, "declined"),
@@ -420,7 +422,10 @@ def test_money_in_two_currencies_or_of_an_unreadable_amount_is_unknown() -> None
         [order(attempt("APPROVED"), transactions={})],
         [order(attempt("APPROVED"), transactions=[5])],
         [order(attempt("APPROVED", id=None))],
+        [order(attempt("APPROVED", id="t\x00"))],
+        [order(attempt("APPROVED", id="t" * 300))],
         [order(attempt("APPROVED"), id=None)],
+        [order(attempt("APPROVED"), id="\ud800")],
         [5],
     ):
         with pytest.raises(OutcomeUnknown, match="unreadable_answer"):
