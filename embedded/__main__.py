@@ -113,6 +113,14 @@ async def until_asked_to_stop(work: Coroutine[Any, Any, None]) -> bool:
     return asked
 
 
+async def to_the_end(work: Coroutine[Any, Any, None]) -> bool:
+    """The same for a process that ends with it: who asks again while the interpreter closes is not heard any more."""
+    try:
+        return await until_asked_to_stop(work)
+    finally:  # the loop gives its signals back to handlers that would make another exit code of a good end
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
 def main() -> int:
     """Returns the exit code: 0 also when a running service was asked to stop, 130 for an interrupted demo.
 
@@ -128,7 +136,7 @@ def main() -> int:
         return 2
     state = state_folder()
     try:
-        asked = asyncio.run(until_asked_to_stop(up(state) if chosen.command == "up" else demo(chosen.provider)))
+        asked = asyncio.run(to_the_end(up(state) if chosen.command == "up" else demo(chosen.provider)))
     except (StartFailed, DemoFailed) as error:
         tell(f"\n{error}")
         return 1

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -83,13 +84,9 @@ def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
 
 def free_ports(number: int) -> list[int]:
     """So many different ports of the loopback interface that are free now."""
-    found: list[int] = []
-    for port in random.SystemRandom().sample(_OWN_PORTS, len(_OWN_PORTS)):
-        if len(found) == number:
-            break
-        if _bind_error(port) is None:
-            found.append(port)
-    return found
+    first = random.SystemRandom().randrange(len(_OWN_PORTS))  # not the lowest: others look at the same moment
+    in_turn = (_OWN_PORTS[(first + step) % len(_OWN_PORTS)] for step in range(len(_OWN_PORTS)))
+    return list(islice((port for port in in_turn if _bind_error(port) is None), number))
 
 
 def free_port() -> int:

@@ -40,8 +40,14 @@ structlog.configure(
 )
 
 
-SLOW_FIRST = ("workflows", "crash", "embedded", "model", "e2e")
+SLOW_FIRST = ("crash", "workflows", "embedded", "model", "e2e", "api", "activities", "storage")
 """Folders whose files are long: begun first, so that no processor is left alone with one at the end."""
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Three workers for two processors: a third of the time a test waits, for a timer or for another process."""
+    chosen = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
+    return None if chosen else max(1, len(os.sched_getaffinity(0)) * 3 // 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

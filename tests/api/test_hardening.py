@@ -20,7 +20,7 @@ from tests.support.service import Service, Shop, admin_key, served, settings_for
 INSIDE = "http://169.254.169.254"
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module")
 async def production(service: Service) -> AsyncIterator[str]:
     """The same service as it is set in production."""
     settings = settings_for(service.stack, environment="production")
