@@ -24,9 +24,7 @@ from api.routing import faults_of
 from domain.fees import FeeSchedule
 from domain.money import Money, MoneyError
 from providers.base import (
-    UNREACHABLE,
     AccountConfig,
-    NothingMoved,
     ProviderError,
     ProviderMisconfigured,
 )
@@ -200,8 +198,7 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
     try:
         found = await services.pool.of(account).check_account()
     except ProviderError as error:
-        what = "refused" if isinstance(error, NothingMoved) and error.code != UNREACHABLE else "did not answer"
-        return AccountCheckOut(ok=False, detail=f"{account.provider} {what}: {error}")
+        return AccountCheckOut(ok=False, detail=f"{account.provider} {error.what_happened}: {error}")
     except SealingError:
         return AccountCheckOut(ok=False, detail=UNREADABLE)
     return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)

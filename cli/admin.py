@@ -203,7 +203,7 @@ def check_account(account_id: UUID) -> None:
         try:
             found = await pool.of(row).check_account()
         except ProviderError as error:
-            fail(f"{row.provider} says {error}; are its credentials right?")
+            fail(f"{row.provider} {error.what_happened}: {error}")
         finally:
             await pool.close()
         return f"{row.provider}: {found.account_name} ({'live' if found.live else 'test'}) {found.detail}".rstrip()

@@ -47,6 +47,11 @@ class ProviderError(Exception):
         self.retry_after = retry_after
         self.session_id = session_id
 
+    @property
+    def what_happened(self) -> str:
+        """`refused`: the provider gave this answer. `did not answer`: there was none, or no way to it."""
+        return "refused" if isinstance(self, NothingMoved) and self.code != UNREACHABLE else "did not answer"
+
 
 class NothingMoved(ProviderError):
     """Certain: no money moved because of this call."""

@@ -133,11 +133,15 @@ async def point_to(shop: Shop, api_base: str) -> None:
 
 async def test_check_says_what_is_wrong(operator: Operator, shop: Shop) -> None:
     await point_to(shop, f"http://127.0.0.1:{free_port()}")  # nothing listens there
-    message = await operator.says("account", "check", shop.account.id)
-    assert message.startswith("stripe says ")
-    assert message.endswith("; are its credentials right?")
+    assert (await operator.says("account", "check", shop.account.id)).startswith("stripe did not answer: unreachable")
     wrong = Fernet.generate_key().decode()
     assert await operator.says("account", "check", shop.account.id, CREDENTIALS_KEYS=wrong) == NO_KEY
+
+
+async def test_check_says_when_the_credentials_are_wrong(operator: Operator, shop: Shop) -> None:
+    changed = ("account", "replace-credentials", shop.account.id, "--credential", "secret_key=sk_test_invalid")
+    await operator(*changed)
+    assert (await operator.says("account", "check", shop.account.id)).startswith("stripe refused: ")
 
 
 async def test_the_provider_is_not_asked_inside_a_transaction(operator: Operator, shop: Shop) -> None:
@@ -161,7 +165,7 @@ async def test_the_provider_is_not_asked_inside_a_transaction(operator: Operator
                 {"mine": "SELECT%provider_accounts%"},
             )
         go_on.set()
-        assert (await checking).startswith("stripe says ")
+        assert (await checking).startswith("stripe did not answer: ")
     assert waiting == 0
 
 
