@@ -35,6 +35,8 @@ from storage.models import Invoice, Payment, PaymentMethod, Plan, Subscription, 
 LINK_LIFE = timedelta(hours=23)
 """How long a link to pay by lives; less than the shortest limit of a provider (a day)."""
 LINK_NOT_USED = "link_not_used"
+TOO_SMALL = "amount_too_small"
+"""The provider's code for less than it charges at all."""
 
 
 @dataclass(slots=True)
@@ -493,6 +495,26 @@ async def give_up(held: Held, invoice: Invoice) -> None:
     cancel = policy.final_action is FinalAction.CANCEL
     wanted = SubscriptionStatus.CANCELLED if cancel else SubscriptionStatus.EXPIRED
     await end(held, wanted, reason=reason, why="unpaid", code=invoice.decline_code)
+
+
+def is_too_small(invoice: Invoice, payment: Payment) -> bool:
+    """Whether a charge has failed because what a change or the customer's credit left over is less than any charge.
+
+    No other method and no later day would help. A price that is too small by itself is not meant: that is a fault of
+    the plan.
+    """
+    left_over = invoice.kind == "change" or invoice.credit_applied > 0
+    return left_over and payment.status == PaymentStatus.FAILED and payment.status_reason == TOO_SMALL
+
+
+async def forgive(held: Held, invoice: Invoice) -> None:
+    """Give up what is left of an invoice because the provider charges nothing so small; the subscription goes on."""
+    invoice.status, invoice.updated_at = InvoiceStatus.UNCOLLECTIBLE.value, held.at
+    invoice.failed_attempt, invoice.decline_code, invoice.next_attempt_at = invoice.attempts, TOO_SMALL, None
+    note(held, "invoice_forgiven", reason=TOO_SMALL, invoice_id=str(invoice.id), total=str(invoice.money))
+    if held.status is SubscriptionStatus.PAST_DUE:
+        set_status(held, SubscriptionStatus.ACTIVE, reason="nothing is owed any more")
+    await tell(held, "unpaid", key=str(invoice.id), invoice=invoice, code=TOO_SMALL)
 
 
 async def end(held: Held, wanted: SubscriptionStatus, *, reason: str, why: str, code: str | None = None) -> None:

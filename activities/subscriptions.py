@@ -188,6 +188,9 @@ async def _collect(held: Held, invoice: Invoice) -> SubscriptionStep | None:
     if status in OPEN:
         return await _follow(held, invoice, payment)
     if invoice.failed_attempt < invoice.attempts:
+        if billing.is_too_small(invoice, payment):
+            await billing.forgive(held, invoice)
+            return None
         decision = await billing.failed(held, invoice, payment)
         if decision.next is Next.GIVE_UP and held.status is not SubscriptionStatus.INCOMPLETE:
             await billing.give_up(held, invoice)

@@ -184,8 +184,9 @@ async def list_refunds(
             payment_id=payment_id,
             status=None if status is None else status.value,
         )
-    shown, more = cut_page(rows, limit)
-    return RefundPage(data=[_out(row) for row in shown], next_cursor=more)
+        shown, more = cut_page(rows, limit)
+        notes = await receipts.of_refunds(session, shown)
+    return RefundPage(data=[_out(row, notes.get(row.id)) for row in shown], next_cursor=more)
 
 
 async def accept(
@@ -307,13 +308,11 @@ async def _check_provider(session: AsyncSession, pool: ProviderPool, payment: Pa
 async def _read(session: AsyncSession, refund_id: UUID) -> RefundOut:
     row = await refunds.get(session, refund_id)
     assert row is not None  # noqa: S101  (written or read by the caller)
-    out = _out(row)
     document = await receipts.of_refund(session, refund_id)
-    out.credit_note_id = None if document is None else document.id
-    return out
+    return _out(row, None if document is None else document.id)
 
 
-def _out(row: Refund) -> RefundOut:
+def _out(row: Refund, credit_note_id: UUID | None = None) -> RefundOut:
     return RefundOut(
         id=row.id,
         payment_id=row.payment_id,
@@ -328,6 +327,7 @@ def _out(row: Refund) -> RefundOut:
         vat=_part(row, row.vat),
         commission_clawed_back=_part(row, row.commission),
         fee_returned=_part(row, row.fee),
+        credit_note_id=credit_note_id,
         created_at=row.created_at,
         finished_at=row.finished_at,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage.models import Receipt, ReceiptCounter, ReceiptPdf
+from storage.models import Receipt, ReceiptCounter, ReceiptPdf, Refund
 from storage.paging import newest_first
 
 
@@ -32,8 +32,17 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
 
 
 async def of_refund(session: AsyncSession, refund_id: UUID) -> Receipt | None:
-    """The credit note of a refund."""
-    return await session.scalar(select(Receipt).where(Receipt.refund_id == refund_id))
+    """The credit note of a refund, found by the index of its payment's documents."""
+    payment_id = select(Refund.payment_id).where(Refund.id == refund_id).scalar_subquery()
+    return await session.scalar(select(Receipt).where(Receipt.payment_id == payment_id, Receipt.refund_id == refund_id))
+
+
+async def of_refunds(session: AsyncSession, refunds: Collection[Refund]) -> dict[UUID, UUID]:
+    """The credit notes of these refunds that have one, by refund."""
+    query = select(Receipt.refund_id, Receipt.id).where(
+        Receipt.payment_id.in_({row.payment_id for row in refunds}), Receipt.refund_id.in_([row.id for row in refunds])
+    )
+    return {refund: receipt for refund, receipt in (await session.execute(query)).all() if refund is not None}
 
 
 async def get(session: AsyncSession, receipt_id: UUID, workspace_id: UUID | None = None) -> Receipt | None:

@@ -295,7 +295,10 @@ async def test_a_refund_that_comes_back_is_owed_to_the_payer_until_it_is_made_ag
     again = await shop.read(payment["id"])
     assert (again["refunded"], again["flag"]) == ("129.90", None)
     assert all(amount.minor == 0 for amount in (await balances(shop)).values())
-    assert len((await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"]) == 2
+    listed = (await shop.api.get("/refunds", params={"payment_id": payment["id"]})).json()["data"]
+    assert {row["id"]: row["credit_note_id"] for row in listed} == {
+        one["id"]: one["credit_note_id"] for one in (first, second)
+    }
     notices = await told(shop, payment["id"])
     assert [name for name in notices if name in ("refund.returned", "refund.paid_again")] == [
         "refund.returned",

@@ -436,6 +436,24 @@ async def test_a_full_refund_of_a_change_within_the_period_does_not_cancel_it(la
     assert (await lab.row(subscription)).status == "cancelled"
 
 
+async def test_what_is_too_small_to_be_charged_is_forgiven_and_ends_nothing(lab: Lab) -> None:
+    """A change in the last minute left less than the provider's minimum, and dunning cancelled the subscription."""
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    await lab.live_to(moment("2027-02-10 06:50"))
+    larger = await lab.plan("300.00")
+    lab.bank.answers = ["amount_too_small"]
+    changed = await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=larger.id)
+    assert changed.effects["due_now"] == "0.58"
+    await lab.live_to(moment("2027-02-11 00:00"))
+    assert [(one.kind, one.status) for one in await lab.invoices(subscription)] == [
+        ("first", "paid"),
+        ("change", "uncollectible"),
+        ("renewal", "paid"),
+    ]
+    assert (await lab.row(subscription)).status == "active"
+    assert await lab.told(subscription) == ["activated", "plan_changed", "unpaid", "renewed"]
+
+
 async def test_what_cannot_be_done_is_refused_and_nothing_changes(lab: Lab) -> None:
     subscription, plan = await begun(lab, "2027-01-10 09:00")
     lab.bank.answers = ["insufficient_funds"]
