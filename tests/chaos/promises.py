@@ -89,7 +89,7 @@ UNREST = {
          WHERE workspace_id = ANY(:shops) AND status IN ('created', 'unknown')""",
     "refunds under way": """
         SELECT count(*) FROM refunds
-         WHERE workspace_id = ANY(:shops) AND status NOT IN ('succeeded', 'failed')""",
+         WHERE workspace_id = ANY(:shops) AND status IN ('requested', 'pending', 'unknown')""",
     "surplus on its way back": """
         SELECT count(*) FROM surplus_captures
          WHERE workspace_id = ANY(:shops) AND status = 'refunding'""",
@@ -103,9 +103,9 @@ PIECES = """
     SELECT p.id, p.status, p.refunded, p.amount,
            (SELECT count(*) FROM receipts r WHERE r.payment_id = p.id AND r.refund_id IS NULL) AS receipts,
            (SELECT count(*) FROM receipts r JOIN refunds f ON f.id = r.refund_id WHERE r.payment_id = p.id) AS notes,
-           (SELECT count(*) FROM refunds f WHERE f.payment_id = p.id AND f.status = 'succeeded') AS refunds,
+           (SELECT count(*) FROM refunds f WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS refunds,
            (SELECT coalesce(sum(f.amount), 0) FROM refunds f
-             WHERE f.payment_id = p.id AND f.status = 'succeeded') AS sent_back,
+             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS sent_back,
            (SELECT count(*) FROM commissions c WHERE c.payment_id = p.id AND c.order_id = p.order_id) AS commissions,
            (SELECT count(DISTINCT l.movement_id) FROM ledger_entries l
              WHERE l.payment_id = p.id AND l.kind = 'capture') AS captures,
@@ -303,7 +303,7 @@ class Judge:
 STUCK = """
     SELECT 'payment-' || id FROM payments WHERE workspace_id = ANY(:shops) AND status IN ('created', 'unknown')
     UNION ALL SELECT 'refund-' || id FROM refunds
-     WHERE workspace_id = ANY(:shops) AND status NOT IN ('succeeded', 'failed')
+     WHERE workspace_id = ANY(:shops) AND status IN ('requested', 'pending', 'unknown')
 """
 
 
