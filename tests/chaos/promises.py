@@ -103,7 +103,8 @@ PIECES = """
     SELECT p.id, p.status, p.refunded, p.amount,
            (SELECT count(*) FROM receipts r WHERE r.payment_id = p.id AND r.refund_id IS NULL) AS receipts,
            (SELECT count(*) FROM receipts r JOIN refunds f ON f.id = r.refund_id WHERE r.payment_id = p.id) AS notes,
-           (SELECT count(*) FROM refunds f WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS refunds,
+           (SELECT count(*) FROM refunds f
+             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS refunds,
            (SELECT coalesce(sum(f.amount), 0) FROM refunds f
              WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS sent_back,
            (SELECT count(*) FROM commissions c WHERE c.payment_id = p.id AND c.order_id = p.order_id) AS commissions,
