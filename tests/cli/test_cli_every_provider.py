@@ -394,7 +394,7 @@ SECRET = {"secret_key", "webhook_secret", "api_key", "api_login", "private_key",
 SECRET |= {"callback_secret", "page_code"}
 WRONG = {
     "stripe": "http_401",
-    "payplus": "payplus says ",
+    "payplus": "payplus refused: ",
     "meshulam": "wrong_user_id_or_page_code",
     "payu": "invalid_credentials",
     "wompi": "unknown_public_key",
