@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
-from sqlalchemy import select
+from sqlalchemy import select, text
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -47,6 +47,12 @@ QUICKER = {
 SHOPS = ("ILS", "COP", "ILS", "COP")
 REST_SECONDS = 420.0
 """More than the five minutes for which a provider is left alone that has failed ten times in a row."""
+
+HAND_OVER_AGAIN = """
+    UPDATE webhook_events SET next_attempt_at = now()
+     WHERE status = 'dispatched' AND dispatched_at < now() - interval '1 minute'
+       AND provider_account_id IN (SELECT id FROM provider_accounts WHERE workspace_id = ANY(:shops))
+"""
 
 
 async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally:
@@ -156,11 +162,15 @@ async def _shops(stack: Stack, merchant: Merchant) -> AsyncIterator[list[Market]
 
 
 async def _days_pass(judge: Judge, client: Client) -> None:
-    """What takes a day or a look that is not yet due: files of cash, decisions about refunds."""
+    """What takes a day, or is not yet due: files of cash, decisions about refunds, the second try of a hand-over.
+
+    A signal that Temporal had taken and lost when it was killed is given again after ten minutes; here after one.
+    """
     for one in judge.markets:
         if "efecty" in one.tills:
             await one.hears_of_cash()
     async with judge.database.transaction() as session:
+        await session.execute(text(HAND_OVER_AGAIN), {"shops": judge.shops})
         waiting = list(await session.scalars(select(Refund).where(Refund.status.in_(("pending", "unknown")))))
     for refund in waiting:
         payer = next(one.tills[refund.provider].payer for one in judge.markets if refund.provider in one.tills)

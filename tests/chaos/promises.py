@@ -308,8 +308,23 @@ STUCK = """
 """
 
 
+UNHANDLED = """
+    SELECT w.provider, w.type, w.kind, w.status, w.attempts, w.last_error, p.id AS payment, p.status AS stands,
+           round(extract(epoch FROM now() - w.received_at)) AS age,
+           round(extract(epoch FROM w.next_attempt_at - now())) AS again
+      FROM webhook_events w JOIN provider_accounts a ON a.id = w.provider_account_id
+      LEFT JOIN payments p ON p.id = w.payment_id
+     WHERE a.workspace_id = ANY(:shops) AND w.status IN ('received', 'dispatched')
+"""
+
+
 async def reasons(judge: Judge, client: Client) -> AsyncIterator[str]:
-    """Why payments and refunds are not at rest, as Temporal says it."""
+    """Why callbacks, payments and refunds are not at rest, as the inbox and Temporal say it."""
+    for row in await judge.rows(UNHANDLED):
+        yield (
+            f"{row.provider} {row.type} ({row.kind}) of payment {row.payment}, which is {row.stands}: {row.status} "
+            f"for {row.age} s, {row.attempts} tries, again in {row.again} s; {row.last_error}"
+        )
     for (workflow_id,) in await judge.rows(STUCK):
         described = await client.get_workflow_handle(workflow_id).describe()
         tries = described.raw_description.pending_activities
