@@ -70,6 +70,14 @@ BREACHES: dict[str, tuple[str, str]] = {
            SELECT gen_random_uuid(), workspace_id, id, 99, 'payment.paid', '{}', 'delivered'
              FROM payments WHERE id = :payment""",
     ),
+    "money booked at an account that has none": (
+        promises.CENTS,
+        """INSERT INTO ledger_entries (workspace_id, payment_id, movement_id, kind, account, amount, currency)
+           SELECT p.workspace_id, p.id, '00000000-0000-4000-8000-000000000001', 'capture', side.account, side.amount,
+                  p.currency
+             FROM payments p, (VALUES ('provider:another', 1), ('sales', -1)) AS side (account, amount)
+            WHERE p.id = :payment""",
+    ),
     "an event that is gone": (promises.TAKEN, "DELETE FROM webhook_events WHERE payment_id = :payment"),
     "an outcome that nobody looks for": (
         promises.REST,
