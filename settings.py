@@ -95,12 +95,12 @@ class Settings(BaseSettings):
     @property
     def credentials_key_list(self) -> list[str]:
         """The Fernet keys, newest first."""
-        return _items(self.credentials_keys)
+        return listed(self.credentials_keys.get_secret_value())
 
     @property
     def temporal_codec_key_list(self) -> list[str]:
         """The codec's keys, newest first."""
-        return _items(self.temporal_codec_keys)
+        return listed(self.temporal_codec_keys.get_secret_value())
 
     @property
     def log_style(self) -> Literal["json", "console"]:
@@ -110,8 +110,9 @@ class Settings(BaseSettings):
         return self.log_format
 
 
-def _items(secret: SecretStr) -> list[str]:
-    return [item.strip() for item in secret.get_secret_value().split(",") if item.strip()]
+def listed(text: str) -> list[str]:
+    """The items of a setting that holds several, in their order."""
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def async_url(url: str) -> str:

@@ -403,23 +403,7 @@ def fail_refund(
     """Record that a refund will not happen: what it had reserved can be refunded again."""
     payment.refund_reserved = payment.refund_reserved - refund.amount
     refund.status, refund.finished_at, refund.failure_code = RefundState.FAILED.value, at, code or "refused"
-    details = {"refund_id": str(refund.id), "amount": str(refund.money), "code": refund.failure_code}
-    audit.record(
-        session,
-        workspace.id,
-        actor="provider",
-        action="refund.failed",
-        subject=("payment", payment.id),
-        details=details,
-    )
-    outbox.add_notice(
-        session,
-        workspace,
-        payment,
-        notice_type="refund.failed",
-        at=at,
-        data=payments.notice_data(payment, PaymentStatus(payment.status)) | details,
-    )
+    returned_refunds.tell(session, payment, workspace, refund, "refund.failed", at=at)
 
 
 async def _issue_credit_note(

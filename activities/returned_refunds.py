@@ -33,7 +33,7 @@ async def record(
         entries = surplus_entries(row.money, **_sides(payment))
         await _book(session, payment, row, "returned", entries)
         payments.set_flag(session, payment, REFUND_RETURNED, details={"refund_id": str(row.id)})
-        _tell(session, payment, workspace, row, "refund.returned", at=at)
+        tell(session, payment, workspace, row, "refund.returned", at=at)
 
 
 async def paid_again(
@@ -53,7 +53,7 @@ async def paid_again(
         row.status, row.failure_code, row.updated_at = RefundState.SUCCEEDED.value, None, at
         row.provider_refund_id = None
         await _book(session, payment, row, "paid_again", surplus_refund_entries(row.money, **_sides(payment)))
-        _tell(session, payment, workspace, row, "refund.paid_again", at=at)
+        tell(session, payment, workspace, row, "refund.paid_again", at=at)
     if all(RefundState(row.status) is not RefundState.RETURNED for row in rows):
         payments.clear_flag(session, payment, REFUND_RETURNED)
     return missing
@@ -77,9 +77,10 @@ def _sides(payment: Payment) -> dict[str, str]:
     return {"provider_account": str(payment.provider_account_id), "payment_id": str(payment.id)}
 
 
-def _tell(
+def tell(
     session: AsyncSession, payment: Payment, workspace: Workspace, row: Refund, what: str, *, at: datetime
 ) -> None:
+    """Note a refund's turn of which no document speaks, and tell the order service, under the same name."""
     details = {"refund_id": str(row.id), "amount": str(row.money), "code": row.failure_code}
     audit.record(
         session,

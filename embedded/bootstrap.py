@@ -12,6 +12,7 @@ from embedded.parts import StartFailed
 from embedded.places import CLINIC, PLACES, WORKSPACES, Place
 from embedded.stack import Stack, read_env, write_env
 from providers.registry import required_credentials
+from settings import listed
 from storage import administration, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.sealing import Sealer, SealingError
@@ -63,8 +64,8 @@ class _Callbacks:
 
 async def ensure_demo(stack: Stack) -> Demo:
     """Create the workspaces, their accounts at the sandbox and their API keys, or find them. Raises StartFailed."""
-    keys = [key.strip() for key in stack.env["CREDENTIALS_KEYS"].split(",")]  # several while one replaces another
-    sealer, database = Sealer([key for key in keys if key]), Database(stack.database_url)
+    keys = listed(stack.env["CREDENTIALS_KEYS"])  # several while one replaces another
+    sealer, database = Sealer(keys), Database(stack.database_url)
     registered: list[_Callbacks] = []
     accounts: dict[str, str] = {}
     try:

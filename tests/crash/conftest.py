@@ -100,7 +100,7 @@ class Live:
 
     async def ready(self, *parts: str) -> None:
         for part in parts:
-            await eventually(self.stack.supervisor._running[part][0].ready, 30)
+            assert await self.stack.supervisor.is_ready(part, 30)
 
     @asynccontextmanager
     async def stopped(self, part: str) -> AsyncIterator[None]:
