@@ -226,9 +226,11 @@ class Judge:
                 continue
             charges, taken, back = await self._seen(market, loaded, way)
             name = f"payment {payment.id}, way {way.attempt.number} at {way.attempt.provider}"
-            self.tally.require(TWICE, charges <= 1, f"{name}: {charges} charges")
+            if market.pool.of(way.account).capabilities.status_call:  # at a counter it is the payer who pays twice
+                self.tally.require(TWICE, charges <= 1, f"{name}: {charges} charges")
+                charges = min(charges, 1)
             self.tally.require(REFUNDS, back <= taken, f"{name}: {back} of {taken} went back")
-            captured += charges > 0
+            captured += charges
             owed[f"provider:{way.account.id}"] += taken - back
         self.tally.require(
             LOST, (captured > 0) == (payment.status in CAPTURED), f"payment {payment.id} is {payment.status}"
