@@ -53,7 +53,7 @@ from storage import audit, ledger, outbox, payments, plans, refunds, subscriptio
 from storage.models import Invoice, Payment, PaymentMethod, Plan, Refund, Subscription
 from storage.session import Database
 from tests.support.service import Shop
-from tests.support.time_skipping import Stranded, patiently
+from tests.support.time_skipping import Stranded, at_work, patiently
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
@@ -359,19 +359,21 @@ async def lab_of(shop: Shop, environment: WorkflowEnvironment) -> AsyncIterator[
     """A worker with the real billing and a bank of the test's own."""
     bank, queue = Bank(shop.service.database), f"billing-{uuid4().hex[:6]}"
     billed = SubscriptionActivities(shop.service.database, virtual_now)
-    async with Worker(
-        environment.client,
-        task_queue=queue,
-        workflows=[PaymentWorkflow, AfterlifeWorkflow, SubscriptionWorkflow, RefundWorkflow],
-        activities=[
-            bank.open_checkout,
-            bank.confirm,
-            bank.record_status,
-            bank.render_receipt,
-            bank.advance_refund,
-            billed.advance_subscription,
-            billed.change_subscription,
-        ],
-        workflow_runner=worker.workflow_runner(),
+    async with at_work(
+        Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[PaymentWorkflow, AfterlifeWorkflow, SubscriptionWorkflow, RefundWorkflow],
+            activities=[
+                bank.open_checkout,
+                bank.confirm,
+                bank.record_status,
+                bank.render_receipt,
+                bank.advance_refund,
+                billed.advance_subscription,
+                billed.change_subscription,
+            ],
+            workflow_runner=worker.workflow_runner(),
+        )
     ):
         yield Lab(shop, environment, SubscriptionEngine(environment.client, queue), bank)

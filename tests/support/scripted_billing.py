@@ -24,6 +24,7 @@ from domain.subscription import (
     SubscriptionStep,
 )
 from engine.subscriptions import SubscriptionEngine
+from tests.support.time_skipping import at_work
 from workflows.payment import PaymentWorkflow
 from workflows.subscription import SubscriptionWorkflow
 
@@ -123,18 +124,20 @@ class Stage:
 @asynccontextmanager
 async def stage_on(environment: WorkflowEnvironment) -> AsyncIterator[Stage]:
     script, queue = Script(), f"script-{uuid4().hex[:6]}"
-    async with Worker(
-        environment.client,
-        task_queue=queue,
-        workflows=[SubscriptionWorkflow, PaymentWorkflow],
-        activities=[
-            script.advance_subscription,
-            script.change_subscription,
-            script.open_checkout,
-            script.confirm,
-            script.record_status,
-            script.render_receipt,
-        ],
-        workflow_runner=worker.workflow_runner(),
+    async with at_work(
+        Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[SubscriptionWorkflow, PaymentWorkflow],
+            activities=[
+                script.advance_subscription,
+                script.change_subscription,
+                script.open_checkout,
+                script.confirm,
+                script.record_status,
+                script.render_receipt,
+            ],
+            workflow_runner=worker.workflow_runner(),
+        )
     ):
         yield Stage(script, SubscriptionEngine(environment.client, queue))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
 Result = TypeVar("Result")
 
@@ -20,8 +22,9 @@ class Stranded(Exception):
     """The test server gets nowhere any more; the test may be run again on a new one.
 
     It refuses a workflow task that cancels a timer which fired while the task was at the worker, and then never gives
-    that task out again (temporalio/sdk-java, issues 2606 and 3088). The real server takes such a task. A workflow of
-    ours that is stuck by itself is stranded every time, and so still fails its test.
+    that task out again (temporalio/sdk-java, issues 2606 and 3088). The real server takes such a task. And a worker
+    that is told to stop may wait for ever for an answer to a poll (temporalio/sdk-rust, issue 1297). A workflow or an
+    activity of ours that is stuck by itself is stranded every time, and so still fails its test.
     """
 
 
@@ -56,3 +59,17 @@ def unlocked(environment: WorkflowEnvironment) -> AbstractAsyncContextManager[No
     """Let time jump while the block waits (only the time-skipping environment's own class has this)."""
     jumping: AbstractAsyncContextManager[None] = environment.time_skipping_unlocked()  # type: ignore[attr-defined]
     return jumping
+
+
+@asynccontextmanager
+async def at_work(worker: Worker) -> AsyncIterator[None]:
+    """The worker runs while the block does.
+
+    Raises:
+        Stranded: it did not stop when it was told to.
+    """
+    await worker.__aenter__()
+    try:
+        yield
+    finally:
+        await patiently(worker.__aexit__(*sys.exc_info()))

@@ -41,7 +41,7 @@ from engine.client import register_search_attributes
 from engine.payments import PaymentEngine, workflow_id
 from storage.models import Payment
 from tests.support.service import Service, Shop
-from tests.support.time_skipping import Stranded, ended, unlocked
+from tests.support.time_skipping import Stranded, at_work, ended, patiently, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.surplus import SurplusWorkflow
@@ -60,9 +60,11 @@ async def skipping() -> AsyncIterator[WorkflowEnvironment]:
     environment = await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
     )
-    async with environment:
+    try:
         await register_search_attributes(environment.client)
         yield environment
+    finally:
+        await patiently(environment.shutdown())
 
 
 async def skip_to_end(environment: WorkflowEnvironment, payment_workflow_id: str) -> Any:
@@ -124,8 +126,10 @@ async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[
     shop = await service.shop(callbacks=False, order_webhook_url=None)
     pool = wiring.provider_pool(service.settings, service.sealer)
     queue = f"lab-{uuid4().hex[:6]}"
-    async with worker.build_worker(
-        skipping.client, queue, service.database, service.sealer, pool, public_base_url=service.api_url
+    async with at_work(
+        worker.build_worker(
+            skipping.client, queue, service.database, service.sealer, pool, public_base_url=service.api_url
+        )
     ):
         yield Lab(shop, skipping, PaymentEngine(skipping.client, queue))
     await pool.close()
@@ -249,19 +253,21 @@ class Bench:
 @asynccontextmanager
 async def bench_on(environment: WorkflowEnvironment) -> AsyncIterator[Bench]:
     books, queue = Books(), f"bench-{uuid4().hex[:6]}"
-    async with Worker(
-        environment.client,
-        task_queue=queue,
-        workflows=[PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow],
-        activities=[
-            books.open_checkout,
-            books.open_way,
-            books.confirm,
-            books.record_status,
-            books.render_receipt,
-            books.return_surplus,
-        ],
-        workflow_runner=worker.workflow_runner(),
+    async with at_work(
+        Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[PaymentWorkflow, AfterlifeWorkflow, SurplusWorkflow],
+            activities=[
+                books.open_checkout,
+                books.open_way,
+                books.confirm,
+                books.record_status,
+                books.render_receipt,
+                books.return_surplus,
+            ],
+            workflow_runner=worker.workflow_runner(),
+        )
     ):
         yield Bench(environment, PaymentEngine(environment.client, queue), books)
 

@@ -31,7 +31,7 @@ from domain.payment import (
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
 from engine.payments import PaymentEngine, afterlife_id, refund_workflow_id
 from tests.support.service import eventually
-from tests.support.time_skipping import ended, unlocked
+from tests.support.time_skipping import at_work, ended, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.refund import RefundWorkflow
@@ -115,20 +115,22 @@ class Desk:
 @asynccontextmanager
 async def desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk]:
     books, queue = Books(), f"desk-{uuid4().hex[:6]}"
-    async with Worker(
-        environment.client,
-        task_queue=queue,
-        workflows=[AfterlifeWorkflow, RefundWorkflow, SurplusWorkflow, DisputeWorkflow],
-        activities=[
-            books.advance_refund,
-            books.return_surplus,
-            books.render_receipt,
-            books.confirm,
-            books.reconcile_refunds,
-            books.reconcile_disputes,
-            books.remind_of_dispute,
-        ],
-        workflow_runner=worker.workflow_runner(),
+    async with at_work(
+        Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[AfterlifeWorkflow, RefundWorkflow, SurplusWorkflow, DisputeWorkflow],
+            activities=[
+                books.advance_refund,
+                books.return_surplus,
+                books.render_receipt,
+                books.confirm,
+                books.reconcile_refunds,
+                books.reconcile_disputes,
+                books.remind_of_dispute,
+            ],
+            workflow_runner=worker.workflow_runner(),
+        )
     ):
         yield Desk(environment, PaymentEngine(environment.client, queue), books, queue)
 

@@ -32,7 +32,7 @@ from storage.models import Payment, ProviderHealth, SurplusCapture
 from tests.support.hands import Hands, hands
 from tests.support.market import KINDS, Kind, Market, market
 from tests.support.service import Service
-from tests.support.time_skipping import ended, patiently, unlocked
+from tests.support.time_skipping import at_work, ended, patiently, unlocked
 from tests.workflows.conftest import Bench, skip_to_end
 from tests.workflows.test_payment_workflow import fault, paid, replay, trigger
 from workflows.afterlife import AfterlifeWorkflow
@@ -344,14 +344,16 @@ async def days_of(
     async with (
         market(service, currency, callbacks=False, **changes) as made,
         hands(made) as activities,
-        worker.build_worker(
-            skipping.client,
-            queue,
-            service.database,
-            service.sealer,
-            pool,
-            public_base_url="http://127.0.0.1:9",  # callbacks that are told with each request are lost, too
-            now=clock,
+        at_work(
+            worker.build_worker(
+                skipping.client,
+                queue,
+                service.database,
+                service.sealer,
+                pool,
+                public_base_url="http://127.0.0.1:9",  # callbacks that are told with each request are lost, too
+                now=clock,
+            )
         ),
     ):
         yield Days(made, activities, skipping, PaymentEngine(skipping.client, queue), clock)

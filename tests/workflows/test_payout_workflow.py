@@ -30,7 +30,7 @@ from domain.payout import (
     StartPayout,
 )
 from engine.payouts import PayoutEngine, payout_workflow_id
-from tests.support.time_skipping import ended, unlocked
+from tests.support.time_skipping import at_work, ended, unlocked
 from workflows.payout import PayoutWorkflow
 
 DAY = timedelta(days=1)
@@ -131,18 +131,20 @@ class Desk:
 @asynccontextmanager
 async def payout_desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk]:
     books, queue = Books(), f"payouts-{uuid4().hex[:6]}"
-    async with Worker(
-        environment.client,
-        task_queue=queue,
-        workflows=[PayoutWorkflow],
-        activities=[
-            books.prepare_payout,
-            books.decide_payout,
-            books.export_payout,
-            books.look_at_payout,
-            books.remind_of_payout,
-        ],
-        workflow_runner=worker.workflow_runner(),
+    async with at_work(
+        Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[PayoutWorkflow],
+            activities=[
+                books.prepare_payout,
+                books.decide_payout,
+                books.export_payout,
+                books.look_at_payout,
+                books.remind_of_payout,
+            ],
+            workflow_runner=worker.workflow_runner(),
+        )
     ):
         yield Desk(environment, PayoutEngine(environment.client, queue), books, StartPayout(uuid4(), uuid4()))
 

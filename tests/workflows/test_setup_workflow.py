@@ -34,7 +34,7 @@ from domain.setup import (
 )
 from engine.setups import SetupEngine, detach_workflow_id, methods_workflow_id
 from storage import payment_methods, setups
-from tests.support.time_skipping import ended, unlocked
+from tests.support.time_skipping import at_work, ended, unlocked
 from tests.workflows.conftest import Bench, Lab
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 
@@ -123,18 +123,20 @@ class SetupDesk:
 @asynccontextmanager
 async def setup_desk_on(environment: WorkflowEnvironment) -> AsyncIterator[SetupDesk]:
     books, queue = Books(), f"setups-{uuid4().hex[:6]}"
-    async with Worker(
-        environment.client,
-        task_queue=queue,
-        workflows=[SetupWorkflow, RefreshMethodsWorkflow, DetachMethodWorkflow],
-        activities=[
-            books.open_setup,
-            books.look_at_setup,
-            books.fail_setup,
-            books.refresh_methods,
-            books.detach_method,
-        ],
-        workflow_runner=worker.workflow_runner(),
+    async with at_work(
+        Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[SetupWorkflow, RefreshMethodsWorkflow, DetachMethodWorkflow],
+            activities=[
+                books.open_setup,
+                books.look_at_setup,
+                books.fail_setup,
+                books.refresh_methods,
+                books.detach_method,
+            ],
+            workflow_runner=worker.workflow_runner(),
+        )
     ):
         yield SetupDesk(environment, SetupEngine(environment.client, queue), books)
 
