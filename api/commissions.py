@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
+from api.fields import Cursor, PageSize
 from api.problems import Problem
 from domain.commission import CommissionState, CommissionStatus, Review
 from domain.money import Money
@@ -95,8 +96,8 @@ class ReviewDecision(BaseModel):
 async def list_commissions(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     referrer_id: Annotated[str | None, Query(max_length=128)] = None,
     status: CommissionStatus | None = None,
     state: CommissionState | None = None,

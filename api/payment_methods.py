@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from activities.confirmation import new_method
 from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
+from api.fields import Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
 from api.routing import sheet_of
@@ -36,7 +37,6 @@ Writer = Annotated[Member, Depends(member("payments:write"))]
 DETACH_WAIT = timedelta(seconds=10)
 SETUP_LIFETIME = timedelta(hours=1)
 _CARD_NUMBER = re.compile(r"[0-9 -]{12,23}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class MethodOwner(BaseModel):
@@ -44,17 +44,10 @@ class MethodOwner(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    id: str = Field(min_length=1, max_length=128, examples=["cust-77"])
-    name: str | None = Field(None, max_length=200, examples=["Dana Levi"])
+    id: PlainText = Field(min_length=1, max_length=128, examples=["cust-77"])
+    name: PlainText | None = Field(None, max_length=200, examples=["Dana Levi"])
     email: EmailStr | None = Field(None, examples=["dana@example.com"])
-    phone: str | None = Field(None, max_length=32, examples=["0541234567"])
-
-    @field_validator("id", "name", "phone")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        if value is not None and _CONTROL.search(value):
-            raise ValueError("control characters are not allowed")
-        return value
+    phone: PlainText | None = Field(None, max_length=32, examples=["0541234567"])
 
 
 class NewSetup(BaseModel):
@@ -224,8 +217,8 @@ async def read_setup(setup_id: UUID, caller: Reader, services: ServicesDep) -> S
 async def list_methods(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     customer_id: Annotated[str | None, Query(max_length=128)] = None,
     status: MethodStatus | None = None,
 ) -> PaymentMethodPage:
@@ -281,7 +274,7 @@ async def detach_method(method_id: UUID, caller: Writer, services: ServicesDep, 
         await _tell(services, row)
     done = False
     with suppress(EngineUnavailable):
-        done = await _engine(services).detach(method_id, wait=DETACH_WAIT)
+        done = await SetupEngine.beside(services.engine).detach(method_id, wait=DETACH_WAIT)
     if not done:
         response.status_code = 202
     return _out(row)
@@ -399,13 +392,9 @@ async def _start(services: Services, row: MethodSetup) -> OpenedSetup | None:
     """The page, or None when it is not there yet; the set-up is on record and is started later if need be."""
     wait = timedelta(seconds=services.limits.checkout_wait_seconds)
     try:
-        return await _engine(services).start(start_setup_command(row, services.poll), wait=wait)
+        return await SetupEngine.beside(services.engine).start(start_setup_command(row, services.poll), wait=wait)
     except EngineUnavailable:
         return None
-
-
-def _engine(services: Services) -> SetupEngine:
-    return SetupEngine(services.engine.client, services.engine.task_queue)
 
 
 async def _tell(services: Services, row: PaymentMethod) -> None:

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from activities.payouts import FINAL, approve_or_reject, tell, tell_returned
 from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
+from api.fields import Cursor, PageSize
 from api.idempotency import IdempotencyKey
 from api.problems import Problem
 from domain.money import Money
@@ -194,8 +195,8 @@ async def prepare_payout(
 async def list_payouts(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     status: PayoutStatus | None = None,
 ) -> PayoutPage:
     """Newest first, without their lines."""

@@ -14,8 +14,8 @@ from uuid_utils.compat import uuid7
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun
+from api.fields import AmountText, Cursor, PageSize
 from api.idempotency import IdempotencyKey, answer_once
-from api.payments import AmountText
 from api.problems import Problem
 from domain.billing_calendar import Unit
 from domain.money import Money, MoneyError
@@ -140,8 +140,8 @@ async def list_plans(
     caller: Reader,
     services: ServicesDep,
     *,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     active: Annotated[bool, Query(description="Only those that can be taken.")] = False,
 ) -> PlanPage:
     """Newest first, all versions unless only active ones are asked for."""

@@ -6,10 +6,11 @@ from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
+from api.fields import Cursor, PageSize
 from api.problems import Problem
 from domain.money import Money
 from domain.receipt import ISRAELI_CODE, DocumentKind, ReceiptDocument
@@ -50,8 +51,8 @@ class ReceiptPage(BaseModel):
 async def list_receipts(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
 ) -> ReceiptPage:
     """Newest first."""
     async with services.database.transaction() as session:

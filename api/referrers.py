@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
+from api.fields import Cursor, PageSize
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem
 from domain import fraud
@@ -206,7 +207,7 @@ async def change_referrer(
 async def list_referrers(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: PageSize = 20,
     cursor: Annotated[str | None, Query(max_length=128)] = None,
     status: Literal["active", "suspended"] | None = None,
 ) -> ReferrerPage:
@@ -301,8 +302,8 @@ async def add_block(body: NewBlock, caller: Writer, services: ServicesDep) -> Bl
 async def list_blocks(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
 ) -> BlockPage:
     """Newest first."""
     async with services.database.transaction() as session:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID, uuid5
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
@@ -19,8 +19,9 @@ from activities.refunds import settle_refund
 from activities.settlement import ORDER_PAID_TWICE
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut
+from api.fields import AmountText, Cursor, PageSize
 from api.idempotency import IdempotencyKey
-from api.payments import AmountText, existing_payment
+from api.payments import existing_payment
 from api.problems import Problem
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
@@ -169,8 +170,8 @@ async def read_refund(refund_id: UUID, caller: Reader, services: ServicesDep) ->
 async def list_refunds(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     payment_id: UUID | None = None,
     status: RefundState | None = None,
 ) -> RefundPage:

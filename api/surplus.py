@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
+from api.fields import Cursor, PageSize
 from api.problems import Problem
 from domain.payment import SurplusStatus
 from engine.payments import EngineUnavailable
@@ -53,8 +54,8 @@ class SurplusPage(BaseModel):
 async def list_surplus(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     status: SurplusStatus | None = None,
 ) -> SurplusPage:
     """Newest first."""

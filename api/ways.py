@@ -6,11 +6,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Member, Services, ServicesDep, member
+from api.fields import SmallTexts
 from api.patience import come_back, waited
-from api.payments import existing_payment, opening_failed, small_texts
+from api.payments import existing_payment, opening_failed
 from api.problems import Problem
 from api.routing import Fit, Wanted, route
 from domain.payment import OPEN, OpenWay, PaymentStatus, attempt_reference
@@ -39,9 +40,7 @@ class NewWay(BaseModel):
     provider: str | None = Field(None, max_length=32)
     provider_account_id: UUID | None = None
     method: str | None = Field(None, max_length=32)
-    method_fields: dict[str, str] = Field(default_factory=dict, max_length=10)
-
-    _small = field_validator("method_fields")(small_texts)
+    method_fields: SmallTexts = Field(default_factory=dict, max_length=10)
 
 
 class WayOut(BaseModel):
