@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import faults_of
 from domain.fees import FeeSchedule
 from domain.money import Money, MoneyError
@@ -140,7 +140,12 @@ class AccountChanges(BaseModel):
     _few = field_validator("credentials")(_few)
 
 
-@router.post("/provider-accounts", status_code=201, summary="Connect a provider account")
+@router.post(
+    "/provider-accounts",
+    status_code=201,
+    summary="Connect a provider account",
+    responses=answers("already_exists", "idempotency_key_reused", "not_found", "unknown_provider"),
+)
 async def create_account(
     body: NewAccount, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> AccountOut:
@@ -204,7 +209,9 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
     return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)
 
 
-@router.patch("/provider-accounts/{account_id}", summary="Change a provider account")
+@router.patch(
+    "/provider-accounts/{account_id}", summary="Change a provider account", responses=answers("provider_misconfigured")
+)
 async def change_account(
     account_id: UUID, body: AccountChanges, caller: Administrator, services: ServicesDep
 ) -> AccountOut:

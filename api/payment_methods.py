@@ -19,7 +19,7 @@ from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.fields import Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import sheet_of
 from dispatch.methods import start_setup_command
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
@@ -145,7 +145,15 @@ class PaymentMethodPage(BaseModel):
     "/payment-methods",
     status_code=201,
     summary="Save a payment method",
-    responses={200: {"model": SetupOut, "description": "A repeat"}, 202: {"model": SetupOut}},
+    responses=answers(
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {200: {"model": SetupOut, "description": "A repeat"}, 202: {"model": SetupOut}},
 )
 async def create_setup(
     body: NewSetup, caller: Writer, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
@@ -170,7 +178,14 @@ async def create_setup(
     return out
 
 
-@router.post("/payment-methods/tokens", status_code=201, summary="Take over a provider's token")
+@router.post(
+    "/payment-methods/tokens",
+    status_code=201,
+    summary="Take over a provider's token",
+    responses=answers(
+        "method_unavailable", "no_provider_account", "provider_misconfigured", "provider_rejected", "unknown_provider"
+    ),
+)
 async def import_token(body: NewToken, caller: Writer, services: ServicesDep) -> PaymentMethodOut:
     """Put a token on record that the provider's library made in your page. The same token again is the same method."""
     async with services.database.transaction() as session:
@@ -214,7 +229,7 @@ async def read_setup(setup_id: UUID, caller: Reader, services: ServicesDep) -> S
 
 
 @router.get("/payment-methods", summary="List payment methods")
-async def list_methods(
+async def list_payment_methods(
     caller: Reader,
     services: ServicesDep,
     limit: PageSize = 20,
@@ -237,13 +252,17 @@ async def list_methods(
 
 
 @router.get("/payment-methods/{method_id}", summary="Read a payment method")
-async def read_method(method_id: UUID, caller: Reader, services: ServicesDep) -> PaymentMethodOut:
+async def read_payment_method(method_id: UUID, caller: Reader, services: ServicesDep) -> PaymentMethodOut:
     """The method as it is on record."""
     async with services.database.transaction() as session:
         return _out(await existing_method(session, caller.workspace.id, method_id))
 
 
-@router.post("/payment-methods/{method_id}/default", summary="Charge this method from now on")
+@router.post(
+    "/payment-methods/{method_id}/default",
+    summary="Charge this method from now on",
+    responses=answers("payment_method_not_active"),
+)
 async def make_default(method_id: UUID, caller: Writer, services: ServicesDep) -> PaymentMethodOut:
     """Make it the customer's default: renewals are charged to it. A repeat changes nothing."""
     async with services.database.transaction() as session:
@@ -258,7 +277,9 @@ async def make_default(method_id: UUID, caller: Writer, services: ServicesDep) -
     return _out(row)
 
 
-@router.delete("/payment-methods/{method_id}", summary="Detach a payment method")
+@router.delete(
+    "/payment-methods/{method_id}", summary="Detach a payment method", responses={202: {"model": PaymentMethodOut}}
+)
 async def detach_method(method_id: UUID, caller: Writer, services: ServicesDep, response: Response) -> PaymentMethodOut:
     """Never charge it again: with us from this moment, then at the provider too.
 

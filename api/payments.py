@@ -32,7 +32,7 @@ from api.fields import AmountText, Cursor, PageSize, PlainText, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import Fit, Wanted, check_amount, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
@@ -258,7 +258,24 @@ class TimelineEntry(BaseModel):
     "/payments",
     status_code=201,
     summary="Start a payment",
-    responses={200: {"model": PaymentOut, "description": "A repeat"}, 202: {"model": PaymentOut}},
+    responses=answers(
+        "amount_out_of_range",
+        "currency_not_of_provider",
+        "currency_not_of_workspace",
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "not_found",
+        "order_is_paid",
+        "payer_data_missing",
+        "payment_method_not_active",
+        "payments_disabled",
+        "provider_declined",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {200: {"model": PaymentOut, "description": "A repeat"}, 202: {"model": PaymentOut}},
 )
 async def create_payment(
     body: NewPayment, caller: Writer, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
@@ -322,7 +339,11 @@ async def list_payments(
     return PaymentPage(data=[_out(services, row, issued.get(row.id)) for row in shown], next_cursor=more)
 
 
-@router.post("/payments/{payment_id}/cancel", summary="Cancel a payment")
+@router.post(
+    "/payments/{payment_id}/cancel",
+    summary="Cancel a payment",
+    responses=answers("payment_is_final") | {202: {"model": CancelOut}},
+)
 async def cancel_payment(
     payment_id: UUID, caller: Writer, services: ServicesDep, response: Response, *, dry_run: DryRun = False
 ) -> CancelOut | CancelEffects:

@@ -22,7 +22,7 @@ from api.effects import DryRun, EffectsOut
 from api.fields import AmountText, Cursor, PageSize
 from api.idempotency import IdempotencyKey
 from api.payments import existing_payment
-from api.problems import Problem
+from api.problems import Problem, answers
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
 from domain.refund import RefundState, StartRefund
@@ -103,7 +103,17 @@ class RefundPage(BaseModel):
     next_cursor: str | None
 
 
-@router.post("/refunds/preview", summary="What a refund would do")
+@router.post(
+    "/refunds/preview",
+    summary="What a refund would do",
+    responses=answers(
+        "not_found",
+        "payment_not_refundable",
+        "provider_misconfigured",
+        "refund_exceeds_payment",
+        "refund_not_supported",
+    ),
+)
 async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDep) -> RefundEffects:
     """The same as POST /refunds with `dry_run`."""
     return await rehearse(services.database, services.pool, caller.workspace.id, body, actor=caller.actor)
@@ -113,7 +123,15 @@ async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDe
     "/refunds",
     status_code=201,
     summary="Refund a payment",
-    responses={
+    responses=answers(
+        "idempotency_key_reused",
+        "not_found",
+        "payment_not_refundable",
+        "provider_misconfigured",
+        "refund_exceeds_payment",
+        "refund_not_supported",
+    )
+    | {
         200: {"model": RefundOut | RefundEffects, "description": "A repeat, or a dry run"},
         202: {"model": RefundOut},
     },

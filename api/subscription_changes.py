@@ -15,7 +15,7 @@ from api.context import Member, Moment, Services, ServicesDep
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, create_setup
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.subscriptions import WAIT, Reader, SubscriptionOut, Writer, existing_subscription, subscription_out
 from dispatch.inbox import subscription_command
 from domain.subscription import ChangeKind, SubscriptionChange
@@ -90,7 +90,11 @@ class MethodLink(BaseModel):
     setup: SetupOut
 
 
-@router.post("/subscriptions/{subscription_id}/cancel", summary="Cancel a subscription")
+@router.post(
+    "/subscriptions/{subscription_id}/cancel",
+    summary="Cancel a subscription",
+    responses=answers("subscription_not_changeable"),
+)
 async def cancel_subscription(
     subscription_id: UUID,
     caller: Writer,
@@ -110,7 +114,11 @@ async def cancel_subscription(
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
-@router.post("/subscriptions/{subscription_id}/change-plan", summary="Change the plan")
+@router.post(
+    "/subscriptions/{subscription_id}/change-plan",
+    summary="Change the plan",
+    responses=answers("plan_not_available", "subscription_not_changeable"),
+)
 async def change_plan(
     subscription_id: UUID,
     body: ChangePlan,
@@ -132,7 +140,11 @@ async def change_plan(
     return await _change(services, caller, wish, dry_run=dry_run or body.preview)
 
 
-@router.get("/subscriptions/{subscription_id}/change-plan/preview", summary="What a change of plan would do")
+@router.get(
+    "/subscriptions/{subscription_id}/change-plan/preview",
+    summary="What a change of plan would do",
+    responses=answers("plan_not_available", "subscription_not_changeable"),
+)
 async def preview_change(
     subscription_id: UUID,
     caller: Reader,
@@ -148,7 +160,11 @@ async def preview_change(
     return await _change(services, caller, wish, dry_run=True)
 
 
-@router.post("/subscriptions/{subscription_id}/pause", summary="Pause a subscription")
+@router.post(
+    "/subscriptions/{subscription_id}/pause",
+    summary="Pause a subscription",
+    responses=answers("subscription_not_changeable"),
+)
 async def pause_subscription(
     subscription_id: UUID,
     caller: Writer,
@@ -172,7 +188,11 @@ async def pause_subscription(
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
-@router.post("/subscriptions/{subscription_id}/resume", summary="Resume a subscription")
+@router.post(
+    "/subscriptions/{subscription_id}/resume",
+    summary="Resume a subscription",
+    responses=answers("subscription_not_changeable"),
+)
 async def resume_subscription(
     subscription_id: UUID,
     caller: Writer,
@@ -188,7 +208,20 @@ async def resume_subscription(
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
-@router.post("/subscriptions/{subscription_id}/payment-method", summary="Change what is charged")
+@router.post(
+    "/subscriptions/{subscription_id}/payment-method",
+    summary="Change what is charged",
+    responses=answers(
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "payment_method_not_active",
+        "provider_misconfigured",
+        "provider_rejected",
+        "subscription_not_changeable",
+        "unknown_provider",
+    ),
+)
 async def change_method(
     subscription_id: UUID,
     caller: Writer,

@@ -26,7 +26,7 @@ from api.invoices import InvoiceOut, invoice_outs
 from api.payment_methods import MethodOwner, NewSetup, chargeable, create_setup
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import Wanted, route
 from dispatch.inbox import subscription_command
 from domain.billing_calendar import add_days
@@ -146,7 +146,22 @@ class SubscriptionEffects(BaseModel):
     "/subscriptions",
     status_code=201,
     summary="Begin a subscription",
-    responses={
+    responses=answers(
+        "amount_out_of_range",
+        "currency_not_of_provider",
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "not_found",
+        "payer_data_missing",
+        "payment_method_not_active",
+        "payments_disabled",
+        "plan_not_available",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {
         200: {"model": SubscriptionOut | SubscriptionEffects, "description": "A repeat, or a dry run"},
         202: {"model": SubscriptionOut},
     },

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Cursor, PageSize
-from api.problems import Problem
+from api.problems import Problem, answers
 from domain.payment import SurplusStatus
 from engine.payments import EngineUnavailable
 from storage import surplus
@@ -71,7 +71,12 @@ async def list_surplus(
     return SurplusPage(data=[_out(row) for row in shown], next_cursor=more)
 
 
-@router.post("/surplus/{surplus_id}/refund", status_code=202, summary="Give surplus money back")
+@router.post(
+    "/surplus/{surplus_id}/refund",
+    status_code=202,
+    summary="Give surplus money back",
+    responses=answers("surplus_is_final") | {200: {"model": EffectsOut, "description": "A dry run"}},
+)
 async def refund_surplus(
     surplus_id: UUID, caller: Decider, services: ServicesDep, response: Response, *, dry_run: DryRun = False
 ) -> SurplusOut | EffectsOut:
@@ -91,7 +96,7 @@ async def refund_surplus(
     return _out(row)
 
 
-@router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money")
+@router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money", responses=answers("surplus_is_final"))
 async def keep_surplus(
     surplus_id: UUID, caller: Decider, services: ServicesDep, *, dry_run: DryRun = False
 ) -> SurplusOut | EffectsOut:

@@ -12,7 +12,7 @@ from api.context import Member, Services, ServicesDep, member
 from api.fields import SmallTexts
 from api.patience import come_back, waited
 from api.payments import existing_payment, opening_failed
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import Fit, Wanted, route
 from domain.payment import OPEN, OpenWay, PaymentStatus, attempt_reference
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
@@ -64,7 +64,24 @@ async def list_ways(payment_id: UUID, caller: Reader, services: ServicesDep) -> 
         return [_out(row, payment) for row in await attempts.of_payment(session, payment_id)]
 
 
-@router.post("/payments/{payment_id}/attempts", status_code=201, summary="Open a further way to pay")
+@router.post(
+    "/payments/{payment_id}/attempts",
+    status_code=201,
+    summary="Open a further way to pay",
+    responses=answers(
+        "amount_out_of_range",
+        "currency_not_of_provider",
+        "method_unavailable",
+        "no_provider_account",
+        "payer_data_missing",
+        "payment_is_final",
+        "provider_declined",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {200: {"model": WayOut, "description": "It is open already"}, 202: {"model": WayOut}},
+)
 async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: ServicesDep, response: Response) -> WayOut:
     """Open another checkout for the same payment. Whichever is paid first settles it; the others are closed then.
 
