@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +16,14 @@ from dataclasses import dataclass, field
 import httpx
 
 from embedded.stack import Stack
+from tests.chaos.asking import OUTAGES
 from tests.support.callbacks import HANDS, Hand, Letter, letters_of
 from tests.support.market import Market
 from tests.support.service import Merchant
 
 PARTS = ("worker", "api", "postgres", "temporal")
+STOPS_WITHIN = {"worker": 60.0, "api": 30.0}
+"""Seconds; what docker-compose.yml gives them before they are killed."""
 WEATHER = (
     ("webhooks", "lose"),
     ("webhooks", "duplicate:3"),
@@ -31,7 +36,6 @@ WEATHER = (
     ("*", "timeout_after:4"),
 )
 """What the sandbox does to a call or a callback. Four seconds are longer than the service waits for a provider."""
-OUTAGES = frozenset({500, 502, 503, 504})
 TAKEN, REFUSED = range(200, 300), range(400, 500)
 
 
@@ -68,6 +72,32 @@ class Killer:
         with suppress(ProcessLookupError):  # it is being started again
             os.kill(pid, number)
         return pid
+
+
+@dataclass
+class Deployer:
+    """Replaces processes as a deployment does: they are told to stop, and others go on with their work."""
+
+    stack: Stack
+    chance: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    """Who did not stop in time."""
+
+    async def work(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.uniform(5, 15))
+            await self._replace(self.chance.choice(("worker", "worker", "api")))
+
+    async def _replace(self, part: str) -> None:
+        pid, begun = self.stack.supervisor.pid(part), time.monotonic()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            while time.monotonic() < begun + STOPS_WITHIN[part]:
+                await asyncio.sleep(0.1)
+                os.kill(pid, 0)
+            self.wrong.append(f"{part} was told to stop, and still runs after {STOPS_WITHIN[part]:.0f} s")
+        self.done[f"{part} told to stop, took up to {math.ceil((time.monotonic() - begun) / 5) * 5} s"] += 1
 
 
 @dataclass
