@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 from sqlalchemy.exc import DBAPIError
 
+from storage.session import is_outage
 from tests.support.market import Market
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ async def insist(what: Callable[[], Awaitable[T]]) -> T:
         try:
             return await what()
         except AWAY as error:
+            if isinstance(error, DBAPIError) and not is_outage(error):
+                raise
             if time.monotonic() > deadline:
                 raise NothingDone(f"{type(error).__name__} {error}") from error
             await asyncio.sleep(0.3)

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -27,21 +26,20 @@ from tests.support.service import CUSTOMERS
 PROVIDER = "stripe"
 PRICES = {"ILS": ("40.00", "90.00"), "COP": ("20000.00", "45000.00")}
 GOOD_CARD = "4242424242424242"
-MONTH = timedelta(days=31)
 SOFT, HARD = "insufficient_funds", "stolen_card"
 A_MONTH_PASSES = (
     """
     UPDATE subscriptions
-       SET anchor = anchor - :month, current_period_start = current_period_start - :month,
-           current_period_end = current_period_end - :month, paused_at = paused_at - :month,
-           resume_at = resume_at - :month, created_at = created_at - :month,
+       SET anchor = anchor - interval '31 days', current_period_start = current_period_start - interval '31 days',
+           current_period_end = current_period_end - interval '31 days', paused_at = paused_at - interval '31 days',
+           resume_at = resume_at - interval '31 days', created_at = created_at - interval '31 days',
            wake_wanted_at = now() - interval '1 minute'
      WHERE id = :subscription""",
     """
     UPDATE invoices
-       SET period_start = period_start - :month, period_end = period_end - :month, due_at = due_at - :month,
-           first_failed_at = first_failed_at - :month, grace_until = grace_until - :month,
-           next_attempt_at = next_attempt_at - :month
+       SET period_start = period_start - interval '31 days', period_end = period_end - interval '31 days', due_at = due_at - interval '31 days',
+           first_failed_at = first_failed_at - interval '31 days', grace_until = grace_until - interval '31 days',
+           next_attempt_at = next_attempt_at - interval '31 days'
      WHERE subscription_id = :subscription""",
 )
 """The subscription first: its row lock keeps the worker from acting between the two."""
@@ -191,7 +189,7 @@ class Subscribers:
     async def _moves_dates(self, market: Market, made: str) -> None:
         async with market.service.database.transaction() as session:
             for statement in A_MONTH_PASSES:
-                await session.execute(text(statement), {"subscription": UUID(made), "month": MONTH})
+                await session.execute(text(statement), {"subscription": UUID(made)})
 
     async def _will(self, market: Market, made: str, outcomes: Sequence[str]) -> None:
         """What the next charges of the saved card come to."""
