@@ -315,8 +315,12 @@ def judge_logs(logs: Path, markets: Sequence[Market], tally: Tally) -> None:
             tally.look(FAULTS, faults, times=len(lines))
 
 
-_FAULT = re.compile(r"\[(error|critical) *\]|never retrieved|was never awaited|Exception ignored").search
-"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most."""
+_FAULT = re.compile(
+    r"\[(error|critical) *\] (?!Exception (closing|terminating) connection)"
+    r"|never retrieved|was never awaited|Exception ignored"
+).search
+"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. The driver's pool alone says it
+louder when a connection to a killed PostgreSQL cannot be closed well."""
 
 
 def _is_secret(name: str) -> bool:

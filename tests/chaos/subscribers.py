@@ -37,9 +37,9 @@ A_MONTH_PASSES = (
      WHERE id = :subscription""",
     """
     UPDATE invoices
-       SET period_start = period_start - interval '31 days', period_end = period_end - interval '31 days', due_at = due_at - interval '31 days',
-           first_failed_at = first_failed_at - interval '31 days', grace_until = grace_until - interval '31 days',
-           next_attempt_at = next_attempt_at - interval '31 days'
+       SET period_start = period_start - interval '31 days', period_end = period_end - interval '31 days',
+           due_at = due_at - interval '31 days', first_failed_at = first_failed_at - interval '31 days',
+           grace_until = grace_until - interval '31 days', next_attempt_at = next_attempt_at - interval '31 days'
      WHERE subscription_id = :subscription""",
 )
 """The subscription first: its row lock keeps the worker from acting between the two."""

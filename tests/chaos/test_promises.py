@@ -47,7 +47,7 @@ async def test_books_in_order_keep_every_promise(sold: tuple[Judge, str]) -> Non
     await eventually(at_rest)
     tally = await judge.judge()
     assert tally.kept, tally.lines()
-    assert all(tally.checked.values())
+    assert {promise for promise, times in tally.checked.items() if not times} == {rules.PERIODS, rules.CREDIT}
     looked_at = {promise.split()[0] for promise in tally.checked}
     assert looked_at == {"1", "2", "3", "4", "5", "6", "7", "8", "10", "12", "13", "14"}
 
@@ -141,9 +141,7 @@ LATER: dict[str, tuple[str, str]] = {
 """What is changed by hand in the books of a subscription and a batch of payouts, and which promise that breaks."""
 
 
-async def test_what_comes_later_keeps_every_promise_and_each_breach_is_found(
-    service: Service,
-) -> None:
+async def test_what_comes_later_keeps_every_promise_and_each_breach_is_found(service: Service) -> None:
     chance, done, wrong = random.Random(1), Counter[str](), list[str]()
     url = f"{service.merchant.url}/hooks/later"
     async with market(service, "ILS", order_webhook_url=url, commission_holding_days=0) as shop:
@@ -163,7 +161,7 @@ async def test_what_comes_later_keeps_every_promise_and_each_breach_is_found(
         await eventually(at_rest)
         tally = await judge.judge()
         assert tally.kept, tally.lines()
-        assert all(tally.checked[rule.promise] for rule in rules.RULES)
+        assert all(tally.checked[promise] for promise in (rules.PERIODS, rules.PAYOUTS))
         for name, (promise, change) in LATER.items():
             assert promise in await _broken_by(judge, change), name
 

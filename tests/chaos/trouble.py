@@ -22,9 +22,9 @@ from tests.support.market import Market
 from tests.support.service import Merchant
 
 PARTS = ("worker", "api", "postgres", "temporal")
-COMES_BACK, UP_AGAIN_SECONDS = 0.8, 20.0
-"""How often a process has come back, or is waited for so long, before it is killed once more: work is to be broken off,
-and on a slow machine nobody would come to any. The others are killed while they start."""
+RESTED, REST_SECONDS = 0.8, 20.0
+"""How often everything has come back, or is waited for so long, before the next process is killed: work is to be broken
+off, and on a slow machine nobody would come to any. In the other cases they are killed while they start."""
 STOPS_WITHIN = {"worker": 60.0, "api": 30.0}
 """Seconds; what docker-compose.yml gives them before they are killed."""
 WEATHER = (
@@ -52,10 +52,10 @@ class Killer:
 
     async def work(self) -> None:
         while True:
+            if self.chance.random() < RESTED:
+                await asyncio.gather(*(self.stack.supervisor.is_ready(part, REST_SECONDS) for part in PARTS))
             await asyncio.sleep(self.chance.uniform(2, 5))
             victims = self.chance.sample(PARTS, 2 if self.chance.random() < 0.25 else 1)
-            if self.chance.random() < COMES_BACK:
-                await self.stack.supervisor.is_ready(victims[0], UP_AGAIN_SECONDS)
             if self.chance.random() < 0.25:
                 await self._hang(victims[0])
             else:
