@@ -1,4 +1,6 @@
-"""`make chaos`: people pay, refund and dispute at six providers while everything fails; then all promises are checked.
+"""`make chaos`: people pay at six providers, subscribe, refund, dispute and pay referrers out while everything fails.
+
+Then all promises are checked, against everybody's books, logs and histories.
 
 Exit code 0: every promise held. 1: one was broken. The seed repeats the choices, not the moments at which they fall.
 """
@@ -12,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -205,11 +207,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long everything fails")
     parser.add_argument("--people", type=int, default=8, help="how many buy at once")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--keep", type=Path, default=None, help="a new folder in which books and logs are left")
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
-    with tempfile.TemporaryDirectory(prefix="durable-payments-") as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL's user walks through it
-        tally = asyncio.run(chaos(Path(folder), seconds=chosen.seconds, people=chosen.people, seed=seed))
+    with ExitStack() as closing:
+        folder = chosen.keep or Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="durable-payments-")))
+        folder.mkdir(parents=True, exist_ok=chosen.keep is None)
+        folder.chmod(0o711)  # PostgreSQL's user walks through it
+        tally = asyncio.run(chaos(folder, seconds=chosen.seconds, people=chosen.people, seed=seed))
     tell("\npromises")
     for line in tally.lines():
         tell(line)

@@ -319,8 +319,8 @@ _FAULT = re.compile(
     r"\[(error|critical) *\] (?!Exception (closing|terminating) connection)"
     r"|never retrieved|was never awaited|Exception ignored"
 ).search
-"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. The driver's pool alone says it
-louder when a connection to a killed PostgreSQL cannot be closed well."""
+"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. Only the pool of connections
+says it louder: when one to a killed PostgreSQL cannot be closed well."""
 
 
 def _is_secret(name: str) -> bool:
