@@ -33,13 +33,13 @@ class Traffic:
     open: dict[str, Market] = field(default_factory=dict)
     """Payments that nobody has paid."""
     further: tuple[Story, ...] = ()
-    """What others do, as often as each of them is in it for ten who buy."""
+    """What others do, each of them once for six who buy."""
     over: bool = False
     """No new stories."""
 
     async def work(self) -> None:
         while not self.over:
-            story = self.chance.choice((*[self._buys] * 10, *self.further))
+            story = self.chance.choice((*[self._buys] * 6, *self.further))
             try:
                 await story(self.chance.choice(self.markets))
             except Broken as error:

@@ -39,6 +39,8 @@ WEATHER = (
     ("*", "timeout_after:4"),
 )
 """What the sandbox does to a call or a callback. Four seconds are longer than the service waits for a provider."""
+SUNNY = 0.1
+"""How often what is still to come of it is dropped: faults must not pile up where few calls are made, or all fail."""
 TAKEN, REFUSED = range(200, 300), range(400, 500)
 
 
@@ -118,6 +120,9 @@ class Weather:
         async with httpx.AsyncClient(base_url=self.sandbox_url) as http:
             while True:
                 await asyncio.sleep(self.chance.uniform(0.2, 1.0))
+                if self.chance.random() < SUNNY:
+                    (await http.delete("/sandbox/faults")).raise_for_status()
+                    await asyncio.sleep(self.chance.uniform(1, 4))
                 operation, fault = self.chance.choice(WEATHER)
                 body = {"operation": operation, "fault": fault, "count": self.chance.randint(1, 2)}
                 (await http.post("/sandbox/faults", json=body)).raise_for_status()
