@@ -33,10 +33,8 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
 
 async def of_payments(session: AsyncSession, payment_ids: Collection[UUID]) -> dict[UUID, UUID]:
     """The documents that the captures of these payments issued, by payment."""
-    query = select(Receipt.payment_id, Receipt.id).where(
-        Receipt.payment_id.in_(payment_ids), Receipt.refund_id.is_(None)
-    )
-    return {payment: receipt for payment, receipt in (await session.execute(query)).all()}
+    query = select(Receipt).where(Receipt.payment_id.in_(payment_ids), Receipt.refund_id.is_(None))
+    return {row.payment_id: row.id for row in await session.scalars(query)}
 
 
 async def of_refund(session: AsyncSession, refund_id: UUID) -> Receipt | None:
