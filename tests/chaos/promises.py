@@ -316,11 +316,11 @@ def judge_logs(logs: Path, markets: Sequence[Market], tally: Tally) -> None:
 
 
 _FAULT = re.compile(
-    r"\[(error|critical) *\] (?!Exception (closing|terminating) connection)"
+    r"\[(error|critical) *\] (?!Exception (closing|terminating) connection|Cancel \d+ running task)"
     r"|never retrieved|was never awaited|Exception ignored"
 ).search
-"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. Only the pool of connections
-says it louder: when one to a killed PostgreSQL cannot be closed well."""
+"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. Two libraries say it louder:
+the pool, when it cannot close a connection to a killed PostgreSQL well, and the server that breaks off who waits."""
 
 
 def _is_secret(name: str) -> bool:
