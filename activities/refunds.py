@@ -237,7 +237,6 @@ class RefundActivities:
             assert found is not None  # noqa: S101  (read a moment ago)
             payment, workspace = await payments.lock(session, found.payment_id)
             refund = await refunds.lock(session, refund_id)
-            await session.refresh(refund)
             if RefundState(refund.status) in FINAL_REFUND:
                 document = await receipts.of_refund(session, refund.id)
                 return _progress_of(refund, document)

@@ -92,8 +92,9 @@ async def get(session: AsyncSession, refund_id: UUID, workspace_id: UUID | None 
 
 
 async def lock(session: AsyncSession, refund_id: UUID) -> Refund:
-    """A refund under its row lock; take the payment's lock before it. Raises NoResultFound."""
-    return (await session.scalars(select(Refund).where(Refund.id == refund_id).with_for_update())).one()
+    """A refund as it is now, under its row lock; take the payment's lock before it. Raises NoResultFound."""
+    query = select(Refund).where(Refund.id == refund_id).with_for_update()
+    return (await session.scalars(query.execution_options(populate_existing=True))).one()
 
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:

@@ -114,12 +114,13 @@ async def get(session: AsyncSession, surplus_id: UUID, workspace_id: UUID | None
 
 
 async def lock(session: AsyncSession, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:
-    """A surplus capture under its row lock, with the attempt that brought it. Raises NoResultFound."""
+    """A surplus capture as it is now, under its row lock, with the attempt that brought it. Raises NoResultFound."""
     query = (
         select(SurplusCapture, Attempt)
         .join(Attempt, Attempt.id == SurplusCapture.attempt_id)
         .where(SurplusCapture.id == surplus_id)
         .with_for_update(of=SurplusCapture)
+        .execution_options(populate_existing=True)
     )
     row = (await session.execute(query)).one()
     return row[0], row[1]
