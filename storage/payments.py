@@ -155,7 +155,7 @@ def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dic
     )
 
 
-def clear_flag(session: AsyncSession, payment: Payment, flag: str) -> None:
+def clear_flag(session: AsyncSession, payment: Payment, flag: str, *, actor: str = "provider") -> None:
     """Take a flag from a locked payment once its trouble is over; another flag stays."""
     if payment.flag != flag:
         return
@@ -163,7 +163,7 @@ def clear_flag(session: AsyncSession, payment: Payment, flag: str) -> None:
     audit.record(
         session,
         payment.workspace_id,
-        actor="provider",
+        actor=actor,
         action="payment.unflagged",
         subject=("payment", payment.id),
         details={"flag": flag},

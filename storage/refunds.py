@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
-from domain.refund import RefundState
+from domain.refund import CAME_BACK, RefundState
 from storage import audit
 from storage.models import Payment, Refund
 from storage.paging import newest_first
@@ -35,8 +35,8 @@ def refunded_of(payment: Payment) -> Money:
 
 
 async def with_the_payer(session: AsyncSession, payment: Payment) -> Money:
-    """What has gone back and has not come back to us again."""
-    rows = [row for row in await of_payment(session, payment.id) if row.status == RefundState.RETURNED]
+    """What has gone back by the provider and has not come back to us again."""
+    rows = [row for row in await of_payment(session, payment.id) if RefundState(row.status) in CAME_BACK]
     return refunded_of(payment) - sum((row.money for row in rows), Money.zero(payment.currency))
 
 
