@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import uuid5
 
 import structlog
@@ -71,13 +72,24 @@ class DisputeActivities:
 
     @activity.defn
     async def remind_of_dispute(self, command: Reminder) -> bool:
-        """Tell the order service that evidence is due, if it still is. Returns whether the dispute waits for it."""
+        """Tell the order service that evidence is due, if it still is. Returns whether the dispute waits for it.
+
+        Safe to repeat: the reminder's number and date name the message, and a second one about it is not queued.
+        """
         async with self._database.transaction() as session:
             payment, workspace = await payments.lock(session, command.payment_id)
             row = await disputes.get(session, command.dispute_id)
             if row is None or row.status != DisputeState.NEEDS_RESPONSE:
                 return False
-            self._tell(session, payment, workspace, row, "dispute.evidence_due")
+            await outbox.add_notice_once(
+                session,
+                workspace,
+                payment,
+                notice_type="dispute.evidence_due",
+                key=f"{row.id}:{command.due_at.astimezone(UTC).isoformat()}:{command.number}",
+                at=self._now(),
+                data=_notice_data(payment, row),
+            )
             return True
 
     async def _apply(
@@ -144,16 +156,19 @@ class DisputeActivities:
             payment,
             notice_type=notice_type,
             at=self._now(),
-            data=payments.notice_data(payment, PaymentStatus(payment.status))
-            | {
-                "dispute_id": str(row.id),
-                "dispute_status": row.status,
-                "disputed_amount": str(row.money),
-                "disputed_currency": row.currency,
-                "reason": row.reason,
-                "evidence_due_at": None if row.evidence_due_at is None else row.evidence_due_at.isoformat(),
-            },
+            data=_notice_data(payment, row),
         )
+
+
+def _notice_data(payment: Payment, row: Dispute) -> dict[str, Any]:
+    return payments.notice_data(payment, PaymentStatus(payment.status)) | {
+        "dispute_id": str(row.id),
+        "dispute_status": row.status,
+        "disputed_amount": str(row.money),
+        "disputed_currency": row.currency,
+        "reason": row.reason,
+        "evidence_due_at": None if row.evidence_due_at is None else row.evidence_due_at.isoformat(),
+    }
 
 
 def _asking(transaction: str) -> Callable[[Provider], Awaitable[list[ProviderDispute]]]:

@@ -1,18 +1,19 @@
 """Refunds that had succeeded and came back: the payer's bank sent the money to us again, and it is owed to the payer.
 
 The sale stays undone, with its credit note, its tax and its claw-back; only the money is with us once more. The ledger
-holds it as the payer's credit until the provider sends it on its way again, and the payment is flagged for a person.
+holds it as the payer's credit until the provider sends it on its way again, or the merchant has paid it by other means,
+and the payment is flagged for a person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.ledger import LedgerEntry, surplus_entries, surplus_refund_entries
+from domain.ledger import LedgerEntry, settled_outside_entries, surplus_entries, surplus_refund_entries
 from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.refund import RefundState
@@ -20,6 +21,12 @@ from storage import audit, ledger, outbox, payments, refunds
 from storage.models import Payment, Refund, Workspace
 
 REFUND_RETURNED = "refund_returned"
+REFUND_PAID_TWICE = "refund_paid_twice"
+"""The provider has sent again what the merchant had paid by other means: the payer owes it to us."""
+
+
+class NotReturned(ValueError):
+    """There is nothing to settle: the refund has not come back, or was settled under another reference."""
 
 
 async def record(
@@ -42,21 +49,56 @@ async def paid_again(
     """Match what a locked payment's provider sent back anew with what had come back. Returns what is beyond that.
 
     `missing` is what went back without being on record. The provider's id of a refund that came back is forgotten: it
-    names the one that failed.
+    names the one that failed. What the merchant had paid by other means comes last: the payer has had it twice then.
     """
     rows = await refunds.of_payment(session, payment.id)
     owed = [row for row in rows if RefundState(row.status) is RefundState.RETURNED]
+    owed += [row for row in rows if RefundState(row.status) is RefundState.SETTLED_OUTSIDE]
     for row in owed:
         if missing < row.money:
             continue
+        if RefundState(row.status) is RefundState.SETTLED_OUTSIDE:
+            payments.set_flag(session, payment, REFUND_PAID_TWICE, details={"refund_id": str(row.id)})
         missing = missing - row.money
         row.status, row.failure_code, row.updated_at = RefundState.SUCCEEDED.value, None, at
         row.provider_refund_id = None
         await _book(session, payment, row, "paid_again", surplus_refund_entries(row.money, **_sides(payment)))
         tell(session, payment, workspace, row, "refund.paid_again", at=at)
-    if all(RefundState(row.status) is not RefundState.RETURNED for row in rows):
-        payments.clear_flag(session, payment, REFUND_RETURNED)
+    _unflag(session, payment, rows)
     return missing
+
+
+async def settle_outside(
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    row: Refund,
+    *,
+    reference: str,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Put on record that the merchant has paid a refund that came back by other means. Both rows are locked.
+
+    Nothing is owed to the payer any more, and the order service is told. The sale stays undone as it was. A repeat with
+    the same reference changes nothing. Raises NotReturned.
+    """
+    state = RefundState(row.status)
+    if state is RefundState.SETTLED_OUTSIDE and row.outside_reference == reference:
+        return
+    if state is not RefundState.RETURNED:
+        by = f" by {row.outside_reference}" if state is RefundState.SETTLED_OUTSIDE else ""
+        raise NotReturned(f"The refund is {row.status}{by}; only one that is returned can be settled.")
+    row.status, row.outside_reference, row.updated_at = RefundState.SETTLED_OUTSIDE.value, reference, at
+    entries = settled_outside_entries(row.money, payment_id=str(payment.id))
+    await _book(session, payment, row, "settled_outside", entries)
+    _unflag(session, payment, await refunds.of_payment(session, payment.id), actor=actor)
+    tell(session, payment, workspace, row, "refund.settled_outside", at=at, actor=actor)
+
+
+def _unflag(session: AsyncSession, payment: Payment, rows: Sequence[Refund], *, actor: str = "provider") -> None:
+    if all(RefundState(row.status) is not RefundState.RETURNED for row in rows):
+        payments.clear_flag(session, payment, REFUND_RETURNED, actor=actor)
 
 
 async def _book(session: AsyncSession, payment: Payment, row: Refund, what: str, entries: list[LedgerEntry]) -> None:
@@ -78,14 +120,23 @@ def _sides(payment: Payment) -> dict[str, str]:
 
 
 def tell(
-    session: AsyncSession, payment: Payment, workspace: Workspace, row: Refund, what: str, *, at: datetime
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    row: Refund,
+    what: str,
+    *,
+    at: datetime,
+    actor: str = "provider",
 ) -> None:
     """Note a refund's turn of which no document speaks, and tell the order service, under the same name."""
     details = {"refund_id": str(row.id), "amount": str(row.money), "code": row.failure_code}
+    if row.outside_reference is not None:
+        details["outside_reference"] = row.outside_reference
     audit.record(
         session,
         workspace.id,
-        actor="provider",
+        actor=actor,
         action=what,
         subject=("payment", payment.id),
         details=details,

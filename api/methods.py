@@ -83,8 +83,14 @@ async def list_methods(
     services: ServicesDep,
     currency: Annotated[str | None, Query(pattern=r"^[A-Z]{3}$", description="The workspace's, if not given.")] = None,
 ) -> list[MethodOut]:
-    """Every method of every enabled account that takes the currency, in the order in which payments are routed."""
-    wanted = currency or caller.workspace.currency
+    """Every method of every enabled account, in the order in which payments are routed.
+
+    They are for the workspace's currency. Another one is refused as POST /payments would refuse it: a list of methods
+    that no payment can use helps nobody.
+    """
+    wanted = caller.workspace.currency
+    if currency not in (None, wanted):
+        raise Problem("currency_not_of_workspace", f"This workspace takes {wanted}.")
     async with services.database.transaction() as session:
         accounts = await workspaces.accounts_of(session, caller.workspace.id)
     order = {account_id: place for place, account_id in enumerate(caller.workspace.provider_order)}

@@ -64,7 +64,8 @@ AmountText = Annotated[str, BeforeValidator(_amount_text), Field(max_length=40, 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _plain(value: str) -> str:
+def plain(value: str) -> str:
+    """A text of one line. Raises ValueError."""
     if _CONTROL.search(value):
         raise ValueError("control characters are not allowed")
     return value
@@ -92,7 +93,7 @@ class Customer(BaseModel):
     ip: IPvAnyAddress | None = Field(None, description="The payer's address, where a provider asks for it.")
 
     _no_control = field_validator("id", "name", "tax_id", "phone", "document")(
-        lambda value: value if value is None else _plain(value)
+        lambda value: value if value is None else plain(value)
     )
 
 
@@ -147,7 +148,7 @@ class NewPayment(BaseModel):
     metadata: dict[str, str] = Field(default_factory=dict, max_length=20)
 
     _no_control = field_validator("order_id", "description", "referrer_id")(
-        lambda value: value if value is None else _plain(value)
+        lambda value: value if value is None else plain(value)
     )
 
     @field_validator("metadata", "method_fields")

@@ -55,6 +55,7 @@ CODES: dict[str, tuple[int, str]] = {
     "payer_data_missing": (422, "The method needs more about the payer"),
     "refund_exceeds_payment": (422, "More than is left to refund"),
     "payment_not_refundable": (409, "There is nothing to refund"),
+    "refund_not_returned": (409, "The refund has not come back"),
     "refund_not_supported": (422, "The provider cannot make this refund"),
     "surplus_is_final": (409, "This was decided before"),
     "currency_not_of_workspace": (422, "The workspace takes another currency"),

@@ -11,16 +11,17 @@ from typing import Annotated
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from activities.refunds import settle_refund
+from activities.returned_refunds import NotReturned, settle_outside
 from activities.settlement import ORDER_PAID_TWICE
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
-from api.effects import DryRun, EffectsOut
-from api.idempotency import IdempotencyKey
-from api.payments import AmountText, existing_payment
+from api.effects import DryRun, EffectsOut, effects_out
+from api.idempotency import IdempotencyKey, answer_once
+from api.payments import AmountText, existing_payment, plain
 from api.problems import Problem
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
@@ -87,12 +88,31 @@ class RefundOut(BaseModel):
     provider: str
     provider_refund_id: str | None
     failure_code: str | None
+    outside_reference: str | None = Field(
+        None, description="The payment by other means that settled it after it had come back."
+    )
     vat: str | None
     commission_clawed_back: str | None
     fee_returned: str | None = Field(description="What the provider gives back of its fee, by the account's schedule.")
     credit_note_id: UUID | None = None
     created_at: datetime
     finished_at: datetime | None
+
+
+class SettleOutside(BaseModel):
+    """How a refund that came back was paid to the payer after all."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        str_strip_whitespace=True,
+        json_schema_extra={"example": {"reference": "SEPA 2026-11-20 / 4711"}},
+    )
+
+    reference: str = Field(
+        min_length=1, max_length=200, description="Your name for the outside payment, such as the bank transfer's."
+    )
+
+    _no_control = field_validator("reference")(plain)
 
 
 class RefundPage(BaseModel):
@@ -187,6 +207,70 @@ async def list_refunds(
         shown, more = cut_page(rows, limit)
         notes = await receipts.of_refunds(session, shown)
     return RefundPage(data=[_out(row, notes.get(row.id)) for row in shown], next_cursor=more)
+
+
+@router.post(
+    "/refunds/{refund_id}/settle-outside",
+    summary="Settle a returned refund outside the provider",
+    responses={200: {"model": RefundOut | EffectsOut, "description": "The refund, or what a dry run would write"}},
+)
+async def settle_refund_outside(
+    refund_id: UUID,
+    body: SettleOutside,
+    caller: Refunder,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> RefundOut | EffectsOut:
+    """Record that a refund which came back was paid to the payer by other means, such as a bank transfer.
+
+    Nothing is asked of the provider. The ledger owes the payer nothing any more, the flag `refund_returned` goes, and
+    the order service is told `refund.settled_outside`. A repeat with the same reference changes nothing.
+    """
+    if dry_run:
+        return await rehearse_settling(
+            services.database, caller.workspace.id, refund_id, body, actor=caller.actor, at=services.now()
+        )
+
+    async def work(session: AsyncSession) -> RefundOut:
+        await settle(session, caller.workspace.id, refund_id, body, actor=caller.actor, at=services.now())
+        return await _read(session, refund_id)
+
+    return await answer_once(
+        services,
+        scope=f"{caller.workspace.id}:refunds:{refund_id}:settle-outside",
+        key=idempotency_key,
+        request=body,
+        answer=RefundOut,
+        work=work,
+    )
+
+
+async def settle(
+    session: AsyncSession, workspace_id: UUID, refund_id: UUID, body: SettleOutside, *, actor: str, at: datetime
+) -> Refund:
+    """Settle a returned refund in the caller's transaction. Raises Problem."""
+    found = await refunds.get(session, refund_id, workspace_id)
+    if found is None:
+        raise Problem("not_found", "This workspace has no such refund.")
+    payment, workspace = await payments.lock(session, found.payment_id)
+    row = await refunds.lock(session, refund_id)
+    await session.refresh(row)
+    try:
+        await settle_outside(session, payment, workspace, row, reference=body.reference, actor=actor, at=at)
+    except NotReturned as error:
+        raise Problem("refund_not_returned", str(error), status_now=row.status) from None
+    return row
+
+
+async def rehearse_settling(
+    database: Database, workspace_id: UUID, refund_id: UUID, body: SettleOutside, *, actor: str, at: datetime
+) -> EffectsOut:
+    """Settle it and undo it. Raises Problem as `settle` does."""
+    async with rehearsal(database) as (session, effects):
+        await settle(session, workspace_id, refund_id, body, actor=actor, at=at)
+    return effects_out(effects)
 
 
 async def accept(
@@ -324,6 +408,7 @@ def _out(row: Refund, credit_note_id: UUID | None = None) -> RefundOut:
         provider=row.provider,
         provider_refund_id=row.provider_refund_id,
         failure_code=row.failure_code,
+        outside_reference=row.outside_reference,
         vat=_part(row, row.vat),
         commission_clawed_back=_part(row, row.commission),
         fee_returned=_part(row, row.fee),

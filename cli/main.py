@@ -24,6 +24,11 @@ for name, place, help_text in (
         "Refund a payment, in full or in part; a repeat with --key is the same refund.",
     ),
     (
+        "settle-refund",
+        "refunds:settle_refund",
+        "Record that a refund which came back was paid by other means; the same reference again changes nothing.",
+    ),
+    (
         "subscription-info",
         "subscriptions:subscription_info",
         "Everything on record about a customer's subscriptions: invoices, attempts, methods, messages, history.",

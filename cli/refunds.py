@@ -1,17 +1,18 @@
-"""`process-refund`."""
+"""`process-refund` and `settle-refund`."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import click
+from pydantic import ValidationError
 
 import wiring
-from api.problems import Problem
-from api.refunds import NewRefund, accept, rehearse
+from api.problems import Problem, words_of
+from api.refunds import NewRefund, SettleOutside, accept, rehearse, rehearse_settling, settle
 from cli.context import ACTOR, ID, ShortText, as_json, effects, facts, fail, with_database
 from domain.money import Money
 from domain.refund import RefundState, StartRefund
@@ -68,6 +69,54 @@ def process_refund(
         facts("Refund", found)
     if found.get("status") == RefundState.FAILED:
         fail(f"The provider refused it: {found['failure']}. Nothing was refunded.")
+
+
+@click.command("settle-refund")
+@click.argument("refund_id", type=ID)
+@click.option("--reference", required=True, type=ShortText(200), help="Names the payment by other means.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")
+@click.option("--json", "json_output", is_flag=True, help="Machine-readable.")
+def settle_refund(refund_id: UUID, reference: str, *, dry_run: bool, json_output: bool) -> None:
+    """Record that a refund which came back was paid by other means; the same reference again changes nothing."""
+    try:
+        body = SettleOutside(reference=reference)
+    except ValidationError as error:
+        fail(f"--reference: {words_of(dict(error.errors()[0]))}")
+
+    async def work(database: Database, _: Settings) -> dict[str, Any]:
+        at = datetime.now(UTC)
+        async with database.transaction() as session:
+            found = await refunds.get(session, refund_id)
+        if found is None:
+            fail(f"There is no refund {refund_id}.")
+        try:
+            if dry_run:
+                done = await rehearse_settling(database, found.workspace_id, refund_id, body, actor=ACTOR, at=at)
+                return done.model_dump()
+            async with database.transaction() as session:
+                row = await settle(session, found.workspace_id, refund_id, body, actor=ACTOR, at=at)
+                return _settled(row)
+        except Problem as problem:
+            fail(problem.detail)
+
+    found = with_database(work)
+    if json_output:
+        as_json(found)
+    elif dry_run:
+        effects("Would be settled", found)
+    else:
+        facts("Refund", found)
+
+
+def _settled(row: Refund) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "payment": row.payment_id,
+        "status": row.status,
+        "amount": row.money,
+        "currency": row.currency,
+        "reference": row.outside_reference,
+    }
 
 
 async def _start(settings: Settings, refund: Refund) -> bool:

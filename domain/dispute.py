@@ -45,8 +45,13 @@ class DisputeView:
 
 @dataclass(frozen=True, slots=True)
 class Reminder:
-    """Remind the order service of one dispute, if it still waits for evidence."""
+    """Remind the order service of one dispute, if it still waits for evidence.
+
+    `number` counts the reminders of one date, from 1. Together with the date it names the reminder, which is told once;
+    0 is what workflows sent before they counted.
+    """
 
     dispute_id: UUID
     payment_id: UUID
     due_at: datetime
+    number: int = 0

@@ -59,6 +59,14 @@ def surplus_refund_entries(amount: Money, *, provider_account: str, payment_id: 
     ]
 
 
+def settled_outside_entries(amount: Money, *, payment_id: str) -> list[LedgerEntry]:
+    """What we owed a payer was paid by other means than the provider: the money has left us, and nothing is owed."""
+    return [
+        LedgerEntry(f"payer_credit:{payment_id}", amount),
+        LedgerEntry("refunds_paid_outside", -amount),
+    ]
+
+
 def owed_to(referrer: str) -> str:
     """The account of what we owe a referrer: a credit balance is owed, a debit balance is carried forward."""
     return f"commission_payable:{referrer}"

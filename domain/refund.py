@@ -14,7 +14,8 @@ class RefundState(StrEnum):
     """A refund with us.
 
     `unknown`: the provider was asked and has not answered; it is asked what it did. `returned`: it had succeeded, and
-    the payer's bank sent the money back later, so that it is owed to the payer.
+    the payer's bank sent the money back later, so that it is owed to the payer. `settled_outside`: it was returned, and
+    the merchant has paid it by other means, such as a bank transfer.
     """
 
     REQUESTED = "requested"
@@ -23,9 +24,12 @@ class RefundState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     RETURNED = "returned"
+    SETTLED_OUTSIDE = "settled_outside"
 
 
-FINAL_REFUND = frozenset({RefundState.SUCCEEDED, RefundState.FAILED, RefundState.RETURNED})
+FINAL_REFUND = frozenset({RefundState.SUCCEEDED, RefundState.FAILED, RefundState.RETURNED, RefundState.SETTLED_OUTSIDE})
+CAME_BACK = frozenset({RefundState.RETURNED, RefundState.SETTLED_OUTSIDE})
+"""The provider's refund failed after it had succeeded: what the payer has of it did not go by the provider."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,15 +33,42 @@ def add_notice(
     if workspace.order_webhook_url is None:
         return
     payment.notice_seq += 1
-    session.add(
-        OrderNotice(
-            id=uuid5(payment.id, f"notice-{payment.notice_seq}"),
-            workspace_id=workspace.id,
-            payment_id=payment.id,
-            seq=payment.notice_seq,
-            type=notice_type,
-            payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
-        ),
+    notice_id = uuid5(payment.id, f"notice-{payment.notice_seq}")
+    session.add(_of_payment(notice_id, workspace, payment, notice_type, at, data))
+
+
+async def add_notice_once(
+    session: AsyncSession,
+    workspace: Workspace,
+    payment: Payment,
+    *,
+    notice_type: str,
+    key: str,
+    at: datetime,
+    data: dict[str, Any],
+) -> None:
+    """Queue one notification that no change of state goes with, such as a reminder, and never a second one about it.
+
+    The id follows from `key`, which names the intent, so that a repeat finds the first. The caller holds the payment's
+    row lock; should two write it all the same, the second is refused by the primary key.
+    """
+    notice_id = uuid5(payment.id, f"notice:{notice_type}:{key}")
+    if workspace.order_webhook_url is None or await session.get(OrderNotice, notice_id) is not None:
+        return
+    payment.notice_seq += 1
+    session.add(_of_payment(notice_id, workspace, payment, notice_type, at, data))
+
+
+def _of_payment(
+    notice_id: UUID, workspace: Workspace, payment: Payment, notice_type: str, at: datetime, data: dict[str, Any]
+) -> OrderNotice:
+    return OrderNotice(
+        id=notice_id,
+        workspace_id=workspace.id,
+        payment_id=payment.id,
+        seq=payment.notice_seq,
+        type=notice_type,
+        payload={"type": notice_type, "timestamp": at.isoformat(), "data": data},
     )
 
 

@@ -62,12 +62,16 @@ async def named(session: AsyncSession, workspace_id: UUID, ids: Collection[UUID]
 
 
 async def lock(session: AsyncSession, payment_id: UUID) -> tuple[Payment, Workspace]:
-    """The payment under its row lock, held to the commit, with its workspace. Raises NoResultFound."""
+    """The payment as it is now, under its row lock, held to the commit, with its workspace. Raises NoResultFound.
+
+    Take the lock before you change anything of the payment: what the session has not flushed is read over.
+    """
     query = (
         select(Payment, Workspace)
         .join(Workspace, Workspace.id == Payment.workspace_id)
         .where(Payment.id == payment_id)
         .with_for_update(of=Payment)
+        .execution_options(populate_existing=True)
     )
     row = (await session.execute(query)).one()
     return row[0], row[1]
@@ -151,7 +155,7 @@ def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dic
     )
 
 
-def clear_flag(session: AsyncSession, payment: Payment, flag: str) -> None:
+def clear_flag(session: AsyncSession, payment: Payment, flag: str, *, actor: str = "provider") -> None:
     """Take a flag from a locked payment once its trouble is over; another flag stays."""
     if payment.flag != flag:
         return
@@ -159,7 +163,7 @@ def clear_flag(session: AsyncSession, payment: Payment, flag: str) -> None:
     audit.record(
         session,
         payment.workspace_id,
-        actor="provider",
+        actor=actor,
         action="payment.unflagged",
         subject=("payment", payment.id),
         details={"flag": flag},

@@ -29,13 +29,15 @@ from storage.models import (
     Payout,
     PayoutLine,
     Receipt,
+    Refund,
     Subscription,
     SurplusCapture,
 )
 from storage.session import Database
 
 _WATCHED: dict[type[Base], tuple[str, ...]] = {
-    Payment: ("status", "refunded", "refund_reserved", "dispute_held", "dispute_lost"),
+    Payment: ("status", "flag", "refunded", "refund_reserved", "dispute_held", "dispute_lost"),
+    Refund: ("status",),
     Commission: ("status", "clawed_back", "payout_reference"),
     SurplusCapture: ("status",),
     Subscription: ("status", "cancel_at_period_end", "quantity", "current_period_end", "paused_at", "ended_at"),
@@ -65,9 +67,9 @@ async def rehearsal(database: Database) -> AsyncIterator[tuple[AsyncSession, Eff
 
     Raises what the block raises, and IntegrityError where the commit would have failed.
     """
-    effects, before = Effects(), dict[tuple[Base, str], Any]()
+    effects, before, made = Effects(), dict[tuple[Base, str], Any](), set[Base]()
     async with database.transaction() as session:
-        event.listen(session.sync_session, "after_flush", lambda flushed, _: _note(flushed, effects, before))
+        event.listen(session.sync_session, "after_flush", lambda flushed, _: _note(flushed, effects, before, made))
         yield session, effects
         await session.flush()
         await session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
@@ -80,18 +82,19 @@ async def rehearsal(database: Database) -> AsyncIterator[tuple[AsyncSession, Eff
                 "to": _shown(row, row.__dict__[name]),
             }
             for (row, name), first in before.items()
-            if first != row.__dict__[name]
+            if first != row.__dict__[name] and row not in made
         ]
         effects.changes.sort(key=lambda change: (change["subject"], change["id"], change["field"]))
         await session.rollback()
 
 
-def _note(session: Session, effects: Effects, before: dict[tuple[Base, str], Any]) -> None:
+def _note(session: Session, effects: Effects, before: dict[tuple[Base, str], Any], made: set[Base]) -> None:
     for row in session.dirty:
         for name in _WATCHED.get(type(row), ()):
             old = inspect(row).attrs[name].history.deleted
             if old:
                 before.setdefault((row, name), old[0])
+    made.update(session.new)  # how a row of this transaction came about is not a change of it
     for row in session.new:
         if isinstance(row, LedgerEntry):
             effects.ledger.append(

@@ -51,14 +51,14 @@ class DisputeWorkflow:
         due = view.evidence_due_at
         if due is None:
             return
-        for before in REMINDERS:
+        for number, before in enumerate(REMINDERS, 1):
             wait = due - before - workflow.now()
             if wait <= timedelta(0):
                 continue
             await workflow.sleep(wait, summary=f"evidence is due in {before.days} days")
             still_due = await workflow.execute_activity(
                 calls.remind_of_dispute,
-                Reminder(view.dispute_id, view.payment_id, due),
+                Reminder(view.dispute_id, view.payment_id, due, number),
                 **calls.own_database("remind of the evidence"),
             )
             if not still_due:

@@ -213,6 +213,8 @@ class SurplusCapture(Base):
     refund_number: Mapped[int] = mapped_column(Integer, server_default="1")
     """Raised when a refund that failed is started again: at the provider that is another refund."""
     provider_refund_id: Mapped[str | None] = mapped_column(String(255))
+    asked_at: Mapped[datetime | None]
+    """When the provider was last asked for this refund."""
     failure_code: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = moment()
     updated_at: Mapped[datetime] = moment()
@@ -234,6 +236,9 @@ class Refund(Base):
     __tablename__ = "refunds"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
+        CheckConstraint(
+            "status <> 'settled_outside' OR outside_reference IS NOT NULL", name="settled_outside_has_reference"
+        ),
         UniqueConstraint("workspace_id", "idempotency_key"),
         UniqueConstraint("provider", "provider_refund_id"),  # one movement at the provider is one refund
         Index("ix_refunds_workspace_created", "workspace_id", "created_at", "status"),
@@ -248,13 +253,18 @@ class Refund(Base):
     amount: Mapped[Decimal] = mapped_column(AMOUNT)
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), server_default="requested")
-    """requested → pending or unknown → succeeded or failed; succeeded → returned, and back when it is paid again."""
+    """requested → pending or unknown → succeeded or failed; succeeded → returned, and back when it is paid again.
+
+    returned → settled_outside, when the merchant has paid it by other means.
+    """
     origin: Mapped[str] = mapped_column(String(16), server_default="merchant")
     """merchant (API, command line) or provider (made in the provider's own dashboard)."""
     reason: Mapped[str | None] = mapped_column(String(300))
     requested_by: Mapped[str] = mapped_column(String(100))
     provider_refund_id: Mapped[str | None] = mapped_column(String(255))
     failure_code: Mapped[str | None] = mapped_column(String(100))
+    outside_reference: Mapped[str | None] = mapped_column(String(200))
+    """What the merchant calls the payment by other means that settled it after it had come back."""
     vat: Mapped[Decimal | None] = mapped_column(AMOUNT)
     """The tax in it, once it succeeded."""
     commission: Mapped[Decimal | None] = mapped_column(AMOUNT)

@@ -6,7 +6,7 @@ import json
 from uuid import uuid4
 
 from tests.cli.running import Operator
-from tests.support.service import Shop
+from tests.support.service import Shop, eventually
 
 
 async def paid(shop: Shop) -> str:
@@ -47,3 +47,24 @@ async def test_what_the_provider_refuses_is_a_failure_of_the_command(operator: O
     refused = await operator("process-refund", payment, "--amount", "5.00", "--json", code=1)
     assert json.loads(refused.stdout)["status"] == "failed"
     assert "The provider refused it" in refused.stderr
+
+
+async def test_a_refund_that_came_back_is_settled_by_its_reference(operator: Operator, shop: Shop) -> None:
+    payment = await paid(shop)
+    made = (await shop.api.post("/refunds", json={"payment_id": payment})).json()
+    too_early = await operator("settle-refund", made["id"], "--reference", "wire 4711", code=1)
+    assert "The refund is succeeded" in too_early.stderr
+    await shop.sandbox("POST", f"/refunds/{made['provider_refund_id']}/return")
+
+    async def returned() -> bool:
+        return bool((await shop.api.get(f"/refunds/{made['id']}")).json()["status"] == "returned")
+
+    await eventually(returned)
+    said = await operator("settle-refund", made["id"], "--reference", "wire 4711", "--dry-run")
+    assert "refunds_paid_outside" in said.stdout
+    assert await returned()
+    for _ in range(2):
+        done = await operator("settle-refund", made["id"], "--reference", "wire 4711", "--json")
+        assert (done.json["status"], done.json["reference"]) == ("settled_outside", "wire 4711")
+    assert (await shop.read(payment))["flag"] is None
+    assert "There is no refund" in (await operator("settle-refund", str(uuid4()), "--reference", "x", code=1)).stderr

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import select
 
+import wiring
+from activities.disputes import DisputeActivities
+from activities.guard import ProviderGuard
+from domain.dispute import Reminder
 from domain.money import Money
 from storage import ledger
 from storage.models import Dispute, OrderNotice
@@ -126,3 +132,24 @@ async def test_events_out_of_order_and_twice_end_the_same(shop: Shop) -> None:
     assert (await other.api.get(f"/disputes/{rows[0].id}")).status_code == 404
     assert (await shop.api.get(f"/disputes/{rows[0].id}")).json()["status"] == "lost"
     await other.api.aclose()
+
+
+async def test_a_reminder_that_is_repeated_after_its_worker_died_is_told_once(shop: Shop) -> None:
+    payment = await paid(shop)
+    await disputed(shop, payment)
+    row = await until(shop, payment, "needs_response")
+    pool = wiring.provider_pool(shop.service.settings, wiring.sealer(shop.service.settings))
+    guard = ProviderGuard(shop.service.database, pool, lambda: datetime.now(UTC))
+    activities = DisputeActivities(shop.service.database, guard, lambda: datetime.now(UTC))
+    due = datetime.fromisoformat(row["evidence_due_at"])
+    first = Reminder(UUID(row["id"]), UUID(payment["id"]), due, 1)
+    assert await activities.remind_of_dispute(first)
+    assert await activities.remind_of_dispute(first)  # its completion was lost
+    assert (await told(shop, payment)).count("dispute.evidence_due") == 1
+    for other in (
+        Reminder(first.dispute_id, first.payment_id, due, 2),
+        Reminder(first.dispute_id, first.payment_id, due + timedelta(days=1), 1),
+    ):
+        assert await asyncio.gather(*(activities.remind_of_dispute(other) for _ in range(3))) == [True] * 3
+    assert (await told(shop, payment)).count("dispute.evidence_due") == 3
+    await pool.close()

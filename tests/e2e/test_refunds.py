@@ -8,6 +8,7 @@ import json
 import secrets
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from pypdf import PdfReader
 from sqlalchemy import select, text
@@ -304,6 +305,70 @@ async def test_a_refund_that_comes_back_is_owed_to_the_payer_until_it_is_made_ag
         "refund.returned",
         "refund.paid_again",
     ]
+
+
+async def test_a_refund_that_came_back_is_settled_outside_the_provider_once(shop: Shop) -> None:
+    payment = await paid(shop)
+    first, second = [(await refund(shop, payment, amount)).json() for amount in ("29.90", "100.00")]
+    path, wire = f"/refunds/{second['id']}/settle-outside", {"reference": "wire 4711"}
+
+    async def stands(status: str) -> bool:
+        return bool((await shop.api.get(f"/refunds/{second['id']}")).json()["status"] == status)
+
+    early = await shop.api.post(path, json=wire)
+    assert (early.status_code, early.json()["code"], early.json()["status_now"]) == (
+        409,
+        "refund_not_returned",
+        "succeeded",
+    )
+    await shop.sandbox("POST", f"/refunds/{second['provider_refund_id']}/return")
+    await eventually(lambda: stands("returned"))
+    assert (await shop.api.post(path, json={"reference": "a\nb"})).status_code == 422
+    assert (await shop.api.post(f"/refunds/{uuid4()}/settle-outside", json=wire)).status_code == 404
+
+    said = (await shop.api.post(path, params={"dry_run": True}, json=wire)).json()
+    assert {(one["subject"], one["field"], one["from"], one["to"]) for one in said["changes"]} == {
+        ("refunds", "status", "returned", "settled_outside"),
+        ("payments", "flag", "refund_returned", None),
+    }
+    assert [(one["account"].split(":")[0], one["amount"]) for one in said["ledger"]] == [
+        ("payer_credit", "100.00"),
+        ("refunds_paid_outside", "-100.00"),
+    ]
+    assert said["notices"] == ["refund.settled_outside"]
+    assert await stands("returned")
+
+    answers = await asyncio.gather(
+        *(shop.api.post(path, json=wire) for _ in range(4)),
+        *(shop.api.post(path, json=wire, headers={"Idempotency-Key": "wire-4711"}) for _ in range(4)),
+    )
+    assert {(one.status_code, one.json()["status"], one.json()["outside_reference"]) for one in answers} == {
+        (200, "settled_outside", "wire 4711")
+    }
+    other = await shop.api.post(path, json={"reference": "wire 4712"})
+    assert (other.status_code, other.json()["code"]) == (409, "refund_not_returned")
+    assert "wire 4711" in other.json()["detail"]
+    seen = await shop.read(payment["id"])
+    assert (seen["status"], seen["refunded"], seen["flag"]) == ("refunded", "129.90", None)
+    left = {name.split(":")[0]: str(amount) for name, amount in (await balances(shop)).items() if amount.minor}
+    assert left == {"provider": "100.00", "refunds_paid_outside": "-100.00"}
+    assert (await told(shop, payment["id"])).count("refund.settled_outside") == 1
+    entries = (await shop.api.get(f"/payments/{payment['id']}/timeline")).json()
+    (settled,) = [one for one in entries if one["what"] == "refund.settled_outside" and "amount" in one["details"]]
+    assert settled["details"]["outside_reference"] == "wire 4711"
+    assert settled["source"] != "provider"
+
+    answer = await shop.service.http.post(  # and somebody makes it in the dashboard all the same
+        f"{shop.service.sandbox_url}/v1/refunds",
+        data={"payment_intent": payment["provider_transaction_id"], "amount": "10000"},
+        headers={"authorization": f"Bearer {shop.provider_key}"},
+    )
+    assert answer.status_code == 200, answer.text
+    await eventually(lambda: stands("succeeded"))
+    assert (await shop.read(payment["id"]))["flag"] == "refund_paid_twice"
+    left = {name.split(":")[0]: str(amount) for name, amount in (await balances(shop)).items() if amount.minor}
+    assert left == {"payer_credit": "100.00", "refunds_paid_outside": "-100.00"}
+    assert (await shop.api.get(f"/refunds/{first['id']}")).json()["status"] == "succeeded"
 
 
 async def test_a_refund_of_the_dashboards_that_comes_back_is_noticed_too(shop: Shop) -> None:
