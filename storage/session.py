@@ -9,8 +9,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-TOO_BUSY = frozenset({"40001", "40P01", "53300", "55P03", "57014"})
-"""Serialization failure, deadlock, too many connections, lock not available, statement timed out."""
+TOO_BUSY = frozenset({"25P03", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03"})
+"""Idle for too long, serialization failure, deadlock, lock not available, statement timed out, and PostgreSQL's own
+shutting down, crashing and starting up."""
+TOO_BUSY_CLASSES = ("08", "53")
+"""First two characters: the connection failed, or connections, memory or disk have run out."""
 NO_SUCH_CHARACTER = frozenset({"22021", "22P05"})
 """Character not in repertoire, untranslatable character."""
 STATEMENT_TIMEOUT_SECONDS = 15
@@ -68,7 +71,8 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
             return True
-        return getattr(error.orig, "sqlstate", None) in TOO_BUSY
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return state in TOO_BUSY or state.startswith(TOO_BUSY_CLASSES)
     return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeout)
 
 
