@@ -73,8 +73,7 @@ def test_stripe_takes_the_multiples_of_its_step_and_nothing_else(currency: str) 
     for minor in (*range(1, 205), 99_999, 100_000):
         try:
             to_wire(Money(minor, currency))
-        except ProviderRejected as refused:
-            assert refused.code == "amount_not_representable"
+        except ProviderRejected:
             assert minor % step
         else:
             assert minor % step == 0
