@@ -130,9 +130,9 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
     await _must_be_settled(held, "changed", allowed=(SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING))
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
     quantity = wish.quantity or row.quantity
-    old, new = price_of(before, row.quantity), await _payable(held, after, quantity)
     if (after.id, quantity) == (before.id, row.quantity):
         return _same(after, quantity)
+    old, new = price_of(before, row.quantity), await _payable(held, after, quantity)
     if held.status is SubscriptionStatus.TRIALING:
         proration = Proration(Money.zero(new.currency), Money.zero(new.currency))
     else:
@@ -195,12 +195,12 @@ async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Ef
         raise Refused(NOT_NOW, "The first payment was not made yet.")
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
     quantity = wish.quantity or row.quantity
-    await _payable(held, after, quantity)
     if row.cancel_at_period_end:
         raise Refused(NOT_NOW, "It ends with the period; POST …/resume first.")
     if (after.id, quantity) == (before.id, row.quantity):
         row.pending_plan_id = row.pending_quantity = None
         return _same(after, quantity)
+    await _payable(held, after, quantity)
     row.pending_plan_id, row.pending_quantity, row.updated_at = after.id, quantity, held.at
     billing.note(held, "plan_change_scheduled", reason=wish.reason, plan=after.code, plan_version=after.version)
     return {
