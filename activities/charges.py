@@ -21,11 +21,13 @@ from providers.base import (
     ChargesSaved,
     CheckoutMode,
     NothingMoved,
+    OutcomeUnknown,
     Payer,
     Provider,
     ProviderBusy,
     ProviderDeclined,
     ProviderError,
+    ProviderMisconfigured,
     ProviderPayment,
     ProviderRejected,
 )
@@ -89,11 +91,13 @@ class SavedCharges:
                 "session_secret": None if method is None else method.token,
             }
             attempt, unsure = await attempts.begin(session, payment.id, 1, values)
+        usable = method is not None and method.status == MethodStatus.ACTIVE
         try:
-            if method is None or method.status != MethodStatus.ACTIVE:
-                raise ProviderDeclined("method_detached" if method is None else f"method_{method.status}")
-            request = self._request(payment, method, payer, vat)
-            charged = await self._ask(payment, way, attempt, request, unsure=unsure)
+            charged = await self._earlier(payment, way, attempt, again=usable) if unsure else None
+            if charged is None:
+                if method is None or not usable:
+                    raise ProviderDeclined("method_detached" if method is None else f"method_{method.status}")
+                charged = await self._ask(way, self._request(payment, method, payer, vat), unsure=unsure)
         except ProviderError as error:
             await self._not_charged(attempt, error, unsure=unsure)
             if method is not None and error.code == EXPIRED_CARD:
@@ -101,27 +105,43 @@ class SavedCharges:
             raise
         return await self._record(payment, attempt, charged)
 
-    async def _ask(
-        self, payment: Payment, way: Way, attempt: Attempt, request: ChargeRequest, *, unsure: bool
-    ) -> Charged:
-        """Charge; where an earlier try may have acted and the provider has no keys, its books are read first."""
-        if unsure and self._guard.provider(way.account).capabilities.idempotency_key_lifetime is None:
+    async def _earlier(self, payment: Payment, way: Way, attempt: Attempt, *, again: bool) -> Charged | None:
+        """What an earlier request did that went unanswered; None when it is certain that it did nothing.
+
+        With `again` None means that the charge may be asked for once more. A look that is refused (a revoked key)
+        says nothing of the earlier request, and raises OutcomeUnknown.
+        """
+        try:
+            keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
+            if again and keys_live is not None:  # the same request under the same key finds the same charge
+                return None
             ref = replace(ref_of(payment, attempt, self._sealer), mode=CheckoutMode.SAVED)
             seen = await self._guard.call(way.account, way.health, lambda adapter: adapter.look(ref))
-            if seen.status is not PaymentStatus.UNKNOWN:
-                return _charge_seen(seen, attempt)
-            if self._now() - attempt.updated_at < YOUNG:
-                raise ProviderBusy("charge_not_visible_yet", retry_after=YOUNG)
-            async with self._database.transaction() as session:
-                if not await attempts.claim(session, attempt.id, seen=attempt.updated_at, at=self._now()):
-                    raise ProviderBusy("charge_is_being_asked", retry_after=YOUNG)
+        except ProviderBusy:
+            raise
+        except NothingMoved as error:
+            raise OutcomeUnknown(error.code, error.detail) from error
+        if seen.status is not PaymentStatus.UNKNOWN:
+            return _charge_seen(seen, attempt)
+        if self._now() - attempt.updated_at < YOUNG:
+            raise ProviderBusy("charge_not_visible_yet", retry_after=YOUNG)
+        async with self._database.transaction() as session:
+            if again and not await attempts.claim(session, attempt.id, seen=attempt.updated_at, at=self._now()):
+                raise ProviderBusy("charge_is_being_asked", retry_after=YOUNG)
+        return None
 
+    async def _ask(self, way: Way, request: ChargeRequest, *, unsure: bool) -> Charged:
         async def ask(adapter: Provider) -> Charged:
             if not isinstance(adapter, ChargesSaved):
                 raise ProviderRejected("saved_methods_not_supported")
             return await adapter.charge(request)
 
-        return await self._guard.call(way.account, way.health, ask)
+        try:
+            return await self._guard.call(way.account, way.health, ask)
+        except ProviderMisconfigured as error:
+            if unsure:  # a key that is refused now says nothing of the earlier request
+                raise OutcomeUnknown(error.code, error.detail) from error
+            raise
 
     async def _not_charged(self, attempt: Attempt, error: ProviderError, *, unsure: bool) -> None:
         """Keep how a try ended that charged nothing as far as we know."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from activities import billing, dispute_money, returned_refunds
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
+from activities.refund_calls import Asked, RefundCalls, looking
 from activities.settlement import ORDER_PAID_TWICE
 from domain.ledger import refund_entries
 from domain.money import Money
@@ -34,7 +35,6 @@ from domain.refund import (
 )
 from providers.base import (
     NothingMoved,
-    Provider,
     ProviderBusy,
     ProviderError,
     ProviderRefund,
@@ -49,10 +49,6 @@ from storage.session import Database
 
 log = structlog.get_logger()
 
-YOUNG = timedelta(minutes=2)
-"""'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
-BEING_ASKED = timedelta(seconds=20)
-"""When another process that asks the provider at this moment will have its answer."""
 _STATE = {
     RefundStatus.SUCCEEDED: RefundState.SUCCEEDED,
     RefundStatus.PENDING: RefundState.PENDING,
@@ -68,6 +64,7 @@ class RefundActivities:
         self._guard = guard
         self._sealer = sealer
         self._now = now
+        self._calls = RefundCalls(guard, now)
 
     @activity.defn
     async def advance_refund(self, command: AdvanceRefund) -> RefundProgress:
@@ -151,7 +148,7 @@ class RefundActivities:
             if row.provider_refund_id is None:
                 continue
             request, known_as = self._request(loaded, way, row), row.provider_refund_id
-            answer = await self._guard.call(way.account, way.health, _looking(request, known_as))
+            answer = await self._guard.call(way.account, way.health, looking(request, known_as))
             if answer is not None and answer.status is RefundStatus.FAILED:
                 found[row.id], short = answer.failure_code or "failed", short - row.money
         for row in done:
@@ -173,46 +170,12 @@ class RefundActivities:
         )
 
     async def _ask(self, loaded: Loaded, way: Way, refund: Refund) -> ProviderRefund:
-        request = self._request(loaded, way, refund)
-        known_as = refund.provider_refund_id
-        keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
+        async def claim(seen: datetime | None, at: datetime | None) -> bool:
+            async with self._database.statement() as session:
+                return await refunds.claim(session, refund.id, seen=seen, at=at)
 
-        async def ask(provider: Provider) -> ProviderRefund:
-            if known_as is not None or refund.asked_at is not None:
-                found = await provider.look_refund(request, known_as)
-                if found is not None:
-                    return found
-                if known_as is not None:
-                    return ProviderRefund(known_as, RefundStatus.PENDING)
-                young = refund.asked_at is not None and self._now() - refund.asked_at < YOUNG
-                if young and keys_live is None:
-                    raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)
-            await self._claim(refund)
-            try:
-                return await provider.refund(request)
-            except ProviderBusy:
-                await self._withdraw(refund)
-                raise
-
-        return await self._guard.call(way.account, way.health, ask)
-
-    async def _claim(self, refund: Refund) -> None:
-        """Note that the provider is asked now, for whoever comes after us: from here on it is looked up first.
-
-        Two may have come so far at the same time, and a provider without idempotency keys would refund twice. Raises
-        ProviderBusy to the slower one.
-        """
-        async with self._database.transaction() as session:
-            row = await refunds.lock(session, refund.id)
-            if row.asked_at != refund.asked_at:
-                raise ProviderBusy("refund_is_being_asked", retry_after=BEING_ASKED)
-            row.asked_at = self._now()
-
-    async def _withdraw(self, refund: Refund) -> None:
-        """The provider refused before it acted: there is nothing to look up."""
-        async with self._database.transaction() as session:
-            row = await refunds.lock(session, refund.id)
-            row.asked_at = refund.asked_at
+        asked = Asked(refund.provider_refund_id, refund.asked_at)
+        return await self._calls.make(way, self._request(loaded, way, refund), asked, claim)
 
     async def _unanswered(self, refund: Refund, error: ProviderError) -> None:
         """Silence: the refund is visibly unknown until the provider has told what it did."""
@@ -237,7 +200,6 @@ class RefundActivities:
             assert found is not None  # noqa: S101  (read a moment ago)
             payment, workspace = await payments.lock(session, found.payment_id)
             refund = await refunds.lock(session, refund_id)
-            await session.refresh(refund)
             if RefundState(refund.status) in FINAL_REFUND:
                 document = await receipts.of_refund(session, refund.id)
                 return _progress_of(refund, document)
@@ -286,13 +248,6 @@ class RefundActivities:
     async def _progress(self, refund: Refund) -> RefundProgress:
         async with self._database.transaction() as session:
             return _progress_of(refund, await receipts.of_refund(session, refund.id))
-
-
-def _looking(request: RefundRequest, known_as: str) -> Callable[[Provider], Awaitable[ProviderRefund | None]]:
-    async def look(provider: Provider) -> ProviderRefund | None:
-        return await provider.look_refund(request, known_as)
-
-    return look
 
 
 def paid_way(loaded: Loaded) -> Way:

@@ -14,11 +14,11 @@ from temporalio.exceptions import ApplicationError
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
+from activities.refund_calls import NEVER, Asked, RefundCalls
 from domain.money import Money
 from domain.payment import PaymentStatus, ReturnSurplus, SurplusStatus
 from providers.base import (
     NothingMoved,
-    Provider,
     ProviderBusy,
     ProviderRefund,
     RefundRequest,
@@ -47,6 +47,7 @@ class SurplusActivities:
         self._guard = guard
         self._sealer = sealer
         self._now = now
+        self._calls = RefundCalls(guard, now)
 
     @activity.defn
     async def return_surplus(self, command: ReturnSurplus) -> SurplusStatus:
@@ -66,17 +67,33 @@ class SurplusActivities:
         if row.status != SurplusStatus.REFUNDING:
             return SurplusStatus(row.status)
         way = next(way for way in loaded.ways if way.attempt is not None and way.attempt.id == attempt.id)
-        request = self._request(loaded.payment, attempt, row)
         with as_application_error():
             try:
-                refund = await self._refund(way, request, row.provider_refund_id)
+                refund = await self._ask(way, loaded.payment, row)
             except ProviderBusy:
                 raise
             except NothingMoved as error:
-                refund = await self._refused(way, request, error)
+                refund = ProviderRefund("", RefundStatus.FAILED, error.code)
         return await self._record(command, row.refund_id, refund)
 
-    def _request(self, payment: Payment, attempt: Attempt, row: SurplusCapture) -> RefundRequest:
+    async def _ask(self, way: Way, payment: Payment, row: SurplusCapture) -> ProviderRefund:
+        asked = Asked(row.provider_refund_id, row.asked_at)
+        if asked == NEVER and not self._refunds(way):
+            return ProviderRefund("", RefundStatus.FAILED, "refund_not_supported")
+
+        async def claim(seen: datetime | None, at: datetime | None) -> bool:
+            async with self._database.statement() as session:
+                return await surplus.claim(session, row.id, seen=seen, at=at)
+
+        return await self._calls.make(way, self._request(payment, way.attempt, row), asked, claim)
+
+    def _refunds(self, way: Way) -> bool:
+        """Whether the provider can send back what came by this way."""
+        sheet = self._guard.provider(way.account).capabilities
+        method = sheet.method(None if way.attempt is None else way.attempt.method)
+        return sheet.refund and (method is None or method.refundable)
+
+    def _request(self, payment: Payment, attempt: Attempt | None, row: SurplusCapture) -> RefundRequest:
         return RefundRequest(
             refund_id=row.refund_id,
             transaction_id=row.transaction_id,
@@ -86,33 +103,6 @@ class SurplusActivities:
             refunded_before=Money.zero(row.currency),
             reason=row.reason,
         )
-
-    async def _refund(self, way: Way, request: RefundRequest, known_as: str | None) -> ProviderRefund:
-        """Ask for the refund, or how the one stands that the provider has taken on (`known_as`)."""
-        sheet = self._guard.provider(way.account).capabilities
-        method = sheet.method(request.payment.method)
-        if not sheet.refund or (method is not None and not method.refundable):
-            return ProviderRefund("", RefundStatus.FAILED, "refund_not_supported")
-
-        async def ask(provider: Provider) -> ProviderRefund:
-            if known_as:
-                found = await provider.look_refund(request, known_as)
-                return found or ProviderRefund(known_as, RefundStatus.PENDING)
-            return await provider.refund(request)
-
-        return await self._guard.call(way.account, way.health, ask)
-
-    async def _refused(self, way: Way, request: RefundRequest, refusal: NothingMoved) -> ProviderRefund:
-        """A refusal may mean that an earlier try, which went unanswered, has acted: then that one counts."""
-        try:
-            earlier = await self._guard.call(
-                way.account, way.health, lambda provider: provider.look_refund(request, None)
-            )
-        except NothingMoved as error:
-            if isinstance(error, ProviderBusy):
-                raise
-            earlier = None
-        return earlier or ProviderRefund("", RefundStatus.FAILED, refusal.code)
 
     async def _record(self, command: ReturnSurplus, refund_id: UUID, refund: ProviderRefund) -> SurplusStatus:
         status = _STATUS[refund.status]

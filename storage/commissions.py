@@ -177,7 +177,10 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Commission | No
 
 
 async def lock_of_payment(session: AsyncSession, payment_id: UUID) -> Commission | None:
-    """The commission that a payment earned, under its row lock."""
+    """The commission that a payment earned, under its row lock.
+
+    May be called again in a transaction that has changed it: it comes as the session has it.
+    """
     return await session.scalar(select(Commission).where(Commission.payment_id == payment_id).with_for_update())
 
 
@@ -282,7 +285,7 @@ async def review(
 
 async def _locked(session: AsyncSession, workspace_id: UUID, commission_id: UUID) -> Commission:
     query = select(Commission).where(Commission.id == commission_id, Commission.workspace_id == workspace_id)
-    commission = await session.scalar(query.with_for_update())
+    commission = await session.scalar(query.with_for_update().execution_options(populate_existing=True))
     if commission is None:
         raise CommissionNotFound(str(commission_id))
     return commission

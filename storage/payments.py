@@ -62,12 +62,16 @@ async def named(session: AsyncSession, workspace_id: UUID, ids: Collection[UUID]
 
 
 async def lock(session: AsyncSession, payment_id: UUID) -> tuple[Payment, Workspace]:
-    """The payment under its row lock, held to the commit, with its workspace. Raises NoResultFound."""
+    """The payment as it is now, under its row lock, held to the commit, with its workspace. Raises NoResultFound.
+
+    Take the lock before you change anything of the payment: what the session has not flushed is read over.
+    """
     query = (
         select(Payment, Workspace)
         .join(Workspace, Workspace.id == Payment.workspace_id)
         .where(Payment.id == payment_id)
         .with_for_update(of=Payment)
+        .execution_options(populate_existing=True)
     )
     row = (await session.execute(query)).one()
     return row[0], row[1]

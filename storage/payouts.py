@@ -240,12 +240,13 @@ async def prepare(session: AsyncSession, payout: Payout, workspace: Workspace, *
 
 
 async def lock(session: AsyncSession, payout_id: UUID, workspace_id: UUID | None = None) -> tuple[Payout, Workspace]:
-    """A batch under its row lock, held to the commit, with its workspace. Raises PayoutNotFound."""
+    """A batch as it is now, under its row lock, held to the commit, with its workspace. Raises PayoutNotFound."""
     query = (
         select(Payout, Workspace)
         .join(Workspace, Workspace.id == Payout.workspace_id)
         .where(Payout.id == payout_id)
         .with_for_update(of=Payout)
+        .execution_options(populate_existing=True)
     )
     if workspace_id is not None:
         query = query.where(Payout.workspace_id == workspace_id)

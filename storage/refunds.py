@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
@@ -92,8 +92,17 @@ async def get(session: AsyncSession, refund_id: UUID, workspace_id: UUID | None 
 
 
 async def lock(session: AsyncSession, refund_id: UUID) -> Refund:
-    """A refund under its row lock; take the payment's lock before it. Raises NoResultFound."""
-    return (await session.scalars(select(Refund).where(Refund.id == refund_id).with_for_update())).one()
+    """A refund as it is now, under its row lock; take the payment's lock before it. Raises NoResultFound."""
+    query = select(Refund).where(Refund.id == refund_id).with_for_update()
+    return (await session.scalars(query.execution_options(populate_existing=True))).one()
+
+
+async def claim(session: AsyncSession, refund_id: UUID, *, seen: datetime | None, at: datetime | None) -> bool:
+    """Note when the provider was asked for it, unless somebody has done so since `seen`. Returns whether it was."""
+    statement = (
+        update(Refund).where(Refund.id == refund_id, Refund.asked_at.is_not_distinct_from(seen)).values(asked_at=at)
+    )
+    return (await session.execute(statement.returning(Refund.id))).first() is not None
 
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:

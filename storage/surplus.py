@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -114,15 +114,26 @@ async def get(session: AsyncSession, surplus_id: UUID, workspace_id: UUID | None
 
 
 async def lock(session: AsyncSession, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:
-    """A surplus capture under its row lock, with the attempt that brought it. Raises NoResultFound."""
+    """A surplus capture as it is now, under its row lock, with the attempt that brought it. Raises NoResultFound."""
     query = (
         select(SurplusCapture, Attempt)
         .join(Attempt, Attempt.id == SurplusCapture.attempt_id)
         .where(SurplusCapture.id == surplus_id)
         .with_for_update(of=SurplusCapture)
+        .execution_options(populate_existing=True)
     )
     row = (await session.execute(query)).one()
     return row[0], row[1]
+
+
+async def claim(session: AsyncSession, surplus_id: UUID, *, seen: datetime | None, at: datetime | None) -> bool:
+    """Note when the provider was asked to send it back, unless somebody has since `seen`. Returns whether it was."""
+    statement = (
+        update(SurplusCapture)
+        .where(SurplusCapture.id == surplus_id, SurplusCapture.asked_at.is_not_distinct_from(seen))
+        .values(asked_at=at)
+    )
+    return (await session.execute(statement.returning(SurplusCapture.id))).first() is not None
 
 
 def change_status(
@@ -148,7 +159,7 @@ def change_status(
         details["code"] = failure_code
     if surplus.status == SurplusStatus.REFUND_FAILED and status is SurplusStatus.REFUNDING:
         surplus.refund_number += 1
-        surplus.provider_refund_id = None
+        surplus.provider_refund_id = surplus.asked_at = None
     surplus.status = status.value
     surplus.provider_refund_id = provider_refund_id or surplus.provider_refund_id
     surplus.failure_code = failure_code

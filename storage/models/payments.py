@@ -213,6 +213,8 @@ class SurplusCapture(Base):
     refund_number: Mapped[int] = mapped_column(Integer, server_default="1")
     """Raised when a refund that failed is started again: at the provider that is another refund."""
     provider_refund_id: Mapped[str | None] = mapped_column(String(255))
+    asked_at: Mapped[datetime | None]
+    """When the provider was last asked for this refund."""
     failure_code: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = moment()
     updated_at: Mapped[datetime] = moment()

@@ -1,4 +1,6 @@
-"""`make chaos`: people pay, refund and dispute at six providers while everything fails; then all promises are checked.
+"""`make chaos`: people pay at six providers, subscribe, refund, dispute and pay referrers out while everything fails.
+
+Then all promises are checked, against everybody's books, logs and histories.
 
 Exit code 0: every promise held. 1: one was broken. The seed repeats the choices, not the moments at which they fall.
 """
@@ -12,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -26,9 +28,12 @@ from embedded.stack import Ports, Stack, service
 from embedded.supervisor import tell
 from engine.client import connect
 from storage.models import Refund
-from tests.chaos.promises import ANSWERS, FORGED, Judge, Tally, judge_logs, judge_workflows, reasons
-from tests.chaos.traffic import Traffic, insist
-from tests.chaos.trouble import PARTS, Killer, Stranger, Weather
+from tests.chaos.asking import insist
+from tests.chaos.bookkeepers import Bookkeepers
+from tests.chaos.promises import ANSWERS, FORGED, STOPS, Judge, Tally, judge_logs, judge_workflows, reasons
+from tests.chaos.subscribers import Subscribers
+from tests.chaos.traffic import Traffic
+from tests.chaos.trouble import PARTS, Deployer, Killer, Stranger, Weather
 from tests.support.market import Market, market
 from tests.support.service import Merchant, Service, served, settings_for
 
@@ -64,11 +69,13 @@ async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally
         _shops(stack, merchant) as markets,
     ):
         traffic = Traffic(markets, chance)
-        killer, stranger = Killer(stack, chance), Stranger(markets, chance)
+        for others in (Subscribers, Bookkeepers):
+            traffic.further += (others(chance, traffic.done, traffic.wrong).story,)
+        killer, deployer, stranger = Killer(stack, chance), Deployer(stack, chance), Stranger(markets, chance)
         weather = Weather(stack.sandbox_url, merchant, chance)
         tell(f"{people} people at {len(markets)} shops, {seconds:.0f} s of trouble, seed {seed}")
         async with _living(traffic, people) as living:
-            async with _trouble(killer, stranger, weather):
+            async with _trouble(killer, deployer, stranger, weather):
                 await asyncio.wait(living, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
             await _calm(stack, merchant)
         tell("all is calm")
@@ -77,15 +84,19 @@ async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally
         tally = await _at_rest(Judge(markets[0].service.database, markets, merchant), client)
         tally.look(FORGED, stranger.wrong, times=sum(stranger.done.values()))
         tally.look(ANSWERS, traffic.wrong, times=traffic.done["payments asked for"] + traffic.done["refunds asked for"])
+        tally.look(STOPS, deployer.wrong, times=sum(deployer.done.values()))
         await judge_workflows(client, tally)
         judge_logs(state / "logs", markets, tally)
-        for title, done in (("people", traffic.done), ("trouble", killer.done + weather.done + stranger.done)):
+        for title, done in (
+            ("people", traffic.done),
+            ("trouble", killer.done + deployer.done + weather.done + stranger.done),
+        ):
             _show(title, done)
         return tally
 
 
 @asynccontextmanager
-async def _trouble(*makers: Killer | Stranger | Weather) -> AsyncIterator[None]:
+async def _trouble(*makers: Killer | Deployer | Stranger | Weather) -> AsyncIterator[None]:
     """Until the block ends. A maker that fails ends the run."""
     tasks = [asyncio.create_task(maker.work()) for maker in makers]
     try:
@@ -155,7 +166,12 @@ async def _shops(stack: Stack, merchant: Merchant) -> AsyncIterator[list[Market]
         running = Service(stack, settings, database, sealer, stack.sandbox_url, stack.api_url, merchant, http)
         yield [
             await closing.enter_async_context(
-                market(running, currency, order_webhook_url=f"{merchant.url}/hooks/shop-{number}")
+                market(
+                    running,
+                    currency,
+                    order_webhook_url=f"{merchant.url}/hooks/shop-{number}",
+                    commission_holding_days=0,  # so that there is something to pay out
+                )
             )
             for number, currency in enumerate(SHOPS)
         ]
@@ -191,11 +207,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long everything fails")
     parser.add_argument("--people", type=int, default=8, help="how many buy at once")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--keep", type=Path, default=None, help="a new folder in which books and logs are left")
     chosen = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
-    with tempfile.TemporaryDirectory(prefix="durable-payments-") as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL's user walks through it
-        tally = asyncio.run(chaos(Path(folder), seconds=chosen.seconds, people=chosen.people, seed=seed))
+    with ExitStack() as closing:
+        folder = chosen.keep or Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="durable-payments-")))
+        folder.mkdir(parents=True, exist_ok=chosen.keep is None)
+        folder.chmod(0o711)  # PostgreSQL's user walks through it
+        tally = asyncio.run(chaos(folder, seconds=chosen.seconds, people=chosen.people, seed=seed))
     tell("\npromises")
     for line in tally.lines():
         tell(line)

@@ -5,6 +5,7 @@ Our books are read by SQL, the providers' books from the sandbox, what the order
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from storage import audit
 from storage.attempts import Loaded, Way
 from storage.models import LedgerEntry, OrderNotice, Payment, SurplusCapture, WebhookEvent
 from storage.session import Database
+from tests.chaos.rules import OWED, PIECES, RULES, SERIES, STUCK, UNBALANCED, UNHANDLED, UNREST
 from tests.support.market import Market
 from tests.support.service import CUSTOMERS, NOTICE_SECRET, Merchant
 
@@ -72,63 +74,14 @@ GAPS = "5 numbers of documents have no gaps"
 REFUNDS = "6 what went back is what was asked for, and never more than there was"
 SHARES = "7 one commission an order, clawed back in proportion"
 TOLD = "8 order services were told all, in order, signed"
+FAULTS = "0 no process met what it does not expect"
 SECRETS = "9 nothing secret or personal in a log"
 CHAIN = "10 the audit log is whole"
+STOPS = "11 who is told to stop does so in time"
 REPLAY = "11 workflows end well and replay"
 ONE = "12 one obligation, one capture"
 REST = "13 nothing stays unknown"
 CENTS = "14 every cent is booked twice"
-
-UNREST = {
-    "callbacks not handled": """
-        SELECT count(*) FROM webhook_events w JOIN provider_accounts a ON a.id = w.provider_account_id
-         WHERE a.workspace_id = ANY(:shops) AND w.status IN ('received', 'dispatched')""",
-    "notices not delivered": "SELECT count(*) FROM outbox WHERE workspace_id = ANY(:shops) AND status <> 'delivered'",
-    "payments of unknown outcome": """
-        SELECT count(*) FROM payments
-         WHERE workspace_id = ANY(:shops) AND status IN ('created', 'unknown')""",
-    "refunds under way": """
-        SELECT count(*) FROM refunds
-         WHERE workspace_id = ANY(:shops) AND status IN ('requested', 'pending', 'unknown')""",
-    "surplus on its way back": """
-        SELECT count(*) FROM surplus_captures
-         WHERE workspace_id = ANY(:shops) AND status = 'refunding'""",
-    "documents without a picture": """
-        SELECT count(*) FROM receipts r LEFT JOIN receipt_pdfs d ON d.receipt_id = r.id
-         WHERE r.workspace_id = ANY(:shops) AND d.receipt_id IS NULL""",
-}
-"""What is still to be done, by name."""
-
-PIECES = """
-    SELECT p.id, p.status, p.refunded, p.amount,
-           (SELECT count(*) FROM receipts r WHERE r.payment_id = p.id AND r.refund_id IS NULL) AS receipts,
-           (SELECT count(*) FROM receipts r JOIN refunds f ON f.id = r.refund_id WHERE r.payment_id = p.id) AS notes,
-           (SELECT count(*) FROM refunds f
-             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned', 'settled_outside')) AS refunds,
-           (SELECT coalesce(sum(f.amount), 0) FROM refunds f
-             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned', 'settled_outside')) AS sent_back,
-           (SELECT count(*) FROM commissions c WHERE c.payment_id = p.id AND c.order_id = p.order_id) AS commissions,
-           (SELECT count(DISTINCT l.movement_id) FROM ledger_entries l
-             WHERE l.payment_id = p.id AND l.kind = 'capture') AS captures,
-           (SELECT count(*) FROM audit_log a WHERE a.subject_id = p.id::text AND a.action = 'payment.paid') AS settled,
-           (SELECT count(*) FROM outbox o WHERE o.payment_id = p.id AND o.type = 'payment.paid') AS told
-      FROM payments p WHERE p.workspace_id = ANY(:shops)
-"""
-SERIES = """
-    SELECT c.kind, c.fiscal_year, c.last_number, count(r.number) AS documents, min(r.number) AS first
-      FROM receipt_counters c LEFT JOIN receipts r USING (workspace_id, kind, fiscal_year)
-     WHERE c.workspace_id = ANY(:shops) GROUP BY c.workspace_id, c.kind, c.fiscal_year, c.last_number
-"""
-UNBALANCED = """
-    SELECT movement_id, currency, sum(amount) AS rest FROM ledger_entries
-     WHERE workspace_id = ANY(:shops) GROUP BY movement_id, currency HAVING sum(amount) <> 0
-"""
-OWED = """
-    SELECT c.workspace_id, c.referrer_id, sum(c.amount - c.clawed_back) AS owed,
-           (SELECT -sum(l.amount) FROM ledger_entries l WHERE l.workspace_id = c.workspace_id
-             AND l.account = 'commission_payable:' || c.referrer_id) AS booked
-      FROM commissions c WHERE c.workspace_id = ANY(:shops) GROUP BY c.workspace_id, c.referrer_id
-"""
 
 
 @dataclass
@@ -196,6 +149,9 @@ class Judge:
         self.tally.look(
             CENTS, [f"movement {row.movement_id}: {row.rest} {row.currency}" for row in unbalanced], times=movements
         )
+        for rule in RULES:
+            times = (await self.rows(rule.looked_at))[0][0]
+            self.tally.look(rule.promise, [line for (line,) in await self.rows(rule.broken)], times=times)
         for row in await self.rows(OWED):
             self.tally.require(
                 SHARES, row.owed == row.booked, f"{row.referrer_id} is owed {row.owed}, booked is {row.booked}"
@@ -303,23 +259,6 @@ class Judge:
         self.tally.look(TOLD, [f"{one} was never told" for one in known.keys() - seen], times=len(known))
 
 
-STUCK = """
-    SELECT 'payment-' || id FROM payments WHERE workspace_id = ANY(:shops) AND status IN ('created', 'unknown')
-    UNION ALL SELECT 'refund-' || id FROM refunds
-     WHERE workspace_id = ANY(:shops) AND status IN ('requested', 'pending', 'unknown')
-"""
-
-
-UNHANDLED = """
-    SELECT w.provider, w.type, w.kind, w.status, w.attempts, w.last_error, p.id AS payment, p.status AS stands,
-           round(extract(epoch FROM now() - w.received_at)) AS age,
-           round(extract(epoch FROM w.next_attempt_at - now())) AS again
-      FROM webhook_events w JOIN provider_accounts a ON a.id = w.provider_account_id
-      LEFT JOIN payments p ON p.id = w.payment_id
-     WHERE a.workspace_id = ANY(:shops) AND w.status IN ('received', 'dispatched')
-"""
-
-
 async def reasons(judge: Judge, client: Client) -> AsyncIterator[str]:
     """Why callbacks, payments and refunds are not at rest, as the inbox and Temporal say it."""
     for row in await judge.rows(UNHANDLED):
@@ -356,7 +295,7 @@ async def judge_workflows(client: Client, tally: Tally) -> None:
 
 
 def judge_logs(logs: Path, markets: Sequence[Market], tally: Tally) -> None:
-    """No process has written what nobody may read there."""
+    """No process has written what nobody may read there, or of a fault that is not the trouble's."""
     secret = {"notice secret": NOTICE_SECRET}
     for market in markets:
         secret |= {"API key": market.shop.api_key}
@@ -371,6 +310,17 @@ def judge_logs(logs: Path, markets: Sequence[Market], tally: Tally) -> None:
                 [f"{what} is in {log.name}" for what, value in (secret | personal).items() if value in content],
                 times=len(secret | personal),
             )
+            lines = content.splitlines()
+            faults = [f"{log.name} line {number}: {line[:300]}" for number, line in enumerate(lines, 1) if _FAULT(line)]
+            tally.look(FAULTS, faults, times=len(lines))
+
+
+_FAULT = re.compile(
+    r"\[(error|critical) *\] (?!Exception (closing|terminating) connection|Cancel \d+ running task)"
+    r"|never retrieved|was never awaited|Exception ignored"
+).search
+"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. Two libraries say it louder:
+the pool, when it cannot close a connection to a killed PostgreSQL well, and the server that breaks off who waits."""
 
 
 def _is_secret(name: str) -> bool:

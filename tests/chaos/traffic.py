@@ -10,38 +10,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 from uuid import UUID
 
-import asyncpg
 import httpx
-from sqlalchemy.exc import DBAPIError
 
 from domain.money import Money
-from tests.chaos.trouble import OUTAGES
+from tests.chaos.asking import AWAY, PATIENCE, Broken, ask, awaited, insist
 from tests.support.market import AMOUNT, KINDS, Kind, Market
 
-T = TypeVar("T")
-PATIENCE = 120.0
-"""Seconds; longer than any of our processes stays down."""
-AWAY = (httpx.HTTPError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DBAPIError)
-BUSY = OUTAGES | {429}
-
-
-class NothingDone(Exception):
-    """Something was asked for again and again, and never done."""
-
-
-async def insist(what: Callable[[], Awaitable[T]]) -> T:
-    """Try until it is done, as people and their programs do. Raises NothingDone."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return await what()
-        except AWAY as error:
-            if time.monotonic() > deadline:
-                raise NothingDone(f"{type(error).__name__} {error}") from error
-            await asyncio.sleep(0.3)
+Story = Callable[[Market], Awaitable[None]]
 
 
 @dataclass
@@ -55,22 +32,28 @@ class Traffic:
     """Answers that must never be given."""
     open: dict[str, Market] = field(default_factory=dict)
     """Payments that nobody has paid."""
+    further: tuple[Story, ...] = ()
+    """What others do, each of them once for six who buy."""
     over: bool = False
     """No new stories."""
 
     async def work(self) -> None:
         while not self.over:
+            story = self.chance.choice((*[self._buys] * 6, *self.further))
             try:
-                await self._story(self.chance.choice(self.markets))
-            except NothingDone as error:
+                await story(self.chance.choice(self.markets))
+            except Broken as error:
                 self.wrong.append(str(error))
 
     async def ends(self) -> None:
         """The shops cancel what nobody has paid."""
         for payment_id, market in list(self.open.items()):
-            await self._call(market, "POST", f"/payments/{payment_id}/cancel")
+            try:
+                await ask(market, "POST", f"/payments/{payment_id}/cancel")
+            except Broken as error:
+                self.wrong.append(str(error))
 
-    async def _story(self, market: Market) -> None:
+    async def _buys(self, market: Market) -> None:
         kind = self.chance.choice(KINDS[market.currency])
         payment_id = await self._orders(market, kind)
         if payment_id is None:
@@ -87,7 +70,7 @@ class Traffic:
         order = market.order(kind)
         times = self.chance.choice((1, 1, 1, 2, 3))
         answers = await asyncio.gather(
-            *(self._call(market, "POST", "/payments", order, key=order["order_id"]) for _ in range(times))
+            *(ask(market, "POST", "/payments", order, key=order["order_id"]) for _ in range(times))
         )
         self.done["payments asked for"] += 1
         found = {answer.json()["id"] for answer in answers if answer.is_success}
@@ -104,7 +87,7 @@ class Traffic:
         """Wait until this way is open; False when it never was, which a payment may say in the end."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            payment = (await self._call(market, "GET", f"/payments/{payment_id}")).json()
+            payment = (await ask(market, "GET", f"/payments/{payment_id}")).json()
             with suppress(AssertionError, *AWAY):
                 market.payers[payment_id, number] = await market.shop.checkout({"id": payment_id}, number)
                 return True
@@ -134,7 +117,7 @@ class Traffic:
     async def _pays_twice_at_once(self, market: Market, payment_id: str, kind: Kind) -> None:
         other = self.chance.choice(KINDS[market.currency])
         body = {"provider": other.provider, "method": other.method}
-        answer = await self._call(market, "POST", f"/payments/{payment_id}/attempts", body, key=secrets.token_hex(8))
+        answer = await ask(market, "POST", f"/payments/{payment_id}/attempts", body, key=secrets.token_hex(8))
         if not answer.is_success:
             self.done[f"no second way ({answer.status_code})"] += 1
             return
@@ -149,7 +132,7 @@ class Traffic:
 
     async def _cancels_and_pays(self, market: Market, payment_id: str, kind: Kind) -> None:
         await asyncio.gather(
-            self._call(market, "POST", f"/payments/{payment_id}/cancel"),
+            ask(market, "POST", f"/payments/{payment_id}/cancel"),
             self._goes_to_the_till(market, payment_id, 1, kind),
         )
         self.done["paid while it was being canceled"] += 1
@@ -174,7 +157,7 @@ class Traffic:
         for part in parts:
             key = secrets.token_hex(8)
             body = {"payment_id": payment_id, "amount": str(part.to_decimal()), "reason": "chaos"}
-            asked += [self._call(market, "POST", "/refunds", body, key=key) for _ in range(self.chance.choice((1, 2)))]
+            asked += [ask(market, "POST", "/refunds", body, key=key) for _ in range(self.chance.choice((1, 2)))]
         answers = await asyncio.gather(*asked)
         self.done["refunds asked for"] += len(parts)
         self.done["refunds refused"] += sum(answer.status_code in (409, 422) for answer in answers)
@@ -196,24 +179,7 @@ class Traffic:
         self.done[f"disputes {status}"] += 1
 
     async def _is_paid(self, market: Market, payment_id: str) -> bool:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            status = (await self._call(market, "GET", f"/payments/{payment_id}")).json()["status"]
-            if status == "paid":
-                return True
-            await asyncio.sleep(0.3)
-        return False
+        async def paid() -> bool:
+            return bool((await ask(market, "GET", f"/payments/{payment_id}")).json()["status"] == "paid")
 
-    async def _call(
-        self, market: Market, method: str, path: str, body: Any = None, *, key: str | None = None
-    ) -> httpx.Response:
-        """An answer that is not an outage; a repeat carries the same key."""
-
-        async def asked() -> httpx.Response:
-            headers = {"Idempotency-Key": key} if key else {}
-            answer = await market.shop.api.request(method, path, json=body, headers=headers)
-            if answer.status_code in BUSY:
-                answer.raise_for_status()
-            return answer
-
-        return await insist(asked)
+        return bool(await awaited(paid))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,11 +16,17 @@ from dataclasses import dataclass, field
 import httpx
 
 from embedded.stack import Stack
+from tests.chaos.asking import OUTAGES
 from tests.support.callbacks import HANDS, Hand, Letter, letters_of
 from tests.support.market import Market
 from tests.support.service import Merchant
 
 PARTS = ("worker", "api", "postgres", "temporal")
+RESTED, REST_SECONDS = 0.8, 20.0
+"""How often everything has come back, or is waited for so long, before the next process is killed: work is to be broken
+off, and on a slow machine nobody would come to any. In the other cases they are killed while they start."""
+STOPS_WITHIN = {"worker": 60.0, "api": 30.0}
+"""Seconds; what docker-compose.yml gives them before they are killed."""
 WEATHER = (
     ("webhooks", "lose"),
     ("webhooks", "duplicate:3"),
@@ -31,7 +39,8 @@ WEATHER = (
     ("*", "timeout_after:4"),
 )
 """What the sandbox does to a call or a callback. Four seconds are longer than the service waits for a provider."""
-OUTAGES = frozenset({500, 502, 503, 504})
+SUNNY = 0.1
+"""How often what is still to come of it is dropped: faults must not pile up where few calls are made, or all fail."""
 TAKEN, REFUSED = range(200, 300), range(400, 500)
 
 
@@ -45,6 +54,8 @@ class Killer:
 
     async def work(self) -> None:
         while True:
+            if self.chance.random() < RESTED:
+                await asyncio.gather(*(self.stack.supervisor.is_ready(part, REST_SECONDS) for part in PARTS))
             await asyncio.sleep(self.chance.uniform(2, 5))
             victims = self.chance.sample(PARTS, 2 if self.chance.random() < 0.25 else 1)
             if self.chance.random() < 0.25:
@@ -71,6 +82,32 @@ class Killer:
 
 
 @dataclass
+class Deployer:
+    """Replaces processes as a deployment does: they are told to stop, and others go on with their work."""
+
+    stack: Stack
+    chance: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    """Who did not stop in time."""
+
+    async def work(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.uniform(5, 15))
+            await self._replace(self.chance.choice(("worker", "worker", "api")))
+
+    async def _replace(self, part: str) -> None:
+        pid, begun = self.stack.supervisor.pid(part), time.monotonic()
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            while time.monotonic() < begun + STOPS_WITHIN[part]:
+                await asyncio.sleep(0.1)
+                os.kill(pid, 0)
+            self.wrong.append(f"{part} was told to stop, and still runs after {STOPS_WITHIN[part]:.0f} s")
+        self.done[f"{part} told to stop, took up to {math.ceil((time.monotonic() - begun) / 5) * 5} s"] += 1
+
+
+@dataclass
 class Weather:
     """Providers, callbacks and the order service fail in all the ways that the sandbox knows."""
 
@@ -83,6 +120,9 @@ class Weather:
         async with httpx.AsyncClient(base_url=self.sandbox_url) as http:
             while True:
                 await asyncio.sleep(self.chance.uniform(0.2, 1.0))
+                if self.chance.random() < SUNNY:
+                    (await http.delete("/sandbox/faults")).raise_for_status()
+                    await asyncio.sleep(self.chance.uniform(1, 4))
                 operation, fault = self.chance.choice(WEATHER)
                 body = {"operation": operation, "fault": fault, "count": self.chance.randint(1, 2)}
                 (await http.post("/sandbox/faults", json=body)).raise_for_status()

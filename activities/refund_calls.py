@@ -1,0 +1,94 @@
+"""Asking a provider for a refund so that it is made once: refunds of payments and of surplus both go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from activities.guard import ProviderGuard
+from providers.base import (
+    NothingMoved,
+    OutcomeUnknown,
+    Provider,
+    ProviderBusy,
+    ProviderRefund,
+    RefundRequest,
+    RefundStatus,
+)
+from storage.attempts import Way
+
+YOUNG = timedelta(minutes=2)
+"""'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
+BEING_ASKED = timedelta(seconds=20)
+"""When another process that asks the provider at this moment will have its answer."""
+
+Claim = Callable[[datetime | None, datetime | None], Awaitable[bool]]
+"""Put on record when the provider was asked: the second moment, if the first still stands there. Whether it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is on record of earlier requests: the provider's id of the refund, and when it was last asked."""
+
+    known_as: str | None
+    at: datetime | None
+
+
+NEVER = Asked(None, None)
+
+
+class RefundCalls:
+    """The provider is asked between transactions; `now` is the activities' clock."""
+
+    def __init__(self, guard: ProviderGuard, now: Callable[[], datetime]) -> None:
+        self._guard = guard
+        self._now = now
+
+    async def make(self, way: Way, request: RefundRequest, asked: Asked, claim: Claim) -> ProviderRefund:
+        """Have the refund made, or say what became of it where it was asked for before.
+
+        Raises NothingMoved only for what the provider said to the request itself: then the refund was not made. A
+        look that is refused (a revoked key) says nothing of the earlier request, and raises OutcomeUnknown.
+        """
+        if asked != NEVER:
+            found = await self._look(way, request, asked)
+            if found is not None:
+                return found
+        at = self._now()
+
+        async def ask(provider: Provider) -> ProviderRefund:
+            if not await claim(asked.at, at):  # a provider without idempotency keys would refund twice
+                raise ProviderBusy("refund_is_being_asked", retry_after=BEING_ASKED)
+            try:
+                return await provider.refund(request)
+            except ProviderBusy:  # refused before it acted: there is nothing to look up
+                await claim(at, asked.at)
+                raise
+
+        return await self._guard.call(way.account, way.health, ask)
+
+    async def _look(self, way: Way, request: RefundRequest, asked: Asked) -> ProviderRefund | None:
+        """What became of the earlier request; None when it may be made again."""
+        try:
+            keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
+            found = await self._guard.call(way.account, way.health, looking(request, asked.known_as))
+        except ProviderBusy:
+            raise
+        except NothingMoved as error:
+            raise OutcomeUnknown(error.code, error.detail) from error
+        if found is None and asked.known_as is not None:
+            return ProviderRefund(asked.known_as, RefundStatus.PENDING)
+        young = asked.at is not None and self._now() - asked.at < YOUNG
+        if found is None and young and keys_live is None:
+            raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)
+        return found
+
+
+def looking(request: RefundRequest, known_as: str | None) -> Callable[[Provider], Awaitable[ProviderRefund | None]]:
+    """The question what became of a refund."""
+
+    async def look(provider: Provider) -> ProviderRefund | None:
+        return await provider.look_refund(request, known_as)
+
+    return look
