@@ -44,7 +44,7 @@ from storage.inbox import Named
 from storage.models import Attempt, Payment, Workspace
 from storage.payment_methods import NewMethod
 from storage.sealing import Sealer
-from storage.session import Database
+from storage.session import Database, is_outage
 
 log = structlog.get_logger()
 
@@ -272,7 +272,8 @@ class ConfirmationActivities:
     async def _keep_methods(self, session: AsyncSession, payment: Payment, seen: Sequence[Seen]) -> bool:
         """Store what the payer has let us save while paying. Returns whether that is news.
 
-        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled.
+        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled. Raises only an
+        outage: the whole is done again then, and nobody would save the method later.
         """
         news = False
         for one in seen:
@@ -294,7 +295,9 @@ class ConfirmationActivities:
                     )
                     if payment.subscription_id is not None:
                         await billing.method_saved(session, payment.subscription_id, kept.method.id)
-            except Exception as error:  # an outage shows at the next statement
+            except Exception as error:
+                if is_outage(error):
+                    raise
                 log.warning("method not saved", payment_id=str(payment.id), error=type(error).__name__)
                 continue
             news = news or kept.news

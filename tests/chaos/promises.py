@@ -17,9 +17,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from standardwebhooks.webhooks import Webhook
 from temporalio.client import Client
-from temporalio.worker import Replayer
 
-import worker
 from activities.confirmation import ref_of
 from domain.money import Money
 from domain.payment import CAPTURED
@@ -30,6 +28,7 @@ from storage.models import LedgerEntry, OrderNotice, Payment, SurplusCapture, We
 from storage.session import Database
 from tests.chaos.rules import OWED, PIECES, RULES, SERIES, STUCK, UNBALANCED, UNHANDLED, UNREST
 from tests.support.market import Market
+from tests.support.replays import replayer
 from tests.support.service import CUSTOMERS, NOTICE_SECRET, Merchant
 
 REPLAYED = 60
@@ -280,13 +279,11 @@ async def judge_workflows(client: Client, tally: Tally) -> None:
     """None failed, and the newest replay."""
     async for bad in client.list_workflows("ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut')"):
         tally.look(REPLAY, [f"{bad.id} ended as {bad.status.name if bad.status else 'nothing'}"])
-    replayer = Replayer(
-        workflows=worker.WORKFLOWS, data_converter=data_converter(), workflow_runner=worker.workflow_runner()
-    )
+    runner = replayer(data_converter())
     number = 0
     async for one in client.list_workflows(page_size=REPLAYED):
         history = await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
-        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+        result = await runner.replay_workflow(history, raise_on_replay_failure=False)
         failure = result.replay_failure
         tally.require(REPLAY, failure is None, f"{one.id} does not replay: {failure}")
         number += 1
