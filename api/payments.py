@@ -33,7 +33,7 @@ from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
 from api.problems import Problem, answers
-from api.routing import Fit, Wanted, check_amount, lifetime, route
+from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
 from domain.money import Money, MoneyError
@@ -259,6 +259,7 @@ class TimelineEntry(BaseModel):
     status_code=201,
     summary="Start a payment",
     responses=answers(
+        "amount_not_representable",
         "amount_out_of_range",
         "currency_not_of_provider",
         "currency_not_of_workspace",
@@ -457,6 +458,7 @@ async def _fitting(
         method, account, sheet = await chargeable(
             session, services, workspace, body.payment_method_id, body.customer.id
         )
+        check_step(account.provider, sheet, body.money)
         check_amount(account, None, body.money)
         columns = payment_methods.charged_to(method, off_session=body.off_session)
         return [Fit(account, sheet, None)], columns | {"customer_id": method.customer_id}

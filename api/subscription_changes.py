@@ -117,7 +117,7 @@ async def cancel_subscription(
 @router.post(
     "/subscriptions/{subscription_id}/change-plan",
     summary="Change the plan",
-    responses=answers("plan_not_available", "subscription_not_changeable"),
+    responses=answers("amount_not_representable", "plan_not_available", "subscription_not_changeable"),
 )
 async def change_plan(
     subscription_id: UUID,
@@ -143,7 +143,7 @@ async def change_plan(
 @router.get(
     "/subscriptions/{subscription_id}/change-plan/preview",
     summary="What a change of plan would do",
-    responses=answers("plan_not_available", "subscription_not_changeable"),
+    responses=answers("amount_not_representable", "plan_not_available", "subscription_not_changeable"),
 )
 async def preview_change(
     subscription_id: UUID,

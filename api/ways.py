@@ -69,6 +69,7 @@ async def list_ways(payment_id: UUID, caller: Reader, services: ServicesDep) -> 
     status_code=201,
     summary="Open a further way to pay",
     responses=answers(
+        "amount_not_representable",
         "amount_out_of_range",
         "currency_not_of_provider",
         "method_unavailable",

@@ -44,7 +44,7 @@ from providers.base import (
 )
 from providers.http import base_address
 from providers.reading import Tolerance, split_secrets
-from providers.stripe.amounts import SUPPORTED_CURRENCIES
+from providers.stripe.amounts import STEPS, SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
 from providers.stripe.methods import StripeMethods
@@ -95,6 +95,7 @@ class StripeProvider:
         off_session=True,
         customers=True,
         currencies=SUPPORTED_CURRENCIES,
+        steps=STEPS,
         min_checkout_lifetime=MIN_SESSION_LIFETIME,
         max_checkout_lifetime=MAX_SESSION_LIFETIME,
     )

@@ -22,18 +22,19 @@ from api.problems import CODES
 ROOT = Path(__file__).parents[2]
 REFUSALS_ELSEWHERE = ("activities.subscription_changes",)
 """Where else a code of the API is chosen."""
+OF_A_CHANGE_OF_PLAN = {"amount_not_representable", "plan_not_available"}
 REACHED_AND_NEVER_ANSWERED = {
     "list_methods": {"provider_misconfigured"},  # such an account offers nothing
     "open_way": {"provider_unavailable"},  # stands for a provider's code that is missing
     "create_payment": {"provider_unavailable"},
     "create_setup": {"provider_unavailable"},
     "create_subscription": {"provider_unavailable"},
-    "cancel_subscription": {"plan_not_available", "payment_method_not_active"},  # of the other changes
-    "pause_subscription": {"plan_not_available", "payment_method_not_active"},
-    "resume_subscription": {"plan_not_available", "payment_method_not_active"},
+    "cancel_subscription": {"payment_method_not_active", *OF_A_CHANGE_OF_PLAN},
+    "pause_subscription": {"payment_method_not_active", *OF_A_CHANGE_OF_PLAN},
+    "resume_subscription": {"payment_method_not_active", *OF_A_CHANGE_OF_PLAN},
     "change_plan": {"payment_method_not_active"},
     "preview_change": {"payment_method_not_active"},
-    "change_method": {"plan_not_available", "provider_unavailable"},
+    "change_method": {"provider_unavailable", *OF_A_CHANGE_OF_PLAN},
     "preview_refund": {"idempotency_key_reused"},  # it has no key
     "take_results": {"payout_line_has_result", "payout_line_not_paid", "payout_not_approved"},  # told row by row
     "prepare_payout": {"not_found"},  # it was just made
