@@ -44,7 +44,7 @@ from storage.inbox import Named
 from storage.models import Attempt, Payment, Workspace
 from storage.payment_methods import NewMethod
 from storage.sealing import Sealer
-from storage.session import Database
+from storage.session import Database, is_outage
 
 log = structlog.get_logger()
 
@@ -262,30 +262,34 @@ class ConfirmationActivities:
     async def _record(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
+            found = _methods_to_keep(locked, seen)
+            if found and locked.customer_id is not None:
+                await payment_methods.lock_customer(session, locked.workspace_id, locked.customer_id)
             confirmation = await self._apply(session, locked, workspace, seen, command)
-            kept = await self._keep_methods(session, locked, seen)
+            kept = await self._keep_methods(session, locked, found)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
         if kept and self._news is not None and locked.customer_id is not None:
             await self._news.method_changed(locked.workspace_id, locked.customer_id)
         return confirmation
 
-    async def _keep_methods(self, session: AsyncSession, payment: Payment, seen: Sequence[Seen]) -> bool:
+    async def _keep_methods(
+        self, session: AsyncSession, payment: Payment, found: Sequence[tuple[Way, SavedMethod]]
+    ) -> bool:
         """Store what the payer has let us save while paying. Returns whether that is news.
 
-        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled.
+        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled. A database that
+        is away or too busy is not the method's fault: then the whole look is repeated.
         """
         news = False
-        for one in seen:
-            saved = one.observed.saved_method
-            if saved is None or not payment.save_method or payment.customer_id is None:
-                continue
+        for way, saved in found:
+            assert payment.customer_id is not None  # noqa: S101  (else nothing is kept)
             await session.flush()  # what the settlement's own rows raise is not ours to catch
             try:
                 async with session.begin_nested():
                     kept = await payment_methods.keep(
                         session,
                         self._sealer,
-                        one.way.account,
+                        way.account,
                         payment.customer_id,
                         new_method(saved),
                         make_default=False,
@@ -294,7 +298,9 @@ class ConfirmationActivities:
                     )
                     if payment.subscription_id is not None:
                         await billing.method_saved(session, payment.subscription_id, kept.method.id)
-            except Exception as error:  # an outage shows at the next statement
+            except Exception as error:
+                if is_outage(error):
+                    raise
                 log.warning("method not saved", payment_id=str(payment.id), error=type(error).__name__)
                 continue
             news = news or kept.news
@@ -481,6 +487,13 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
         transaction_id=attempt.transaction_id,
         token=secret if unanswered_charge else None,
     )
+
+
+def _methods_to_keep(payment: Payment, seen: Sequence[Seen]) -> list[tuple[Way, SavedMethod]]:
+    """What the payer has let us save while paying, and at which account it was saved."""
+    if not payment.save_method or payment.customer_id is None:
+        return []
+    return [(one.way, one.observed.saved_method) for one in seen if one.observed.saved_method is not None]
 
 
 def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:
