@@ -262,34 +262,33 @@ class ConfirmationActivities:
     async def _record(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
-            found = _methods_to_keep(locked, seen)
-            if found and locked.customer_id is not None:
+            if locked.customer_id is not None and any(one.observed.saved_method is not None for one in seen):
                 await payment_methods.lock_customer(session, locked.workspace_id, locked.customer_id)
             confirmation = await self._apply(session, locked, workspace, seen, command)
-            kept = await self._keep_methods(session, locked, found)
+            kept = await self._keep_methods(session, locked, seen)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
         if kept and self._news is not None and locked.customer_id is not None:
             await self._news.method_changed(locked.workspace_id, locked.customer_id)
         return confirmation
 
-    async def _keep_methods(
-        self, session: AsyncSession, payment: Payment, found: Sequence[tuple[Way, SavedMethod]]
-    ) -> bool:
+    async def _keep_methods(self, session: AsyncSession, payment: Payment, seen: Sequence[Seen]) -> bool:
         """Store what the payer has let us save while paying. Returns whether that is news.
 
-        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled. A database that
-        is away or too busy is not the method's fault: then the whole look is repeated.
+        Behind a savepoint: whatever is wrong with a method, the money that came with it is settled. Raises only an
+        outage: the whole is done again then, and nobody would save the method later.
         """
         news = False
-        for way, saved in found:
-            assert payment.customer_id is not None  # noqa: S101  (else nothing is kept)
+        for one in seen:
+            saved = one.observed.saved_method
+            if saved is None or not payment.save_method or payment.customer_id is None:
+                continue
             await session.flush()  # what the settlement's own rows raise is not ours to catch
             try:
                 async with session.begin_nested():
                     kept = await payment_methods.keep(
                         session,
                         self._sealer,
-                        way.account,
+                        one.way.account,
                         payment.customer_id,
                         new_method(saved),
                         make_default=False,
@@ -487,13 +486,6 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
         transaction_id=attempt.transaction_id,
         token=secret if unanswered_charge else None,
     )
-
-
-def _methods_to_keep(payment: Payment, seen: Sequence[Seen]) -> list[tuple[Way, SavedMethod]]:
-    """What the payer has let us save while paying, and at which account it was saved."""
-    if not payment.save_method or payment.customer_id is None:
-        return []
-    return [(one.way, one.observed.saved_method) for one in seen if one.observed.saved_method is not None]
 
 
 def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import uvicorn
 
 import logs
@@ -10,6 +12,7 @@ import wiring
 from api.app import create_app
 from api.limits import BoundedHttp
 from api.services import open_services
+from api.stopping import STOP_SECONDS
 from settings import load_settings
 
 
@@ -27,9 +30,10 @@ def main() -> int:
         access_log=False,
         http=BoundedHttp,
         proxy_headers=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=STOP_SECONDS,
     )
     server = uvicorn.Server(config)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the server sends it once more when all is done; that would kill us
     server.run()
     return 0 if server.started else 3
 

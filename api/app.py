@@ -35,6 +35,7 @@ from api import (
 )
 from api.context import Services
 from api.limits import BodyLimits
+from api.stopping import ComeBack
 
 log = structlog.get_logger()
 
@@ -88,6 +89,7 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
         app.include_router(module.router, prefix=PREFIX)
     app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
     app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
+    app.add_middleware(ComeBack)
     return app
 
 

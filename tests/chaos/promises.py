@@ -17,9 +17,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 from standardwebhooks.webhooks import Webhook
 from temporalio.client import Client
-from temporalio.worker import Replayer
 
-import worker
 from activities.confirmation import ref_of
 from domain.money import Money
 from domain.payment import CAPTURED
@@ -30,6 +28,7 @@ from storage.models import LedgerEntry, OrderNotice, Payment, SurplusCapture, We
 from storage.session import Database
 from tests.chaos.rules import OWED, PIECES, RULES, SERIES, STUCK, UNBALANCED, UNHANDLED, UNREST
 from tests.support.market import Market
+from tests.support.replays import replayer
 from tests.support.service import CUSTOMERS, NOTICE_SECRET, Merchant
 
 REPLAYED = 60
@@ -280,13 +279,11 @@ async def judge_workflows(client: Client, tally: Tally) -> None:
     """None failed, and the newest replay."""
     async for bad in client.list_workflows("ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut')"):
         tally.look(REPLAY, [f"{bad.id} ended as {bad.status.name if bad.status else 'nothing'}"])
-    replayer = Replayer(
-        workflows=worker.WORKFLOWS, data_converter=data_converter(), workflow_runner=worker.workflow_runner()
-    )
+    runner = replayer(data_converter())
     number = 0
     async for one in client.list_workflows(page_size=REPLAYED):
         history = await client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
-        result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+        result = await runner.replay_workflow(history, raise_on_replay_failure=False)
         failure = result.replay_failure
         tally.require(REPLAY, failure is None, f"{one.id} does not replay: {failure}")
         number += 1
@@ -316,11 +313,11 @@ def judge_logs(logs: Path, markets: Sequence[Market], tally: Tally) -> None:
 
 
 _FAULT = re.compile(
-    r"\[(error|critical) *\] (?!Exception (closing|terminating) connection)"
+    r"\[(error|critical) *\] (?!Exception (closing|terminating) connection|Cancel \d+ running task)"
     r"|never retrieved|was never awaited|Exception ignored"
 ).search
-"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. Only the pool of connections
-says it louder: when one to a killed PostgreSQL cannot be closed well."""
+"""What PostgreSQL, Temporal, providers and order services do to us is a warning at most. Two libraries say it louder:
+the pool, when it cannot close a connection to a killed PostgreSQL well, and the server that breaks off who waits."""
 
 
 def _is_secret(name: str) -> bool:

@@ -44,9 +44,9 @@ A_MONTH_PASSES = (
 )
 """The subscription first: its row lock keeps the worker from acting between the two."""
 CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("change-plan", {"quantity": 2}),
     ("change-plan", {"quantity": 1}),
-    ("change-plan", {"quantity": 3, "at": "period_end"}),
+    ("change-plan", {"quantity": 3}),
+    ("change-plan", {"quantity": 2, "at": "period_end"}),
     ("pause", {}),
     ("resume", {}),
     ("cancel", {"at": "period_end"}),
@@ -77,6 +77,7 @@ class Subscribers:
         body = {
             "plan": await self._plan(market),
             "customer": customer,
+            "quantity": 2,  # so that there is less to change to, and something left over
             "provider": PROVIDER,
             "referrer_id": "partner-5",
         }

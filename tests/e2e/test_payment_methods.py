@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -134,6 +135,41 @@ async def test_a_payer_may_have_the_method_saved_while_paying(shop: Shop) -> Non
             await session.scalars(select(ProviderCustomer).where(ProviderCustomer.workspace_id == shop.workspace.id))
         ).all()
     assert len(customers) == 1
+
+
+A_DEADLOCK_AT_FIRST = (
+    "CREATE SEQUENCE tries",
+    """CREATE FUNCTION deadlock_at_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         IF nextval('tries') = 1 THEN RAISE EXCEPTION 'made by hand' USING ERRCODE = 'deadlock_detected'; END IF;
+         RETURN NEW;
+       END $$""",
+    """CREATE TRIGGER made_by_hand BEFORE INSERT ON payment_methods
+       FOR EACH ROW EXECUTE FUNCTION deadlock_at_first()""",
+)
+AS_BEFORE = (
+    "DROP TRIGGER made_by_hand ON payment_methods",
+    "DROP FUNCTION deadlock_at_first",
+    "DROP SEQUENCE tries",
+)
+
+
+async def test_a_deadlock_while_a_method_is_saved_does_not_lose_it(shop: Shop) -> None:
+    """The payment was settled without it, and a subscription that began so had nothing to charge from then on."""
+    await _run(shop, A_DEADLOCK_AT_FIRST)
+    try:
+        payment = await shop.pays(save_method=True)
+        await shop.pay(payment)
+        await shop.until(payment["id"], "paid")
+    finally:
+        await _run(shop, AS_BEFORE)
+    methods = (await shop.api.get("/payment-methods", params={"customer_id": "cust-77"})).json()["data"]
+    assert [one["last4"] for one in methods] == ["4242"]
+
+
+async def _run(shop: Shop, statements: Sequence[str]) -> None:
+    async with shop.service.database.transaction() as session:
+        for statement in statements:
+            await session.execute(text(statement))
 
 
 async def test_the_merchants_own_page_may_save_it_too(shop: Shop) -> None:

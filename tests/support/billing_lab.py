@@ -16,11 +16,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from temporalio import activity
 from temporalio.client import WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 import worker
 from activities.refunds import settle_refund
@@ -52,6 +51,7 @@ from providers.base import ProviderPayment
 from storage import audit, ledger, outbox, payments, plans, refunds, subscriptions
 from storage.models import Invoice, Payment, PaymentMethod, Plan, Refund, Subscription
 from storage.session import Database
+from tests.support.replays import replay
 from tests.support.service import Shop
 from tests.support.time_skipping import Stranded, at_work, patiently
 from workflows.afterlife import AfterlifeWorkflow
@@ -337,15 +337,9 @@ class Lab:
 
     async def replay(self, subscription_id: UUID) -> None:
         """The code of now over the history of now; also of the payments."""
-        replayer = Replayer(
-            workflows=worker.WORKFLOWS,
-            data_converter=pydantic_data_converter,
-            workflow_runner=worker.workflow_runner(),
-        )
-        await replayer.replay_workflow(await self.handle(subscription_id).fetch_history())
-        for payment in (await self.payments(subscription_id))[:3]:
-            handle = self.environment.client.get_workflow_handle(f"payment-{payment.id}")
-            await replayer.replay_workflow(await handle.fetch_history())
+        ids = [f"payment-{payment.id}" for payment in (await self.payments(subscription_id))[:3]]
+        handles = [self.handle(subscription_id), *map(self.environment.client.get_workflow_handle, ids)]
+        await replay(*[await handle.fetch_history() for handle in handles])
 
 
 def _zone(name: str) -> Any:

@@ -6,16 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest_asyncio
 from temporalio import activity
-from temporalio.client import WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 import worker
 from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminder
@@ -30,6 +27,7 @@ from domain.payment import (
 )
 from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
 from engine.payments import PaymentEngine, afterlife_id, refund_workflow_id
+from tests.support.replays import replay
 from tests.support.service import eventually
 from tests.support.time_skipping import at_work, ended, unlocked
 from workflows.afterlife import AfterlifeWorkflow
@@ -112,14 +110,6 @@ class Desk:
     books: Books
     queue: str
 
-    async def replay(self, handle: WorkflowHandle[Any, Any]) -> None:
-        replayer = Replayer(
-            workflows=worker.WORKFLOWS,
-            data_converter=pydantic_data_converter,
-            workflow_runner=worker.workflow_runner(),
-        )
-        await replayer.replay_workflow(await handle.fetch_history())
-
 
 @asynccontextmanager
 async def desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk]:
@@ -158,7 +148,7 @@ async def refunded(desk: Desk) -> tuple[RefundProgress, RefundProgress]:
     handle = desk.environment.client.get_workflow_handle_for(RefundWorkflow.run, refund_workflow_id(command.refund_id))
     async with unlocked(desk.environment):
         outcome = await ended(handle)
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
     return first, outcome
 
 
@@ -203,7 +193,7 @@ async def test_surplus_is_followed_until_it_is_back(desk: Desk) -> None:
     async with unlocked(desk.environment):
         assert await ended(handle) is SurplusStatus.REFUNDED
     assert len(desk.books.asked_at) == 3
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
 
 
 async def test_a_dispute_does_not_wait_for_a_refund_that_is_under_way(desk: Desk) -> None:
@@ -229,7 +219,7 @@ async def test_a_dispute_does_not_wait_for_a_refund_that_is_under_way(desk: Desk
     assert asked - begun < timedelta(seconds=30)
     assert max(books.asked_at) - begun > timedelta(hours=2)
     assert len(books.rendered) == 1
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
 
 
 async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_that_failed(desk: Desk) -> None:
@@ -268,7 +258,7 @@ async def disputed(desk: Desk, due: datetime | None) -> DisputeView:
         DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
     )
     outcome = await ended(handle)
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
     return outcome
 
 
@@ -299,7 +289,7 @@ async def test_an_inquiry_that_becomes_a_dispute_is_reminded_of_too(desk: Desk) 
     )
     assert (await ended(handle)).state is DisputeState.WON
     assert [round((due - at) / DAY, 1) for at in desk.books.reminded_at] == [3.0, 1.0, -7.0, -9.0]
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
 
 
 async def test_a_dispute_without_a_date_is_looked_at_every_day(desk: Desk) -> None:

@@ -31,10 +31,11 @@ from storage import surplus
 from storage.models import Payment, ProviderHealth, SurplusCapture
 from tests.support.hands import Hands, hands
 from tests.support.market import KINDS, Kind, Market, market
+from tests.support.replays import replay
 from tests.support.service import Service
 from tests.support.time_skipping import at_work, ended, patiently, unlocked
 from tests.workflows.conftest import Bench, skip_to_end
-from tests.workflows.test_payment_workflow import fault, paid, replay, trigger
+from tests.workflows.test_payment_workflow import fault, paid, trigger
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
 from workflows.surplus import FIRST_WAIT, SurplusWorkflow

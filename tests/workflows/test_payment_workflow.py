@@ -9,13 +9,11 @@ from uuid import uuid4
 
 import pytest
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer
 
-import worker
 from domain.payment import Checkout, Confirmation, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
 from engine.payments import NoSuchWorkflow, PaymentIsFinal, afterlife_id, workflow_id
+from tests.support.replays import replay
 from tests.support.time_skipping import ended, unlocked
 from tests.workflows.conftest import Bench, Lab
 from workflows.afterlife import AfterlifeWorkflow
@@ -34,16 +32,6 @@ def fault(name: str, code: str = "x", seconds: float | None = None) -> Applicati
 
 def trigger(number: int = 1) -> ProviderTrigger:
     return ProviderTrigger(inbox_id=number, event_id=f"evt_{number}", kind="captured")
-
-
-async def replay(history: WorkflowHistory) -> None:
-    """The code as it is now, on a history; raises when it would do something else."""
-    replayer = Replayer(
-        workflows=worker.WORKFLOWS,
-        data_converter=pydantic_data_converter,
-        workflow_runner=worker.workflow_runner(),
-    )
-    await replayer.replay_workflow(history)
 
 
 async def test_all_webhooks_lost_and_the_payment_is_still_settled_once(lab: Lab) -> None:

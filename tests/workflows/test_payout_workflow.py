@@ -12,10 +12,9 @@ from uuid import UUID, uuid4
 import pytest_asyncio
 from temporalio import activity
 from temporalio.client import WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 import worker
 from domain.payout import (
@@ -30,6 +29,7 @@ from domain.payout import (
     StartPayout,
 )
 from engine.payouts import PayoutEngine, payout_workflow_id
+from tests.support.replays import replay
 from tests.support.time_skipping import at_work, ended, unlocked
 from workflows.payout import PayoutWorkflow
 
@@ -119,12 +119,7 @@ class Desk:
         """The end; what has been recorded on the way replays."""
         async with unlocked(self.environment):
             found = await ended(self.handle())
-        replayer = Replayer(
-            workflows=worker.WORKFLOWS,
-            data_converter=pydantic_data_converter,
-            workflow_runner=worker.workflow_runner(),
-        )
-        await replayer.replay_workflow(await self.handle().fetch_history())
+        await replay(await self.handle().fetch_history())
         return found
 
 

@@ -13,10 +13,9 @@ from uuid import uuid4
 import pytest_asyncio
 from temporalio import activity
 from temporalio.client import WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
 import worker
 from dispatch.methods import start_setup_command
@@ -34,6 +33,7 @@ from domain.setup import (
 )
 from engine.setups import SetupEngine, detach_workflow_id, methods_workflow_id
 from storage import payment_methods, setups
+from tests.support.replays import replay
 from tests.support.time_skipping import at_work, ended, unlocked
 from tests.workflows.conftest import Bench, Lab
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
@@ -108,16 +108,8 @@ class SetupDesk:
         handle = self.environment.client.get_workflow_handle_for(SetupWorkflow.run, setup_workflow_id(command.setup_id))
         async with unlocked(self.environment):
             progress = await ended(handle)
-        await self.replay(handle)
+        await replay(await handle.fetch_history())
         return progress
-
-    async def replay(self, handle: WorkflowHandle[Any, Any]) -> None:
-        replayer = Replayer(
-            workflows=worker.WORKFLOWS,
-            data_converter=pydantic_data_converter,
-            workflow_runner=worker.workflow_runner(),
-        )
-        await replayer.replay_workflow(await handle.fetch_history())
 
 
 @asynccontextmanager
@@ -220,7 +212,7 @@ async def test_changes_at_the_provider_are_looked_at_once_an_event(desk: SetupDe
     handle: WorkflowHandle[Any, Any] = desk.environment.client.get_workflow_handle(methods_workflow_id(reference))
     async with unlocked(desk.environment):
         await ended(handle)
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
     assert sorted(one for each in desk.books.refreshed for one in each.inbox_ids) == [1, 2]
 
 
@@ -230,7 +222,7 @@ async def test_a_method_is_detached_as_soon_as_the_provider_is_back(desk: SetupD
     handle: WorkflowHandle[Any, Any] = desk.environment.client.get_workflow_handle(detach_workflow_id(method_id))
     async with unlocked(desk.environment):
         assert await ended(handle)
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
     assert len(desk.books.detached) == 6
 
 
