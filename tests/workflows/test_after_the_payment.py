@@ -232,7 +232,7 @@ async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_
     async with unlocked(desk.environment):
         assert (await ended(handle)).status is PaymentStatus.PAID
     assert books.looked == 4
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
 
 
 async def test_a_dispute_is_followed_on_after_a_look_that_failed(desk: Desk) -> None:
@@ -244,7 +244,7 @@ async def test_a_dispute_is_followed_on_after_a_look_that_failed(desk: Desk) -> 
         DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
     )
     assert (await ended(handle)).state is DisputeState.WON
-    await desk.replay(handle)
+    await replay(await handle.fetch_history())
 
 
 async def disputed(desk: Desk, due: datetime | None) -> DisputeView:
