@@ -21,6 +21,7 @@ from domain.dunning import Decision, FinalAction, Next, at_the_end, decide, on_n
 from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.setup import MethodStatus
+from domain.steps import cut, invoice_parts
 from domain.subscription import (
     ENDED,
     InvoiceStatus,
@@ -29,14 +30,17 @@ from domain.subscription import (
     change,
     invoice_id_for,
 )
+from providers.registry import capabilities_of
 from storage import audit, outbox, payment_methods, payments, plans, refunds, subscriptions, workspaces
-from storage.models import Invoice, Payment, PaymentMethod, Plan, Subscription, Workspace
+from storage.models import Invoice, Payment, PaymentMethod, Plan, ProviderAccount, Subscription, Workspace
 
 LINK_LIFE = timedelta(hours=23)
 """How long a link to pay by lives; less than the shortest limit of a provider (a day)."""
 LINK_NOT_USED = "link_not_used"
 TOO_SMALL = "amount_too_small"
 """The provider's code for less than it charges at all."""
+ROUNDING, DEFERRED = "rounding", "deferred"
+"""Kinds of lines: what is below the provider's step and was taken off, and what was taken off before and comes on."""
 
 
 @dataclass(slots=True)
@@ -170,17 +174,24 @@ async def issue(
 ) -> Invoice:
     """Put an invoice of the current period on record; the customer's credit pays first, and all of it if it can.
 
-    Without `lines` it is the plan's price. The lines' sum must not be negative.
+    Without `lines` it is the plan's price. The lines' sum must not be negative. What earlier invoices deferred comes on
+    top; what is below the step of the provider that will charge it is deferred in turn.
     """
-    row = held.row
+    row, before = held.row, Money.from_decimal(held.row.deferred, plan.currency)
     if lines is None:
         whole = price_of(plan, row.quantity)
         lines = [(plan_line(plan, row.quantity, whole), whole)]
-    subtotal = Money.zero(plan.currency)
-    for _, amount in lines:
-        subtotal = subtotal + amount
-    credit = min(await subscriptions.lock_credit(held.session, row, plan.currency), subtotal)
-    total, invoice_id = subtotal - credit, invoice_id_for(row.id, row.period, sequence)
+    if before.minor:
+        lines = [*lines, (plan_line(plan, 1, before, kind=DEFERRED), before)]
+    parts = invoice_parts(
+        sum((amount for _, amount in lines), Money.zero(plan.currency)),
+        credit=await subscriptions.lock_credit(held.session, row, plan.currency),
+        step=await step_of(held, plan.currency),
+    )
+    if parts.deferred.minor:
+        lines = [*lines, (plan_line(plan, 1, -parts.deferred, kind=ROUNDING), -parts.deferred)]
+    row.deferred = parts.deferred.to_decimal()
+    total, credit, invoice_id = parts.total, parts.credit, invoice_id_for(row.id, row.period, sequence)
     invoice = await subscriptions.add_invoice(
         held.session,
         {
@@ -193,7 +204,7 @@ async def issue(
             "period_start": row.current_period_start,
             "period_end": row.current_period_end,
             "lines": [line for line, _ in lines],
-            "subtotal": subtotal.to_decimal(),
+            "subtotal": (total + credit).to_decimal(),
             "credit_applied": credit.to_decimal(),
             "total": total.to_decimal(),
             "currency": plan.currency,
@@ -212,11 +223,54 @@ async def issue(
         period=row.period,
         total=str(total),
         credit_applied=str(credit),
+        deferred=str(parts.deferred) if parts.deferred.minor else None,
         currency=plan.currency,
     )
     if total.minor == 0:
         await paid(held, invoice, None)
     return invoice
+
+
+async def payer_of(held: Held) -> tuple[PaymentMethod | None, ProviderAccount]:
+    """What is charged next, if something is saved, and by which account."""
+    method = await usable_method(held)
+    account_id = held.row.provider_account_id if method is None else method.provider_account_id
+    account = None if account_id is None else await workspaces.account(held.session, account_id)
+    assert account is not None  # noqa: S101  (one is chosen with the subscription)
+    return method, account
+
+
+def step_at(account: ProviderAccount, currency: str) -> int:
+    """Minor units that a charge at this account must be a multiple of.
+
+    By the provider's own sheet, which needs no credentials: an agreement that takes smaller steps loses nothing by it.
+    """
+    return capabilities_of(account.provider).step(currency)
+
+
+async def step_of(held: Held, currency: str) -> int:
+    """The same at the account that would charge now."""
+    _, account = await payer_of(held)
+    return step_at(account, currency)
+
+
+async def fit_to_step(held: Held, invoice: Invoice) -> bool:
+    """Cut an open invoice to what can be charged now. False when nothing of it is left: then it is paid.
+
+    For a method that was given since at a provider with larger steps; else the invoice was issued in steps already.
+    """
+    parts = cut(invoice.money, await step_of(held, invoice.currency))
+    if not parts.rest.minor:
+        return True
+    plan, rest = await held.plan(), parts.rest.to_decimal()
+    invoice.lines = [*invoice.lines, plan_line(plan, 1, -parts.rest, kind=ROUNDING)]
+    invoice.subtotal, invoice.total, invoice.updated_at = invoice.subtotal - rest, parts.whole.to_decimal(), held.at
+    held.row.deferred += rest
+    note(held, "invoice_rounded", invoice_id=str(invoice.id), total=str(parts.whole), deferred=str(parts.rest))
+    if parts.whole.minor:
+        return True
+    await paid(held, invoice, None)
+    return False
 
 
 async def charge(held: Held, invoice: Invoice, *, retry: bool, reason: str) -> Payment:
@@ -225,10 +279,7 @@ async def charge(held: Held, invoice: Invoice, *, retry: bool, reason: str) -> P
     Its id follows from invoice and attempt, so that a repeat finds the first one.
     """
     row, session = held.row, held.session
-    method = await usable_method(held)
-    account_id = row.provider_account_id if method is None else method.provider_account_id
-    account = None if account_id is None else await workspaces.account(session, account_id)
-    assert account is not None  # noqa: S101  (one is chosen with the subscription)
+    method, account = await payer_of(held)
     invoice.attempts += 1
     invoice.retries += int(retry)
     invoice.next_attempt_at, invoice.updated_at = None, held.at
@@ -336,6 +387,9 @@ async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
             return
         failed_before = True
     first, changed = held.status is SubscriptionStatus.INCOMPLETE, invoice.kind == "change"
+    if payment is not None and invoice.money < payment.money:  # by an attempt from before it was cut to a step
+        twice = payment.money - invoice.money
+        await subscriptions.grant_credit(held.session, held.row, twice, cause=uuid5(invoice.id, "deferred-and-paid"))
     if await subscriptions.open_invoice(held.session, held.row.id) is None:
         set_status(held, SubscriptionStatus.ACTIVE, reason="recovered" if failed_before else "paid")
     what = "activated" if first else "recovered" if failed_before else "change_paid" if changed else "renewed"
@@ -363,6 +417,7 @@ async def _back_from_the_end(held: Held, invoice: Invoice, payment: Payment | No
         return True
     if payment is not None:
         left = refunds.left_of(payment)
+        left = cut(max(left, Money.zero(left.currency)), capabilities_of(payment.provider).step(left.currency)).whole
         if left.minor > 0:
             values = {
                 "id": uuid5(payment.id, "subscription-has-ended"),
@@ -532,7 +587,8 @@ async def end(held: Held, wanted: SubscriptionStatus, *, reason: str, why: str, 
         credit = Money.from_decimal(invoice.credit_applied, invoice.currency)
         if credit.minor:
             await subscriptions.grant_credit(held.session, row, credit, cause=uuid5(invoice.id, "given-back"))
-    set_status(held, wanted, reason=reason, why=why)
+    never_charged = str(Money.from_decimal(row.deferred, (await held.plan()).currency)) if row.deferred else None
+    set_status(held, wanted, reason=reason, why=why, deferred_and_forgiven=never_charged)
     row.ended_at, row.end_reason = held.at, reason[:300]
     row.cancelled_at = row.cancelled_at or held.at
     row.cancel_at_period_end, row.pending_plan_id, row.pending_quantity = False, None, None

@@ -12,6 +12,7 @@ from domain.billing_calendar import moved_by_pause
 from domain.money import Money
 from domain.proration import Proration, prorate, restart
 from domain.setup import MethodStatus
+from domain.steps import advice
 from domain.subscription import (
     ENDED,
     ChangeKind,
@@ -129,9 +130,9 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
     await _must_be_settled(held, "changed", allowed=(SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING))
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
     quantity = wish.quantity or row.quantity
-    old, new = price_of(before, row.quantity), _payable(after, quantity)
     if (after.id, quantity) == (before.id, row.quantity):
         return _same(after, quantity)
+    old, new = price_of(before, row.quantity), await _payable(held, after, quantity)
     if held.status is SubscriptionStatus.TRIALING:
         proration = Proration(Money.zero(new.currency), Money.zero(new.currency))
     else:
@@ -169,6 +170,7 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
         "credit": str(proration.credit),
         "charge": str(proration.charge),
         "due_now": str(charged),
+        "deferred": str(Money.from_decimal(row.deferred, due.currency)) if row.deferred else "0",
         "carried_forward": str(-due) if due.minor < 0 else "0",
         "currency": due.currency,
         "next_charge_at": _iso(row.current_period_end),
@@ -193,12 +195,12 @@ async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Ef
         raise Refused(NOT_NOW, "The first payment was not made yet.")
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
     quantity = wish.quantity or row.quantity
-    _payable(after, quantity)
     if row.cancel_at_period_end:
         raise Refused(NOT_NOW, "It ends with the period; POST …/resume first.")
     if (after.id, quantity) == (before.id, row.quantity):
         row.pending_plan_id = row.pending_quantity = None
         return _same(after, quantity)
+    await _payable(held, after, quantity)
     row.pending_plan_id, row.pending_quantity, row.updated_at = after.id, quantity, held.at
     billing.note(held, "plan_change_scheduled", reason=wish.reason, plan=after.code, plan_version=after.version)
     return {
@@ -207,6 +209,7 @@ async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Ef
         "credit": "0",
         "charge": "0",
         "due_now": "0",
+        "deferred": "0",
         "carried_forward": "0",
         "currency": after.currency,
         "next_charge_at": _iso(row.current_period_end),
@@ -216,7 +219,8 @@ async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Ef
 
 
 def _same(plan: Plan, quantity: int) -> Effects:
-    return {"plan": plan.code, "quantity": str(quantity), "due_now": "0", "carried_forward": "0", "notifications": None}
+    nothing = {"due_now": "0", "deferred": "0", "carried_forward": "0"}
+    return {"plan": plan.code, "quantity": str(quantity), **nothing, "notifications": None}
 
 
 async def _wanted_plan(held: Held, plan_id: UUID | None) -> Plan:
@@ -231,11 +235,18 @@ async def _wanted_plan(held: Held, plan_id: UUID | None) -> Plan:
     return found
 
 
-def _payable(plan: Plan, quantity: int) -> Money:
-    """The price of a period. Raises Refused when it is more than can be put on record."""
+async def _payable(held: Held, plan: Plan, quantity: int) -> Money:
+    """The price of a period. Raises Refused when it is more than can be put on record, or not in the provider's steps.
+
+    What becomes of the price by proration and credit is cut at the step by itself; the price is what was agreed.
+    """
     price = price_of(plan, quantity)
     if not price.is_storable:
         raise Refused("validation_failed", "quantity: the price of a period has too many digits.")
+    _, account = await billing.payer_of(held)
+    step = billing.step_at(account, plan.currency)
+    if price.minor % step:
+        raise Refused("amount_not_representable", advice(account.provider, price, step))
     return price
 
 

@@ -178,8 +178,7 @@ async def _take_pending_plan(held: Held) -> None:
 async def _collect(held: Held, invoice: Invoice) -> SubscriptionStep | None:
     """Bring in the money of an open invoice, or give it up."""
     if invoice.attempts == 0:
-        payment = await billing.charge(held, invoice, retry=False, reason="the period has begun")
-        return _under_way(held, invoice, payment)
+        return await _charge(held, invoice, reason="the period has begun")
     payment = await _last_attempt(held, invoice)
     status = PaymentStatus(payment.status)
     if status in CAPTURED:  # settlement has marked it; not where the order was paid by an earlier attempt
@@ -196,6 +195,13 @@ async def _collect(held: Held, invoice: Invoice) -> SubscriptionStep | None:
             await billing.give_up(held, invoice)
             return None
     return await _after_a_failure(held, invoice, payment)
+
+
+async def _charge(held: Held, invoice: Invoice, *, reason: str, retry: bool = False) -> SubscriptionStep | None:
+    """Make the next attempt; None when nothing that can be charged is left, and the invoice is paid."""
+    if not await billing.fit_to_step(held, invoice):
+        return None
+    return _under_way(held, invoice, await billing.charge(held, invoice, retry=retry, reason=reason))
 
 
 async def _last_attempt(held: Held, invoice: Invoice) -> Payment:
@@ -251,12 +257,9 @@ async def _after_a_failure(held: Held, invoice: Invoice, payment: Payment) -> Su
         return None
     method = await billing.usable_method(held)
     if method is not None and billing.is_another(method, payment) and held.at < end:
-        return _under_way(
-            held, invoice, await billing.charge(held, invoice, retry=False, reason="another payment method was given")
-        )
+        return await _charge(held, invoice, reason="another payment method was given")
     if due is not None and held.at >= due and not incomplete:
-        number = f"retry {invoice.retries + 1}"
-        return _under_way(held, invoice, await billing.charge(held, invoice, retry=True, reason=number))
+        return await _charge(held, invoice, retry=True, reason=f"retry {invoice.retries + 1}")
     if held.at >= end:
         await billing.give_up(held, invoice)
         return None

@@ -15,6 +15,7 @@ from activities.guard import ProviderGuard
 from api.context import Member, Services, ServicesDep, member
 from api.problems import Problem
 from api.routing import available, bounds, sheet_of
+from domain.money import Money
 from providers.base import Bank, ListsBanks, OutcomeUnknown, Provider, ProviderError, ProviderMisconfigured
 from providers.registry import PROVIDERS, capabilities_of
 from storage import provider_health, workspaces
@@ -30,7 +31,7 @@ BANKS_RETRY = timedelta(seconds=30)
 
 
 class MethodOut(BaseModel):
-    """One way to pay by one account. Limits are major units; `needs` are fields of the payment that must be sent."""
+    """One way to pay by one account. Limits and step are major units; `needs` are fields of the payment to be sent."""
 
     provider: str
     provider_account_id: UUID
@@ -39,6 +40,7 @@ class MethodOut(BaseModel):
     currency: str
     minimum: str | None
     maximum: str | None
+    step: str = Field(description="What every amount must be a multiple of.")
     needs: list[str]
     refundable: bool
     direct_mode: bool = Field(description="Whether checkout_mode false works with this account.")
@@ -198,6 +200,7 @@ def _methods(services: Services, account: ProviderAccount, currency: str) -> lis
                 currency=currency,
                 minimum=None if least is None else f"{least:f}",
                 maximum=None if most is None else f"{most:f}",
+                step=str(Money(sheet.step(currency), currency)),
                 needs=[f"customer.{name}" for name in method.payer_fields]
                 + [f"method_fields.{name}" for name in method.fields],
                 refundable=sheet.refund and method.refundable,

@@ -34,7 +34,7 @@ from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
 from api.problems import Problem
-from api.routing import Fit, Wanted, check_amount, lifetime, route
+from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
 from domain.money import Money, MoneyError
@@ -469,6 +469,7 @@ async def _fitting(
         method, account, sheet = await chargeable(
             session, services, workspace, body.payment_method_id, body.customer.id
         )
+        check_step(account.provider, sheet, body.money)
         check_amount(account, None, body.money)
         columns = payment_methods.charged_to(method, off_session=body.off_session)
         return [Fit(account, sheet, None)], columns | {"customer_id": method.customer_id}

@@ -51,6 +51,7 @@ CODES: dict[str, tuple[int, str]] = {
     "payments_disabled": (403, "The workspace takes no new payments"),
     "currency_not_of_provider": (422, "The provider does not take this currency"),
     "method_unavailable": (422, "The account does not offer this method"),
+    "amount_not_representable": (422, "The provider cannot take this amount"),
     "amount_out_of_range": (422, "The amount is outside the method's limits"),
     "payer_data_missing": (422, "The method needs more about the payer"),
     "refund_exceeds_payment": (422, "More than is left to refund"),

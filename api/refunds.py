@@ -23,11 +23,13 @@ from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey, answer_once
 from api.payments import AmountText, existing_payment, plain
 from api.problems import Problem
+from api.routing import check_step
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
 from domain.refund import RefundState, StartRefund
+from domain.steps import cut
 from engine.payments import EngineUnavailable
-from providers.base import ProviderMisconfigured
+from providers.base import Capabilities, ProviderMisconfigured
 from providers.pool import ProviderPool
 from storage import payments, receipts, refunds, workspaces
 from storage.models import Payment, Refund
@@ -350,11 +352,14 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
         raise Problem("payment_not_refundable", "All of it is surplus: POST /api/v1/surplus/{id}/refund.")
     if payment.status not in CAPTURED or payment.status == PaymentStatus.REFUNDED:
         raise Problem("payment_not_refundable", f"The payment is {payment.status}.", status_now=payment.status)
-    left = refunds.left_of(payment)
+    left, sheet = refunds.left_of(payment), await _sheet_of(session, pool, payment)
     if text is None:
-        amount = left
-        if amount.minor <= 0:
+        if left.minor <= 0:
             raise Problem("refund_exceeds_payment", f"Nothing is left: {_taken_by(payment)} all of it.")
+        # what is below the provider's step stays, unless it is all there is: that is refused below
+        amount = cut(left, sheet.step(left.currency)).whole
+        if not amount.minor:
+            amount = left
     else:
         try:
             amount = Money.parse(text, payment.currency)
@@ -364,7 +369,7 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
             raise Problem("validation_failed", "amount: a refund is greater than zero.")
     if left < amount:
         raise Problem("refund_exceeds_payment", f"Only {left} {payment.currency} is left.")
-    await _check_provider(session, pool, payment, whole=amount == payment.money)
+    _check_provider(payment, sheet, amount)
     return amount
 
 
@@ -374,19 +379,23 @@ def _taken_by(payment: Payment) -> str:
     return "refunds under way and disputes hold" if payment.refund_reserved else "disputes hold"
 
 
-async def _check_provider(session: AsyncSession, pool: ProviderPool, payment: Payment, *, whole: bool) -> None:
+async def _sheet_of(session: AsyncSession, pool: ProviderPool, payment: Payment) -> Capabilities:
     account = await workspaces.account(session, payment.provider_account_id)
     assert account is not None  # noqa: S101  (a foreign key)
     try:
-        sheet = pool.of(account).capabilities
+        return pool.of(account).capabilities
     except (ProviderMisconfigured, SealingError):
         raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
+
+
+def _check_provider(payment: Payment, sheet: Capabilities, amount: Money) -> None:
     method = sheet.method(payment.method)
     if not sheet.refund or (method is not None and not method.refundable):
         how = payment.method or "this payment"
         raise Problem("refund_not_supported", f"{payment.provider} cannot refund {how}; pay it back by other means.")
-    if not whole and not sheet.partial_refund:
+    if amount != payment.money and not sheet.partial_refund:
         raise Problem("refund_not_supported", f"{payment.provider} refunds the whole payment only.")
+    check_step(payment.provider, sheet, amount)
 
 
 async def _read(session: AsyncSession, refund_id: UUID) -> RefundOut:

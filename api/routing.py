@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Services
 from api.problems import Problem
 from domain.money import MAX_MAJOR_DIGITS, Money
+from domain.steps import advice
 from providers.base import Capabilities, CheckoutMode, Method, Payer, ProviderMisconfigured, offered
 from providers.registry import PROVIDERS
 from storage import workspaces
@@ -118,6 +119,7 @@ def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:
     if sheet.currencies is not None and currency not in sheet.currencies:
         takes = ", ".join(sorted(sheet.currencies)[:10])
         raise Problem("currency_not_of_provider", f"{account.provider} takes {takes}.")
+    check_step(account.provider, sheet, wanted.amount)
     if wanted.save_method and not sheet.saves_methods:
         raise Problem("method_unavailable", f"{account.provider} cannot save what the payer pays with.")
     if wanted.mode is CheckoutMode.DIRECT:
@@ -190,6 +192,15 @@ def lifetime(fitting: Fit, asked_seconds: int | None, default_seconds: int) -> t
     own = None if fitting.method is None else fitting.method.max_lifetime
     longest = fitting.sheet.max_checkout_lifetime if own is None else own
     return chosen if longest is None else min(chosen, longest)
+
+
+def check_step(provider: str, sheet: Capabilities, amount: Money) -> None:
+    """Refuse an amount that the provider could only take if it was rounded. Raises Problem."""
+    step = sheet.step(amount.currency)
+    if amount.minor % step:
+        raise Problem(
+            "amount_not_representable", advice(provider, amount, step), step=str(Money(step, amount.currency))
+        )
 
 
 def check_amount(account: ProviderAccount, method: Method | None, amount: Money) -> None:

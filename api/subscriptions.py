@@ -26,11 +26,12 @@ from api.payment_methods import MethodOwner, NewSetup, SetupOut, chargeable, cre
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
 from api.problems import Problem
-from api.routing import Wanted, route
+from api.routing import Wanted, check_step, route
 from dispatch.inbox import subscription_command
 from domain.billing_calendar import add_days
 from domain.money import Money
 from domain.payment import OPEN, PaymentStatus
+from domain.steps import invoice_parts
 from domain.subscription import (
     ChangeKind,
     InvoiceStatus,
@@ -41,7 +42,7 @@ from domain.subscription import (
 from engine.payments import EngineUnavailable
 from engine.subscriptions import SubscriptionEngine
 from providers.base import CheckoutMode, Payer
-from storage import audit, payments, plans, subscriptions
+from storage import audit, payments, plans, subscriptions, workspaces
 from storage.models import Invoice, Payment, Plan, Subscription
 from storage.rehearsal import rehearsal
 
@@ -149,6 +150,7 @@ class SubscriptionOut(BaseModel):
     managed_by: Literal["us", "provider"]
     provider_subscription_id: str | None
     credit_balance: str | None
+    deferred: str | None = Field(description="Below the provider's step and not charged yet; the next invoice has it.")
     next_action_at: datetime | None
     latest_invoice: InvoiceOut | None = None
     setup_url: str | None = Field(None, description="Trial without a method: where the customer saves one.")
@@ -602,7 +604,8 @@ async def _account_id(
     """Whose page takes a payment without a saved method; one that saves the method if there is one. Raises Problem."""
     workspace, customer = caller.workspace, body.customer
     if body.payment_method_id is not None:
-        _, account, _ = await chargeable(session, services, workspace, body.payment_method_id, customer.id)
+        _, account, sheet = await chargeable(session, services, workspace, body.payment_method_id, customer.id)
+        check_step(account.provider, sheet, billing.price_of(plan, body.quantity))
         return account.id
     amount = billing.price_of(plan, body.quantity)
     payer = Payer(
@@ -642,9 +645,11 @@ async def _would_begin(services: Services, caller: Member, body: NewSubscription
         assert plan is not None  # noqa: S101  (found by _values)
         row = Subscription(workspace_id=caller.workspace.id, customer_id=body.customer.id)
         credit = await subscriptions.credit_of(session, row, plan.currency)
-    price = billing.price_of(plan, body.quantity)
-    trial = values["trial_end"] is not None
-    due = Money.zero(plan.currency) if trial else price - min(credit, price)
+        account = await workspaces.account(session, values["provider_account_id"])
+    assert account is not None  # noqa: S101  (chosen by _values)
+    step = billing.step_at(account, plan.currency)
+    parts = invoice_parts(billing.price_of(plan, body.quantity), credit=credit, step=step)
+    due = Money.zero(plan.currency) if values["trial_end"] is not None else parts.total
     return SubscriptionEffects(
         plan=plan_out(plan),
         status=SubscriptionStatus(values["status"]),
@@ -739,6 +744,7 @@ def _out(
         managed_by="provider" if row.managed_by == "provider" else "us",
         provider_subscription_id=row.provider_subscription_id,
         credit_balance=None if credit is None else str(credit),
+        deferred=None if plan is None else str(Money.from_decimal(row.deferred, plan.currency)),
         next_action_at=row.next_action_at,
         latest_invoice=latest,
         metadata=row.extra,

@@ -121,6 +121,7 @@ async def _facts(session: AsyncSession, row: Subscription) -> dict[str, Any]:
         "end_reason": row.end_reason,
         "resumes": row.resume_at,
         "credit": None if plan is None else await subscriptions.credit_of(session, row, plan.currency),
+        "deferred": None if plan is None else Money.from_decimal(row.deferred, plan.currency),
         "next_action": row.next_action_at,
         "workflow": subscription_workflow_id(row.id),
     }

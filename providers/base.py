@@ -166,8 +166,14 @@ class Capabilities:
     unit: Literal["minor", "major"] = "minor"
     currencies: frozenset[str] | None = None
     """None: every ISO 4217 currency."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """Currency → minor units that every amount must be a multiple of, where that is more than one."""
     min_checkout_lifetime: timedelta = timedelta(0)
     max_checkout_lifetime: timedelta | None = None
+
+    def step(self, currency: str) -> int:
+        """Minor units that an amount of this currency must be a multiple of."""
+        return self.steps.get(currency, 1)
 
     def closes(self, method: str | None) -> bool:
         """Whether a checkout by this method can be closed."""

@@ -27,6 +27,7 @@ MINIMUM = {
 }  # fmt: skip
 """Smallest charges, in minor units."""
 MAXIMUM = 99_999_999
+THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 30 * 60, 24 * 3600
 
 
@@ -448,6 +449,8 @@ def _check_amount(amount: int, currency: str, param: str) -> None:
         raise invalid("Amount is below the minimum for this currency.", "amount_too_small", param)
     if amount > MAXIMUM:
         raise invalid("Amount must be no more than 99,999,999.", "amount_too_large", param)
+    if currency in THREE_DECIMAL and amount % 10:
+        raise invalid("The last digit of an amount in this currency must be 0.", param=param)
 
 
 def _matches(thing: Json, fields: Json) -> bool:

@@ -59,6 +59,7 @@ class EfectyProvider:
         failed_can_become_paid=True,
         unit="major",
         currencies=frozenset({CURRENCY}),
+        steps={CURRENCY: _CENTAVOS},
     )
 
     def __init__(self, config: AccountConfig) -> None:
@@ -70,7 +71,8 @@ class EfectyProvider:
             maximum=agreement.maximum.to_decimal(),
             max_lifetime=agreement.max_lifetime + agreement.grace,
         )
-        self.capabilities = replace(self.capabilities, methods=(cash,))
+        steps = {CURRENCY: _CENTAVOS} if agreement.whole_pesos else {}
+        self.capabilities = replace(self.capabilities, methods=(cash,), steps=steps)
         self._tolerance = Tolerance(config.webhook_tolerance_seconds, config.webhook_future_tolerance_seconds)
 
     async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:

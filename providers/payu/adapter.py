@@ -40,7 +40,7 @@ from providers.base import (
 )
 from providers.http import ProviderHttp
 from providers.payu.account import REQUIRED_CREDENTIALS, account_of
-from providers.payu.amounts import CURRENCY, whole_pesos
+from providers.payu.amounts import CURRENCY, MINOR_IN_PESO, whole_pesos
 from providers.payu.client import JsonObject, PayuClient
 from providers.payu.errors import REJECTED, failure_code
 from providers.payu.methods import CARD, METHODS, NETWORKS, PSE, method_named
@@ -85,6 +85,7 @@ class PayuProvider:
         imports_tokens=True,
         unit="major",
         currencies=frozenset({CURRENCY}),
+        steps={CURRENCY: MINOR_IN_PESO},
     )
 
     def __init__(

@@ -16,7 +16,7 @@ from providers.base import ProviderRejected
 CURRENCY = "COP"
 """What an account in Colombia takes."""
 
-_MINOR_IN_PESO = 100
+MINOR_IN_PESO = 100
 _VALUE = re.compile(r"(0|[1-9][0-9]{0,14})(?:\.([0-9]{1,12}))?", re.ASCII)
 _DIGITS_KEPT = 2
 _MAX_EXPONENT = 12
@@ -36,7 +36,7 @@ def whole_pesos(amount: Money) -> int:
         raise ProviderRejected("currency_not_supported", amount.currency)
     if amount.minor <= 0:
         raise ProviderRejected("amount_not_positive")
-    pesos, centavos = divmod(amount.minor, _MINOR_IN_PESO)
+    pesos, centavos = divmod(amount.minor, MINOR_IN_PESO)
     if centavos:
         raise ProviderRejected("fractional_pesos", "PayU takes whole pesos in Colombia")
     return pesos
@@ -51,7 +51,7 @@ def taxes(amount: Money, vat: Money) -> Taxes:
         raise ProviderRejected("vat_not_part_of_amount")
     if vat.minor == 0:
         return Taxes(0, 0)
-    return Taxes(vat.minor // _MINOR_IN_PESO, (amount.minor - vat.minor) // _MINOR_IN_PESO)
+    return Taxes(vat.minor // MINOR_IN_PESO, (amount.minor - vat.minor) // MINOR_IN_PESO)
 
 
 def money_from(value: object, currency: object) -> Money:

@@ -43,7 +43,7 @@ from providers.base import (
     SetupRequest,
 )
 from providers.http import base_address
-from providers.stripe.amounts import SUPPORTED_CURRENCIES
+from providers.stripe.amounts import STEPS, SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
 from providers.stripe.methods import StripeMethods
@@ -93,6 +93,7 @@ class StripeProvider:
         off_session=True,
         customers=True,
         currencies=SUPPORTED_CURRENCIES,
+        steps=STEPS,
         min_checkout_lifetime=MIN_SESSION_LIFETIME,
         max_checkout_lifetime=MAX_SESSION_LIFETIME,
     )

@@ -5,6 +5,8 @@ Source of the rules: Stripe documentation "Supported currencies".
 
 from __future__ import annotations
 
+from math import gcd
+
 from domain.currencies import MINOR_DIGITS
 from domain.money import Money, MoneyError, UnknownCurrency
 from providers.base import ProviderRejected
@@ -23,6 +25,15 @@ _SCALE = (
 _STEP = dict.fromkeys(_WHOLE_UNITS_IN_HUNDREDTHS.split(), 100) | dict.fromkeys(_THREE_DECIMAL.split(), 10)
 """Currency → what the wire integer must be divisible by."""
 
+
+def _least(code: str) -> int:
+    """The fewest of our minor units that the wire can express; all it can express are multiples of that."""
+    step, digits = _STEP.get(code, 1), _SCALE[code] - MINOR_DIGITS[code]
+    return step // gcd(step, 10**digits) if digits >= 0 else int(step * 10**-digits)
+
+
+STEPS = {code: least for code in sorted(_SCALE) if (least := _least(code)) > 1}
+"""Currency → minor units that an amount must be a multiple of: 10 fils of Kuwait, 100 iraimbilanja (one ariary)."""
 SUPPORTED_CURRENCIES = frozenset(_SCALE)
 """ISO 4217 codes whose scale at Stripe is known. Guessing one (IQD, LYD, CLF …) could be wrong by a factor of ten."""
 

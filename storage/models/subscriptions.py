@@ -56,6 +56,7 @@ class Subscription(Base):
         CheckConstraint("quantity > 0", name="quantity_is_positive"),
         CheckConstraint("current_period_end > current_period_start", name="periods_go_forward"),
         CheckConstraint("managed_by = 'provider' OR plan_id IS NOT NULL", name="ours_have_a_plan"),
+        CheckConstraint("deferred >= 0", name="deferred_is_not_negative"),
         UniqueConstraint("workspace_id", "idempotency_key"),
         UniqueConstraint("provider_account_id", "provider_subscription_id"),
         Index("ix_subscriptions_workspace_created", "workspace_id", "created_at", "status"),
@@ -110,6 +111,8 @@ class Subscription(Base):
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[bytes | None]
+    deferred: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What was below the provider's step and was not charged, in its plan's currency; the next invoice has it."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     next_action_at: Mapped[datetime | None]
     """When its workflow will act next; for people, the workflow has its own timer."""

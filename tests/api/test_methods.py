@@ -76,6 +76,7 @@ async def test_methods_of_a_shop_with_one_account(shop: Shop) -> None:
         "currency": "ILS",
         "minimum": None,
         "maximum": None,
+        "step": "0.01",
         "needs": [],
         "refundable": True,
         "direct_mode": True,

@@ -48,9 +48,9 @@ PIECES = """
            (SELECT count(*) FROM receipts r WHERE r.payment_id = p.id AND r.refund_id IS NULL) AS receipts,
            (SELECT count(*) FROM receipts r JOIN refunds f ON f.id = r.refund_id WHERE r.payment_id = p.id) AS notes,
            (SELECT count(*) FROM refunds f
-             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS refunds,
+             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned', 'settled_outside')) AS refunds,
            (SELECT coalesce(sum(f.amount), 0) FROM refunds f
-             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned')) AS sent_back,
+             WHERE f.payment_id = p.id AND f.status IN ('succeeded', 'returned', 'settled_outside')) AS sent_back,
            (SELECT count(*) FROM commissions c WHERE c.payment_id = p.id AND c.order_id = p.order_id) AS commissions,
            (SELECT count(DISTINCT l.movement_id) FROM ledger_entries l
              WHERE l.payment_id = p.id AND l.kind = 'capture') AS captures,

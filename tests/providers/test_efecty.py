@@ -186,6 +186,7 @@ async def test_what_the_agreement_does_not_take_is_rejected_before_a_code_is_pri
     changes: dict[str, Any], options: dict[str, Any], code: str | None
 ) -> None:
     provider = account(**options)
+    assert provider.capabilities.step("COP") == (1 if options.get("whole_pesos") is False else 100)
     if code is None:
         assert (await provider.open_checkout(request(**changes))).cash
         return

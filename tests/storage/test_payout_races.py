@@ -15,9 +15,9 @@ from activities.payouts import PayoutActivities
 from domain.dispute import DisputeState
 from domain.ledger import owed_to
 from domain.money import Money
-from domain.payout import DecidePayout, LineStatus, PayoutStatus, PreparePayout
+from domain.payout import DecidePayout, LineStatus, PayoutStatus, PreparePayout, RemindOfPayout
 from storage import commissions, ledger, payouts
-from storage.models import Commission, Payout, PayoutItem, PayoutLine
+from storage.models import AuditEntry, Commission, OrderNotice, Payout, PayoutItem, PayoutLine
 from storage.session import is_outage
 from tests.support.referrals import disputed, money, now, owed, refunded, sold
 from tests.support.service import Service, Shop
@@ -216,3 +216,22 @@ async def test_a_preparation_that_does_not_commit_leaves_no_trace(shop: Shop) ->
     progress = await desk(shop).prepare_payout(PreparePayout(payout_id))
     assert (progress.status, progress.lines) == (PayoutStatus.PREPARED, 1)
     assert await desk(shop).prepare_payout(PreparePayout(payout_id)) == progress
+
+
+@pytest.mark.parametrize(("told", "times"), [(True, 1), (False, 0)])
+async def test_a_reminder_that_is_repeated_is_told_and_noted_once(service: Service, *, told: bool, times: int) -> None:
+    """Without an order service nobody is told, and nothing says that somebody was; a repeat noted it again before."""
+    changes: dict[str, Any] = {} if told else {"order_webhook_url": None}
+    shop = await service.shop(**changes)
+    await sold(shop, money(shop)("100.00"), referrer="ann")
+    batch = await requested(shop)
+    await desk(shop).prepare_payout(PreparePayout(batch))
+    for _ in range(2):
+        assert (await desk(shop).remind_of_payout(RemindOfPayout(batch, 2))).status is PayoutStatus.PREPARED
+    async with shop.service.database.transaction() as session:
+        noted = select(func.count()).where(AuditEntry.subject_id == str(batch), AuditEntry.action == "payout.reminded")
+        notices = select(func.count()).where(
+            OrderNotice.workspace_id == shop.workspace.id, OrderNotice.type == "payout.awaiting_approval"
+        )
+        assert [await session.scalar(query) for query in (noted, notices)] == [times, times]
+    await shop.aclose()

@@ -49,7 +49,7 @@ from domain.subscription import (
 from engine.subscriptions import SubscriptionEngine
 from providers.base import ProviderPayment
 from storage import audit, ledger, outbox, payments, plans, refunds, subscriptions
-from storage.models import Invoice, Payment, PaymentMethod, Plan, Refund, Subscription
+from storage.models import Invoice, Payment, PaymentMethod, Plan, ProviderAccount, Refund, Subscription
 from storage.session import Database
 from tests.support.replays import replay
 from tests.support.service import Shop
@@ -208,16 +208,16 @@ class Lab:
                 actor="test",
             )
 
-    async def card(self, customer_id: str) -> UUID:
-        """A saved method of a customer."""
-        method = uuid4()
+    async def card(self, customer_id: str, account: ProviderAccount | None = None) -> UUID:
+        """A saved method of a customer, at the shop's account if no other is named."""
+        method, account = uuid4(), account or self.shop.account
         async with self.database.transaction() as session:
             session.add(
                 PaymentMethod(
                     id=method,
                     workspace_id=self.shop.workspace.id,
-                    provider_account_id=self.shop.account.id,
-                    provider=self.shop.account.provider,
+                    provider_account_id=account.id,
+                    provider=account.provider,
                     customer_id=customer_id,
                     token=self.shop.service.sealer.seal(str(method)),
                     token_hash=method.bytes,

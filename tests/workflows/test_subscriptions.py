@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -11,9 +12,14 @@ import pytest
 import pytest_asyncio
 from temporalio.testing import WorkflowEnvironment
 
+from activities import billing
+from activities.subscription_changes import apply
 from domain.payment import PaymentStatus
-from domain.subscription import ChangeKind
+from domain.subscription import ChangeKind, SubscriptionChange
+from storage import audit
 from storage.models import Plan, Workspace
+from storage.rehearsal import rehearsal
+from tests.providers.payers import payer_class
 from tests.support.billing_lab import Lab, lab_of
 from tests.support.service import Service
 from tests.support.time_skipping import ended
@@ -25,6 +31,15 @@ DAY = timedelta(days=1)
 @pytest_asyncio.fixture
 async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
     shop = await service.shop(callbacks=False)
+    async with lab_of(shop, skipping) as made:
+        yield made
+    await shop.aclose()
+
+
+@pytest_asyncio.fixture
+async def dinars(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[Lab]:
+    """The same in a currency of which Stripe takes no single minor units."""
+    shop = await service.shop(callbacks=False, currency="KWD", country="KW")
     async with lab_of(shop, skipping) as made:
         yield made
     await shop.aclose()
@@ -452,6 +467,84 @@ async def test_what_is_too_small_to_be_charged_is_forgiven_and_ends_nothing(lab:
     ]
     assert (await lab.row(subscription)).status == "active"
     assert await lab.told(subscription) == ["activated", "plan_changed", "unpaid", "renewed"]
+
+
+async def test_what_is_below_a_providers_step_goes_with_the_next_invoice(dinars: Lab) -> None:
+    """Stripe takes dinars in steps of ten fils: 4.667 was refused, and dunning followed. No fils is lost."""
+    lab = dinars
+    subscription, small = await begun(lab, "2027-04-01 00:00", amount="3.000")
+    large, odd = await lab.plan("10.000"), await lab.plan("10.005")
+    await lab.live_to(moment("2027-04-11 00:00"))
+    refused = await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=odd.id)
+    assert (refused.refusal, refused.detail) == (
+        "amount_not_representable",
+        "stripe takes KWD in steps of 0.010: 10.000 or 10.010, not 10.005.",
+    )
+    wish = SubscriptionChange(subscription, uuid4(), ChangeKind.CHANGE_PLAN, "test", plan_id=large.id)
+    async with rehearsal(lab.database) as (session, _):
+        held = await billing.hold(session, subscription, at=moment("2027-04-11 00:00"), actor="test")
+        assert held is not None
+        shown = (await apply(held, wish)).effects
+    up = (await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=large.id)).effects
+    assert [shown[name] for name in ("credit", "charge", "due_now", "deferred")] == ["2.000", "6.667", "4.660", "0.007"]
+    assert [up[name] for name in ("credit", "charge", "due_now", "deferred")] == ["2.000", "6.667", "4.660", "0.007"]
+    await lab.live_to(moment("2027-04-21 00:00"))
+    down = (await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=small.id)).effects
+    assert (down["due_now"], down["carried_forward"], down["deferred"]) == ("0.000", "2.333", "0.007")
+    await lab.live_to(moment("2027-06-02 00:00"))
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-04-01 00:00", "3.000", "paid"),
+        ("2027-04-11 00:00", "4.660", "paid"),
+        ("2027-05-01 00:00", "0.670", "paid"),  # 3.000 and 0.007, less 2.333; 0.004 stays
+        ("2027-06-01 00:00", "3.000", "paid"),  # 3.004
+    ]
+    may = (await lab.invoices(subscription))[2]
+    assert [(line["kind"], line["amount"]) for line in may.lines] == [
+        ("plan", "3.000"),
+        ("deferred", "0.007"),
+        ("rounding", "-0.004"),
+    ]
+    assert (may.subtotal, may.credit_applied) == (Decimal("3.003"), Decimal("2.333"))
+    assert (await lab.row(subscription)).deferred == Decimal("0.004")
+    assert await lab.credit(subscription) == "0.000"
+    assert await lab.told(subscription) == [
+        "activated", "plan_changed", "change_paid", "plan_changed", "renewed", "renewed"
+    ]  # fmt: skip
+    await lab.change(subscription, ChangeKind.CANCEL)
+    async with lab.database.transaction() as session:
+        entries = await audit.entries_about(session, lab.shop.workspace.id, "subscription", subscription)
+    (end,) = [entry.details for entry in entries if entry.action == "subscription.cancelled"]
+    assert end["deferred_and_forgiven"] == "0.004"
+
+
+async def test_another_method_with_larger_steps_is_charged_what_it_can_be(dinars: Lab) -> None:
+    """And the money of an earlier try, which was not cut, makes nobody pay twice."""
+    lab, shop = dinars, dinars.shop
+    finer = (await shop.service.connect(shop.workspace, payer_class("payplus")(shop.service.sandbox_url))).account
+    await lab.live_to(moment("2027-04-01 00:00"))
+    plan = await lab.plan("5.125")
+    card = await lab.card("cust-fils", finer)
+    subscription = await lab.subscribe(plan, zone=JERUSALEM, method=card, customer_id="cust-fils")
+    lab.bank.answers = ["insufficient_funds"]
+    await lab.live_to(moment("2027-05-01 01:00"))
+    coarser = await lab.card("cust-fils")
+    await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=coarser)
+    await lab.live_to(moment("2027-06-01 01:00"))
+    assert [amount for _, amount, _ in await lab.charges(subscription, JERUSALEM)] == [
+        "5.125", "5.125", "5.120", "5.130"
+    ]  # fmt: skip
+    assert (await lab.row(subscription)).deferred == 0
+
+    lab.bank.answers = ["insufficient_funds", "action"]
+    await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=card)
+    await lab.live_to(moment("2027-07-01 01:00"))
+    await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=coarser)
+    await lab.live_to(moment("2027-07-01 02:00"))
+    declined, asked = (await lab.payments(subscription))[-2:]
+    assert (str(declined.money), str(asked.money), asked.status) == ("5.125", "5.120", "requires_action")
+    await lab.bank.pay(declined.id, await lab.now())
+    assert (await lab.row(subscription)).deferred == Decimal("0.005")
+    assert await lab.credit(subscription) == "0.005"
 
 
 async def test_what_cannot_be_done_is_refused_and_nothing_changes(lab: Lab) -> None:
