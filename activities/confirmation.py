@@ -262,6 +262,8 @@ class ConfirmationActivities:
     async def _record(self, command: Confirm, seen: Sequence[Seen]) -> Confirmation:
         async with self._database.transaction() as session:
             locked, workspace = await payments.lock(session, command.payment_id)
+            if locked.customer_id is not None and any(one.observed.saved_method is not None for one in seen):
+                await payment_methods.lock_customer(session, locked.workspace_id, locked.customer_id)
             confirmation = await self._apply(session, locked, workspace, seen, command)
             kept = await self._keep_methods(session, locked, seen)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))

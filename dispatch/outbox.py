@@ -93,12 +93,12 @@ class OutboxRelay:
     async def _deliver(self, notice: OrderNotice, workspace: Workspace) -> None:
         try:
             error = await self._post(notice, workspace)
-            async with self._database.statement() as session:
+            async with self._database.transaction() as session:
                 if error is None:
-                    await outbox.mark_delivered(session, notice.id)
+                    await outbox.mark_delivered(session, notice)
                 else:
                     wait = self._plan.wait(notice.attempts, self._now() - notice.created_at)
-                    await outbox.mark_failed(session, notice.id, error=error, retry_in=wait)
+                    await outbox.mark_failed(session, notice, error=error, retry_in=wait)
         except Exception as failure:
             if not is_outage(failure):
                 log.exception("notification could not be recorded", notice_id=str(notice.id))

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from sqlalchemy import exists as is_there
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -148,18 +148,21 @@ async def claim_due(
     first_in_line = ~is_there().where(
         earlier.stream == OrderNotice.stream, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
     )
-    turn = func.row_number().over(partition_by=OrderNotice.workspace_id, order_by=OrderNotice.next_attempt_at)
-    due = (
-        select(OrderNotice.id, turn.label("turn"))
-        .where(OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now(), first_in_line)
-        .where(OrderNotice.workspace_id.not_in(list(skip_workspaces)))
-        .subquery()
+    due = (OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now())
+    # workspace by workspace, each no further than its share: the backlog of one must not be read to find another's
+    share = (
+        select(OrderNotice.id)
+        .where(OrderNotice.workspace_id == Workspace.id, *due, first_in_line)
+        .order_by(OrderNotice.next_attempt_at)
+        .limit(per_workspace)
+        .correlate(Workspace)
+        .lateral()
     )
+    chosen = select(share.c.id).select_from(Workspace).join(share, true())
     query = (
         select(OrderNotice, Workspace)
         .join(Workspace, Workspace.id == OrderNotice.workspace_id)
-        .where(OrderNotice.id.in_(select(due.c.id).where(due.c.turn <= per_workspace)))
-        .where(OrderNotice.status == "waiting", OrderNotice.next_attempt_at <= func.now())
+        .where(OrderNotice.id.in_(chosen.where(Workspace.id.not_in(list(skip_workspaces)))), *due)
         .with_for_update(of=OrderNotice, skip_locked=True)
     )
     rows = [(notice, workspace) for notice, workspace in (await session.execute(query)).all()]
@@ -173,25 +176,42 @@ async def claim_due(
     return rows
 
 
-async def mark_delivered(session: AsyncSession, notice_id: UUID) -> None:
-    """The receiver answered 2xx."""
+async def mark_delivered(session: AsyncSession, notice: OrderNotice) -> None:
+    """The receiver answered 2xx: the next in line is due."""
     await session.execute(
         update(OrderNotice)
-        .where(OrderNotice.id == notice_id)
+        .where(OrderNotice.id == notice.id)
         .values(status="delivered", delivered_at=func.now(), attempts=OrderNotice.attempts + 1, last_error=None)
     )
+    await _put_off_the_line(session, notice, timedelta(0))
 
 
-async def mark_failed(session: AsyncSession, notice_id: UUID, *, error: str, retry_in: timedelta | None) -> None:
-    """The receiver did not take it. Without `retry_in` it is given up, visibly, until an operator sends it again."""
-    await session.execute(
+async def mark_failed(session: AsyncSession, notice: OrderNotice, *, error: str, retry_in: timedelta | None) -> None:
+    """The receiver did not take it. Without `retry_in` it is given up, visibly, until an operator sends it again.
+
+    One that another worker has delivered meanwhile stays delivered. Those behind it in line wait as long as it does,
+    so that they are not looked through at every round.
+    """
+    still_waiting = await session.execute(
         update(OrderNotice)
-        .where(OrderNotice.id == notice_id)
+        .where(OrderNotice.id == notice.id, OrderNotice.status == "waiting")
         .values(
             attempts=OrderNotice.attempts + 1,
             last_error=error[:300],
             **({"next_attempt_at": func.now() + retry_in} if retry_in is not None else {"status": "given_up"}),
         )
+        .returning(OrderNotice.id)
+    )
+    if still_waiting.first() is not None:
+        await _put_off_the_line(session, notice, retry_in or timedelta(0))
+
+
+async def _put_off_the_line(session: AsyncSession, notice: OrderNotice, wait: timedelta) -> None:
+    """Have what stands behind a notice in its line wait so long from now."""
+    await session.execute(
+        update(OrderNotice)
+        .where(OrderNotice.stream == notice.stream, OrderNotice.seq > notice.seq, OrderNotice.status == "waiting")
+        .values(next_attempt_at=func.now() + wait)
     )
 
 

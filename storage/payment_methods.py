@@ -64,7 +64,7 @@ async def keep(
     A customer's first method becomes the default whatever was asked. The caller tells those who wait for a method
     (`activities.method_news`) after the commit when there is news.
     """
-    await _lock_customer(session, account.workspace_id, customer_id)
+    await lock_customer(session, account.workspace_id, customer_id)
     marker = None
     if found.fingerprint is not None:
         key = await fingerprints.open_key(session, sealer, account.workspace_id)
@@ -165,12 +165,21 @@ async def get(session: AsyncSession, workspace_id: UUID, method_id: UUID) -> Pay
     return await session.scalar(query)
 
 
+async def lock_customer(session: AsyncSession, workspace_id: UUID, customer_id: str) -> None:
+    """Order those who change one customer's methods: at most one default, without deadlocks. Held to the commit.
+
+    Take it after a payment's lock and before all others: the audit log's, which comes last, may be taken by any flush.
+    """
+    name = f"methods:{workspace_id}:{customer_id}"
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+
 async def lock(session: AsyncSession, method_id: UUID) -> PaymentMethod | None:
     """A method as it is now, under the locks of its customer and its row, always taken in this order."""
     known = await session.get(PaymentMethod, method_id)
     if known is None:
         return None
-    await _lock_customer(session, known.workspace_id, known.customer_id)
+    await lock_customer(session, known.workspace_id, known.customer_id)
     query = select(PaymentMethod).where(PaymentMethod.id == method_id)
     return await session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
@@ -306,12 +315,6 @@ async def of_reference(session: AsyncSession, reference: UUID) -> Sequence[Payme
             PaymentMethod.provider_customer_id == customer.provider_customer_id,
         )
     return (await session.scalars(query.order_by(PaymentMethod.id))).all()
-
-
-async def _lock_customer(session: AsyncSession, workspace_id: UUID, customer_id: str) -> None:
-    """Order those who change one customer's methods: at most one default, without deadlocks. Held to the commit."""
-    name = f"methods:{workspace_id}:{customer_id}"
-    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 def _audit(session: AsyncSession, method: PaymentMethod, action: str, actor: str, **details: Any) -> None:

@@ -52,7 +52,13 @@ class AfterlifeWorkflow:
         while self._triggers or self._others_open or self._refunds:
             if not self._triggers:
                 await self._wait_for_news()
-            outcome = await self._answer(tuple(self._triggers))
+            answered = tuple(self._triggers)
+            try:
+                outcome = await self._answer(answered)
+            except calls.CallFailed:
+                if not self._others_open:
+                    raise
+                self._leave_to_the_inbox(answered)
         return outcome
 
     @workflow.signal
@@ -62,6 +68,11 @@ class AfterlifeWorkflow:
             self._seen.add(trigger.event_id)
             if all(waiting.inbox_id != trigger.inbox_id for waiting in self._triggers):
                 self._triggers.append(trigger)
+
+    def _leave_to_the_inbox(self, triggers: tuple[ProviderTrigger, ...]) -> None:
+        """Events that could not be answered are handed over again; ways that are watched are known here alone."""
+        self._triggers = [one for one in self._triggers if one not in triggers]
+        self._refunds, self._refund_looks = (), 0
 
     async def _wait_for_news(self) -> None:
         """Until an event comes, or it is time to look again.

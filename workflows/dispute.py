@@ -31,12 +31,13 @@ class DisputeWorkflow:
         reminded_of = _date_of_evidence(view)
         await self._remind(view)
         for _ in range(LOOKS):
-            found = await workflow.execute_activity(
-                calls.reconcile_disputes,
-                ReconcileDisputes(view.payment_id),
-                **calls.provider_call("look at the dispute", patience=PATIENCE),
-            )
-            view = next((one for one in found if one.dispute_id == view.dispute_id), view)
+            with suppress(*calls.CallFailed):  # a key that is refused today may be mended tomorrow: look again then
+                found = await workflow.execute_activity(
+                    calls.reconcile_disputes,
+                    ReconcileDisputes(view.payment_id),
+                    **calls.provider_call("look at the dispute", patience=PATIENCE),
+                )
+                view = next((one for one in found if one.dispute_id == view.dispute_id), view)
             if view.state in FINAL_DISPUTE:
                 break
             asked_for = _date_of_evidence(view)  # an inquiry that became a dispute, or another date

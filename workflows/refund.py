@@ -21,8 +21,8 @@ LOOKS = 120
 class RefundWorkflow:
     """Drive one refund to its end. A refusal is a result, not a failure.
 
-    Update `progress`: where it stands after the provider's first answer. Signal `provider_event`: the provider told of
-    a refund of this payment, so look now. Query `status`.
+    Update `progress`: where it stands after the provider's first answer. Query `status`. What the provider tells of
+    refunds is answered by the payment's after-life, and seen here at the next look.
     """
 
     @workflow.init
@@ -31,7 +31,6 @@ class RefundWorkflow:
         self._command = command
         self._progress: RefundProgress | None = None
         self._asked_once = False
-        self._woken = False
 
     @workflow.run
     async def run(self, command: StartRefund) -> RefundProgress:
@@ -42,13 +41,8 @@ class RefundWorkflow:
             if progress.state in FINAL_REFUND:
                 break
             workflow.set_current_details(f"the provider has it {progress.state.value}; next look in {wait}")
-            self._woken = False
-            try:
-                await workflow.wait_condition(
-                    lambda: self._woken, timeout=wait, timeout_summary="next look at the refund"
-                )
-            except TimeoutError:
-                wait = min(wait * 2, LONGEST_WAIT)
+            await workflow.sleep(wait, summary="next look at the refund")
+            wait = min(wait * 2, LONGEST_WAIT)
             progress = self._progress = await workflow.execute_activity(
                 calls.advance_refund,
                 AdvanceRefund(command.refund_id),
@@ -66,11 +60,6 @@ class RefundWorkflow:
         """Where the refund stands, as soon as the provider was asked once."""
         await workflow.wait_condition(lambda: self._asked_once)
         return self._progress or RefundProgress(self._command.refund_id, RefundState.UNKNOWN)
-
-    @workflow.signal
-    def provider_event(self) -> None:
-        """The provider told of something: look now."""
-        self._woken = True
 
     @workflow.query
     def status(self) -> RefundProgress | None:

@@ -85,7 +85,7 @@ class OrderNotice(Base):
     __table_args__ = (
         UniqueConstraint("stream", "seq"),
         CheckConstraint("payment_id IS NULL OR subscription_id IS NULL", name="a_notice_is_of_one_stream"),
-        Index("ix_outbox_due", "next_attempt_at", postgresql_where=text("status = 'waiting'")),
+        Index("ix_outbox_due", "workspace_id", "next_attempt_at", postgresql_where=text("status = 'waiting'")),
         Index("ix_outbox_workspace_status", "workspace_id", "status"),
     )
 

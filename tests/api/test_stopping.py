@@ -9,32 +9,31 @@ import sys
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
 
+from api.app import create_app
 from api.limits import BoundedHttp
-from api.stopping import ComeBack
+from api.services import open_services
 from embedded.parts import answers, free_port
 from embedded.stack import ROOT
 from tests.support.service import Service, eventually
 
 
-async def test_who_still_waits_when_the_process_ends_is_asked_to_come_back() -> None:
+async def test_who_still_waits_when_the_process_ends_is_asked_to_come_back(service: Service) -> None:
     """A request that was broken off got a bare 500, as if there were a fault."""
-    app, waiting = FastAPI(), asyncio.Event()
+    app, waiting = create_app(lambda: open_services(service.settings)), asyncio.Event()
 
-    @app.get("/")
+    @app.get("/waits")
     async def waits() -> None:
         waiting.set()
         await asyncio.sleep(60)
 
-    app.add_middleware(ComeBack)
     port = free_port()
     config = uvicorn.Config(app, port=port, http=BoundedHttp, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
-    await eventually(lambda: answers(port, "/docs"))
+    await eventually(lambda: answers(port, "/healthz"))
     async with httpx.AsyncClient() as http:
-        asked = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/", timeout=20))
+        asked = asyncio.create_task(http.get(f"http://127.0.0.1:{port}/waits", timeout=20))
         await waiting.wait()
         server.should_exit = True
         answer = await asked

@@ -25,8 +25,8 @@ PARTS = ("worker", "api", "postgres", "temporal")
 RESTED, REST_SECONDS = 0.8, 20.0
 """How often everything has come back, or is waited for so long, before the next process is killed: work is to be broken
 off, and on a slow machine nobody would come to any. In the other cases they are killed while they start."""
-STOPS_WITHIN = {"worker": 60.0, "api": 30.0}
-"""Seconds; what docker-compose.yml gives them before they are killed."""
+STOPS_WITHIN = 30.0
+"""Seconds; what docker-compose.yml gives our processes before they are killed."""
 WEATHER = (
     ("webhooks", "lose"),
     ("webhooks", "duplicate:3"),
@@ -100,10 +100,10 @@ class Deployer:
         pid, begun = self.stack.supervisor.pid(part), time.monotonic()
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-            while time.monotonic() < begun + STOPS_WITHIN[part]:
+            while time.monotonic() < begun + STOPS_WITHIN:
                 await asyncio.sleep(0.1)
                 os.kill(pid, 0)
-            self.wrong.append(f"{part} was told to stop, and still runs after {STOPS_WITHIN[part]:.0f} s")
+            self.wrong.append(f"{part} was told to stop, and still runs after {STOPS_WITHIN:.0f} s")
         self.done[f"{part} told to stop, took up to {math.ceil((time.monotonic() - begun) / 5) * 5} s"] += 1
 
 

@@ -36,6 +36,7 @@ from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
 DAY = timedelta(days=1)
+REFUSED_KEY = ApplicationError("the key was revoked", "http_401", None, type="ProviderMisconfigured")
 
 
 @dataclass
@@ -44,11 +45,12 @@ class Books:
 
     refund: list[RefundState | ApplicationError] = field(default_factory=list)
     surplus: list[SurplusStatus] = field(default_factory=list)
-    disputes: list[DisputeView] = field(default_factory=list)
+    disputes: list[DisputeView | ApplicationError] = field(default_factory=list)
     reconciled: list[Reconciled] = field(default_factory=list)
-    looks: list[Confirmation] = field(default_factory=list)
+    looks: list[Confirmation | ApplicationError] = field(default_factory=list)
     answers_evidence: bool = False
     asked_at: list[datetime] = field(default_factory=list)
+    looked: int = 0
     disputes_asked_at: list[datetime] = field(default_factory=list)
     reminded_at: list[datetime] = field(default_factory=list)
     rendered: list[UUID] = field(default_factory=list)
@@ -75,7 +77,10 @@ class Books:
     async def reconcile_disputes(self, _: ReconcileDisputes) -> list[DisputeView]:
         self.asked_at.append(activity.info().scheduled_time)
         self.disputes_asked_at.append(activity.info().scheduled_time)
-        return [self.disputes.pop(0) if len(self.disputes) > 1 else self.disputes[0]]
+        view = self.disputes.pop(0) if len(self.disputes) > 1 else self.disputes[0]
+        if isinstance(view, ApplicationError):
+            raise view
+        return [view]
 
     @activity.defn
     async def reconcile_refunds(self, _: ReconcileRefunds) -> Reconciled:
@@ -84,7 +89,11 @@ class Books:
 
     @activity.defn
     async def confirm(self, _: Confirm) -> Confirmation:
-        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        self.looked += 1
+        seen = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(seen, ApplicationError):
+            raise seen
+        return seen
 
     @activity.defn
     async def remind_of_dispute(self, _: Reminder) -> bool:
@@ -210,6 +219,31 @@ async def test_a_dispute_does_not_wait_for_a_refund_that_is_under_way(desk: Desk
     assert asked - begun < timedelta(seconds=30)
     assert max(books.asked_at) - begun > timedelta(hours=2)
     assert len(books.rendered) == 1
+    await replay(await handle.fetch_history())
+
+
+async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_that_failed(desk: Desk) -> None:
+    """A key that was refused once ended the watch, and no event would have begun it again."""
+    payment_id, books = uuid4(), desk.books
+    open_still = Confirmation(PaymentStatus.PAID, others_open=True)
+    books.looks = [open_still, REFUSED_KEY, open_still, Confirmation(PaymentStatus.PAID)]
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="captured"))
+    handle = desk.environment.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+    async with unlocked(desk.environment):
+        assert (await ended(handle)).status is PaymentStatus.PAID
+    assert books.looked == 4
+    await replay(await handle.fetch_history())
+
+
+async def test_a_dispute_is_followed_on_after_a_look_that_failed(desk: Desk) -> None:
+    """Nobody followed it any more, and nobody was reminded."""
+    view = DisputeView(uuid4(), uuid4(), DisputeState.UNDER_REVIEW, None)
+    won = DisputeView(view.dispute_id, view.payment_id, DisputeState.WON, None)
+    desk.books.disputes = [view, REFUSED_KEY, won]
+    handle = await desk.environment.client.start_workflow(
+        DisputeWorkflow.run, view, id=f"dispute-{view.dispute_id}", task_queue=desk.queue
+    )
+    assert (await ended(handle)).state is DisputeState.WON
     await replay(await handle.fetch_history())
 
 
