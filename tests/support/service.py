@@ -114,6 +114,8 @@ class Merchant:
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+    """Types that are answered with 500, as often as they come."""
     url: str = ""
 
     def app(self) -> FastAPI:
@@ -124,11 +126,13 @@ class Merchant:
             from fastapi.responses import Response
 
             status = self.answers.pop(0) if self.answers else 200
-            body = await request.body()
+            body, notice = await request.body(), dict(await request.json())
+            if notice["type"] in self.refuses:
+                status = 500
             if status == 200:
                 self.bodies.append(body)
                 self.headers.append(dict(request.headers))
-                self.notices.append(dict(await request.json()) | {"hook": name})
+                self.notices.append(notice | {"hook": name})
             return Response(status_code=status)
 
         return app
