@@ -118,6 +118,9 @@ class InboxDispatcher:
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
         self._late_subscriptions = LateStarts("subscription_id")
+        self._overdue_subscriptions = LateStarts(
+            "subscription_id", again_after_seconds=subscriptions.OVERDUE_AFTER.total_seconds()
+        )
         self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
         self._late_setups = LateStarts("setup_id")
@@ -224,6 +227,14 @@ class InboxDispatcher:
         async with self._database.transaction() as session:
             waiting = await subscriptions.left_asleep(session, older_than=older_than, limit=BATCH)
         return await self._late_subscriptions.start(
+            {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
+        )
+
+    async def wake_overdue(self, *, older_than: datetime) -> int:
+        """The same for those that should have acted by themselves before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await subscriptions.overdue(session, older_than=older_than, limit=BATCH)
+        return await self._overdue_subscriptions.start(
             {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
         )
 
@@ -351,6 +362,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         lambda: dispatcher.start_unstarted(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_refunds(older_than=old_enough()),
         lambda: dispatcher.wake_left_asleep(older_than=datetime.now(UTC) - subscriptions.ASLEEP_AFTER),
+        lambda: dispatcher.wake_overdue(older_than=datetime.now(UTC) - subscriptions.OVERDUE_AFTER),
         lambda: dispatcher.start_unstarted_payouts(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_setups(older_than=old_enough()),
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
