@@ -23,9 +23,8 @@ Start = Callable[[], Awaitable[object]]
 class LateStarts:
     """Starts of one kind of workflow; `names` is what its ids are called in the log."""
 
-    def __init__(self, names: str, *, again_after_seconds: float = TRIED_AGAIN_SECONDS) -> None:
+    def __init__(self, names: str) -> None:
         self._names = names
-        self._again_after_seconds = again_after_seconds
         self._again_at: dict[UUID, float] = {}
 
     async def start(self, waiting: Mapping[UUID, Start]) -> int:
@@ -33,7 +32,7 @@ class LateStarts:
         now, gate = time.monotonic(), asyncio.Semaphore(STARTS_AT_ONCE)
         self._again_at = {each: at for each, at in self._again_at.items() if each in waiting and at > now}
         due = {each: start for each, start in waiting.items() if each not in self._again_at}
-        self._again_at |= dict.fromkeys(due, now + self._again_after_seconds)
+        self._again_at |= dict.fromkeys(due, now + TRIED_AGAIN_SECONDS)
         return sum(await asyncio.gather(*(self._try(each, start, gate) for each, start in due.items())))
 
     async def _try(self, identity: UUID, start: Start, gate: asyncio.Semaphore) -> bool:

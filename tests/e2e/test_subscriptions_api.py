@@ -6,7 +6,7 @@ Months pass by moving the subscription's dates back, and waking it.
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -17,10 +17,11 @@ from sqlalchemy import event, select, update
 import wiring
 from api.context import Member, Services
 from api.subscriptions import list_invoices, list_subscriptions
-from dispatch.inbox import subscription_command
+from dispatch.inbox import InboxDispatcher, subscription_command
 from domain.payment import PollPlan
 from domain.subscription import attempt_payment_id, subscription_workflow_id
 from engine.client import connect
+from engine.payments import PaymentEngine
 from engine.subscriptions import SubscriptionEngine
 from storage import administration
 from storage.models import Attempt, Invoice, Payment, Subscription
@@ -347,6 +348,9 @@ async def test_a_subscription_whose_workflow_was_stopped_by_hand_is_renewed_all_
         row = await session.get_one(Subscription, UUID(made["id"]))
         for name in ("anchor", "current_period_start", "current_period_end", "next_action_at"):
             setattr(row, name, getattr(row, name) - MONTH)
+    engine = PaymentEngine(client, shop.service.settings.temporal_task_queue)
+    dispatcher = InboxDispatcher(shop.service.database, engine, PollPlan())
+    await dispatcher.wake_overdue(older_than=datetime.now(UTC) + timedelta(days=2))
     renewed = await until(shop, made, "active", period=running["period"] + 1)
     assert renewed["current_period_end"] > running["current_period_start"]
 
