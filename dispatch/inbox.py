@@ -127,11 +127,11 @@ class InboxDispatcher:
 
     @property
     def _subscriptions(self) -> SubscriptionEngine:
-        return SubscriptionEngine(self._engine.client, self._engine.task_queue)
+        return SubscriptionEngine.beside(self._engine)
 
     @property
     def _setups(self) -> SetupEngine:
-        return SetupEngine(self._engine.client, self._engine.task_queue)
+        return SetupEngine.beside(self._engine)
 
     async def hand_over_methods(self, event: MethodHandover) -> None:
         """The same for an event about a set-up or saved methods. Raises EngineUnavailable."""

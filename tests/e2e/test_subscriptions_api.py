@@ -16,7 +16,8 @@ from sqlalchemy import event, select, update
 
 import wiring
 from api.context import Member, Services
-from api.subscriptions import list_invoices, list_subscriptions
+from api.invoices import list_invoices
+from api.subscriptions import list_subscriptions
 from dispatch.inbox import InboxDispatcher, subscription_command
 from domain.payment import PollPlan
 from domain.subscription import attempt_payment_id, subscription_workflow_id
@@ -213,9 +214,16 @@ async def test_a_trial_gives_a_page_for_the_card_and_a_dry_run_says_when_it_is_c
     shown = answer.json()
     assert (shown["charge_now"], shown["status"]) == ("0.00", "trialing")
     assert (await shop.api.get("/subscriptions")).json()["data"] == []
-    made = await subscribe(shop, offer)
-    assert made["status"] == "trialing"
+    refused = await shop.api.post("/subscriptions", json=body | {"referrer_id": "two\nlines"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), "as of a payment"
+    key = {"Idempotency-Key": "trial-1"}
+    first, again = [await shop.api.post("/subscriptions", json=body, headers=key) for _ in range(2)]
+    made = first.json()
+    assert (first.status_code, made["status"]) == (201, "trialing")
     assert made["setup_url"] is not None
+    assert (again.status_code, again.json()["setup_url"]) == (200, made["setup_url"]), "whoever lost it gets it again"
+    refused = await shop.api.post(f"/subscriptions/{made['id']}/payment-method", params={"dry_run": True})
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), "a page would have been made"
     link = (await shop.api.post(f"/subscriptions/{made['id']}/payment-method")).json()
     assert link["setup"]["url"] is not None
 
