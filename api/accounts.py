@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
-from api.problems import Problem
-from api.routing import faults_of
+from api.problems import Problem, answers
+from api.routing import OF_EVERY_ACCOUNT, faults_of
 from domain.fees import FeeSchedule
 from domain.money import Money, MoneyError
 from providers.base import (
@@ -28,7 +28,7 @@ from providers.base import (
     ProviderError,
     ProviderMisconfigured,
 )
-from providers.registry import PROVIDERS, build_provider, capabilities_of, required_credentials
+from providers.registry import PROVIDERS, build_provider, capabilities_of, known_options, required_credentials
 from storage import administration, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.sealing import SealingError
@@ -140,7 +140,12 @@ class AccountChanges(BaseModel):
     _few = field_validator("credentials")(_few)
 
 
-@router.post("/provider-accounts", status_code=201, summary="Connect a provider account")
+@router.post(
+    "/provider-accounts",
+    status_code=201,
+    summary="Connect a provider account",
+    responses=answers("already_exists", "idempotency_key_reused", "not_found", "unknown_provider"),
+)
 async def create_account(
     body: NewAccount, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> AccountOut:
@@ -204,7 +209,9 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
     return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)
 
 
-@router.patch("/provider-accounts/{account_id}", summary="Change a provider account")
+@router.patch(
+    "/provider-accounts/{account_id}", summary="Change a provider account", responses=answers("provider_misconfigured")
+)
 async def change_account(
     account_id: UUID, body: AccountChanges, caller: Administrator, services: ServicesDep
 ) -> AccountOut:
@@ -297,6 +304,10 @@ def check_form(provider: str, credentials: Mapping[str, str], options: Mapping[s
     misplaced = sorted(name for name in options if name in required_credentials(provider) or _SECRET.search(name))
     if misplaced:
         raise Problem("validation_failed", f"options are not secret: give {', '.join(misplaced)} as a credential.")
+    known = known_options(provider) | OF_EVERY_ACCOUNT
+    if unknown := sorted(options.keys() - known):
+        named = ", ".join(name[:MAX_NAME_LENGTH] for name in unknown)
+        raise Problem("validation_failed", f"options: {provider} has no {named}; it has {', '.join(sorted(known))}.")
     if faults := faults_of(options, capabilities_of(provider)):
         raise Problem("validation_failed", f"options: {'; '.join(faults)}.")
     try:

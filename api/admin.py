@@ -20,7 +20,7 @@ from standardwebhooks.webhooks import Webhook
 
 from api.context import Administrator, ServicesDep, acting_workspace
 from api.idempotency import IdempotencyKey, answer_once
-from api.problems import Problem
+from api.problems import Problem, answers
 from domain.dunning import FinalAction
 from domain.money import minor_digits
 from domain.receipt import Dealer
@@ -205,7 +205,12 @@ class KeyOut(BaseModel):
     revoked_at: datetime | None = None
 
 
-@router.post("/workspaces", status_code=201, summary="Create a workspace")
+@router.post(
+    "/workspaces",
+    status_code=201,
+    summary="Create a workspace",
+    responses=answers("already_exists", "idempotency_key_reused"),
+)
 async def create_workspace(
     body: NewWorkspace, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> WorkspaceOut:
@@ -272,7 +277,9 @@ async def list_workspaces(caller: Administrator, services: ServicesDep) -> list[
         return [_workspace_out(row) for row in await workspaces.all_workspaces(session)]
 
 
-@router.post("/api-keys", status_code=201, summary="Make an API key")
+@router.post(
+    "/api-keys", status_code=201, summary="Make an API key", responses=answers("idempotency_key_reused", "not_found")
+)
 async def create_key(
     body: NewKey, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> KeyOut:

@@ -15,7 +15,9 @@ from api import (
     admin,
     commissions,
     disputes,
+    docs,
     health,
+    invoices,
     methods,
     metrics,
     pages,
@@ -28,6 +30,7 @@ from api import (
     referrers,
     refunds,
     settlement_files,
+    subscription_changes,
     subscriptions,
     surplus,
     ways,
@@ -35,6 +38,7 @@ from api import (
 )
 from api.context import Services
 from api.limits import BodyLimits
+from api.openapi import TAGS, describe
 from api.stopping import ComeBack
 
 log = structlog.get_logger()
@@ -47,6 +51,8 @@ V1 = (
     payment_methods,
     plans,
     subscriptions,
+    subscription_changes,
+    invoices,
     refunds,
     disputes,
     webhooks,
@@ -77,9 +83,11 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
         version="1",
         description="Every payment is a durable workflow. Amounts are decimal strings in major units.",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
     app.include_router(health.router)
@@ -87,6 +95,8 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
     app.include_router(pages.router)
     for module in V1:
         app.include_router(module.router, prefix=PREFIX)
+    describe(app)
+    docs.install(app)
     app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
     app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
     app.add_middleware(ComeBack)

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
-from api.problems import Problem
+from api.fields import Cursor, PageSize
+from api.problems import Problem, answers
 from domain.commission import CommissionState, CommissionStatus, Review
 from domain.money import Money
 from storage import commissions
@@ -95,8 +96,8 @@ class ReviewDecision(BaseModel):
 async def list_commissions(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     referrer_id: Annotated[str | None, Query(max_length=128)] = None,
     status: CommissionStatus | None = None,
     state: CommissionState | None = None,
@@ -144,8 +145,18 @@ async def referrer_report(referrer_id: str, caller: Reader, services: ServicesDe
     )
 
 
-@router.post("/commissions/{commission_id}/paid", summary="Mark a commission paid out")
-async def mark_paid(
+@router.post(
+    "/commissions/{commission_id}/paid",
+    summary="Mark a commission paid out",
+    responses=answers(
+        "commission_already_paid",
+        "commission_clawed_back",
+        "commission_held",
+        "commission_in_payout",
+        "commission_rejected",
+    ),
+)
+async def mark_commission_paid(
     commission_id: UUID, body: MarkPaid, caller: Payer, services: ServicesDep, *, dry_run: DryRun = False
 ) -> CommissionOut | EffectsOut:
     """Books a payment by hand, also before the holding period is over. What is held or in a batch is refused.
@@ -187,8 +198,12 @@ async def mark_paid(
         raise Problem("commission_already_paid", "It was paid under another reference.") from None
 
 
-@router.post("/commissions/{commission_id}/review", summary="Decide on a held commission")
-async def review(
+@router.post(
+    "/commissions/{commission_id}/review",
+    summary="Decide on a held commission",
+    responses=answers("commission_not_in_review"),
+)
+async def review_commission(
     commission_id: UUID, body: ReviewDecision, caller: Payer, services: ServicesDep, *, dry_run: DryRun = False
 ) -> CommissionOut | EffectsOut:
     """Approve: it vests like any other. Reject: it is owed to nobody. The first decision stays."""

@@ -13,7 +13,8 @@ from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import structlog
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from limits import RateLimitItemPerMinute
 from limits.aio.strategies import MovingWindowRateLimiter
 from pydantic import AfterValidator, AwareDatetime
@@ -114,12 +115,20 @@ def services_of(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services_of)]
 
 
+BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="ApiKey",
+    bearerFormat="dp_…",
+    description="A key of a workspace, or of the platform; `payment-cli api-key create` makes one.",
+)
+
+
 async def caller_of(
-    services: ServicesDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None
+    services: ServicesDep, shown: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None
 ) -> Caller:
     """Who is asking, within the rate limit. Raises Problem unauthenticated or rate_limited."""
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.startswith("dp_"):
+    key = "" if shown is None else shown.credentials
+    if not key.startswith("dp_"):
         raise Problem(
             "unauthenticated",
             "Send your API key as 'Authorization: Bearer dp_…'; payment-cli api-key create makes one.",

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
+from api.fields import Cursor, PageSize
 from api.problems import Problem
 from domain.dispute import DisputeState
 from domain.money import Money
@@ -48,8 +49,8 @@ class DisputePage(BaseModel):
 async def list_disputes(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     status: DisputeState | None = None,
 ) -> DisputePage:
     """Newest first."""

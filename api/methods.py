@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from activities.guard import ProviderGuard
 from api.context import Member, Services, ServicesDep, member
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import available, bounds, sheet_of
 from domain.money import Money
 from providers.base import Bank, ListsBanks, OutcomeUnknown, Provider, ProviderError, ProviderMisconfigured
@@ -79,7 +79,7 @@ class BanksOut(BaseModel):
     banks: list[BankOut]
 
 
-@router.get("/payments/methods", summary="Ways to pay")
+@router.get("/payments/methods", summary="Ways to pay", responses=answers("currency_not_of_workspace"))
 async def list_methods(
     caller: Reader,
     services: ServicesDep,
@@ -114,7 +114,11 @@ async def read_health(caller: Reader, services: ServicesDep) -> list[ProviderHea
         ]
 
 
-@router.get("/pse/banks", summary="Banks of PSE")
+@router.get(
+    "/pse/banks",
+    summary="Banks of PSE",
+    responses=answers("no_provider_account", "provider_misconfigured", "provider_unavailable"),
+)
 async def list_banks(caller: Reader, services: ServicesDep, provider_account_id: UUID | None = None) -> BanksOut:
     """The banks that a payer chooses from; kept for a day, and longer while the provider does not answer."""
     account = await _bank_account(services, caller, provider_account_id)

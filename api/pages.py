@@ -67,7 +67,7 @@ async def checkout(reference: UUID, services: ServicesDep) -> Response:
         return _page("forward.html", action=form["action"], fields=form["fields"], form_target=_origin(form["action"]))
     if attempt.instructions is not None:
         return _page("cash.html", **_instructions(attempt, payment, ZoneInfo(workspace.timezone)))
-    if attempt.checkout_url is not None and not attempt.checkout_url.startswith(services.limits.public_base_url):
+    if attempt.checkout_url is not None and not attempt.checkout_url.startswith(f"{services.limits.public_base_url}/"):
         return RedirectResponse(attempt.checkout_url, 303, headers=_PRIVATE)
     return _page("gone.html", 404)
 

@@ -17,8 +17,9 @@ from uuid_utils.compat import uuid7
 from activities.confirmation import new_method
 from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
+from api.fields import Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import sheet_of
 from dispatch.methods import start_setup_command
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
@@ -36,7 +37,6 @@ Writer = Annotated[Member, Depends(member("payments:write"))]
 DETACH_WAIT = timedelta(seconds=10)
 SETUP_LIFETIME = timedelta(hours=1)
 _CARD_NUMBER = re.compile(r"[0-9 -]{12,23}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class MethodOwner(BaseModel):
@@ -44,17 +44,10 @@ class MethodOwner(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    id: str = Field(min_length=1, max_length=128, examples=["cust-77"])
-    name: str | None = Field(None, max_length=200, examples=["Dana Levi"])
+    id: PlainText = Field(min_length=1, max_length=128, examples=["cust-77"])
+    name: PlainText | None = Field(None, max_length=200, examples=["Dana Levi"])
     email: EmailStr | None = Field(None, examples=["dana@example.com"])
-    phone: str | None = Field(None, max_length=32, examples=["0541234567"])
-
-    @field_validator("id", "name", "phone")
-    @classmethod
-    def _plain(cls, value: str | None) -> str | None:
-        if value is not None and _CONTROL.search(value):
-            raise ValueError("control characters are not allowed")
-        return value
+    phone: PlainText | None = Field(None, max_length=32, examples=["0541234567"])
 
 
 class NewSetup(BaseModel):
@@ -152,7 +145,15 @@ class PaymentMethodPage(BaseModel):
     "/payment-methods",
     status_code=201,
     summary="Save a payment method",
-    responses={200: {"model": SetupOut, "description": "A repeat"}, 202: {"model": SetupOut}},
+    responses=answers(
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {200: {"model": SetupOut, "description": "A repeat"}, 202: {"model": SetupOut}},
 )
 async def create_setup(
     body: NewSetup, caller: Writer, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
@@ -177,7 +178,14 @@ async def create_setup(
     return out
 
 
-@router.post("/payment-methods/tokens", status_code=201, summary="Take over a provider's token")
+@router.post(
+    "/payment-methods/tokens",
+    status_code=201,
+    summary="Take over a provider's token",
+    responses=answers(
+        "method_unavailable", "no_provider_account", "provider_misconfigured", "provider_rejected", "unknown_provider"
+    ),
+)
 async def import_token(body: NewToken, caller: Writer, services: ServicesDep) -> PaymentMethodOut:
     """Put a token on record that the provider's library made in your page. The same token again is the same method."""
     async with services.database.transaction() as session:
@@ -221,11 +229,11 @@ async def read_setup(setup_id: UUID, caller: Reader, services: ServicesDep) -> S
 
 
 @router.get("/payment-methods", summary="List payment methods")
-async def list_methods(
+async def list_payment_methods(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     customer_id: Annotated[str | None, Query(max_length=128)] = None,
     status: MethodStatus | None = None,
 ) -> PaymentMethodPage:
@@ -244,13 +252,17 @@ async def list_methods(
 
 
 @router.get("/payment-methods/{method_id}", summary="Read a payment method")
-async def read_method(method_id: UUID, caller: Reader, services: ServicesDep) -> PaymentMethodOut:
+async def read_payment_method(method_id: UUID, caller: Reader, services: ServicesDep) -> PaymentMethodOut:
     """The method as it is on record."""
     async with services.database.transaction() as session:
         return _out(await existing_method(session, caller.workspace.id, method_id))
 
 
-@router.post("/payment-methods/{method_id}/default", summary="Charge this method from now on")
+@router.post(
+    "/payment-methods/{method_id}/default",
+    summary="Charge this method from now on",
+    responses=answers("payment_method_not_active"),
+)
 async def make_default(method_id: UUID, caller: Writer, services: ServicesDep) -> PaymentMethodOut:
     """Make it the customer's default: renewals are charged to it. A repeat changes nothing."""
     async with services.database.transaction() as session:
@@ -265,7 +277,9 @@ async def make_default(method_id: UUID, caller: Writer, services: ServicesDep) -
     return _out(row)
 
 
-@router.delete("/payment-methods/{method_id}", summary="Detach a payment method")
+@router.delete(
+    "/payment-methods/{method_id}", summary="Detach a payment method", responses={202: {"model": PaymentMethodOut}}
+)
 async def detach_method(method_id: UUID, caller: Writer, services: ServicesDep, response: Response) -> PaymentMethodOut:
     """Never charge it again: with us from this moment, then at the provider too.
 
@@ -281,7 +295,7 @@ async def detach_method(method_id: UUID, caller: Writer, services: ServicesDep, 
         await _tell(services, row)
     done = False
     with suppress(EngineUnavailable):
-        done = await _engine(services).detach(method_id, wait=DETACH_WAIT)
+        done = await SetupEngine.beside(services.engine).detach(method_id, wait=DETACH_WAIT)
     if not done:
         response.status_code = 202
     return _out(row)
@@ -399,13 +413,9 @@ async def _start(services: Services, row: MethodSetup) -> OpenedSetup | None:
     """The page, or None when it is not there yet; the set-up is on record and is started later if need be."""
     wait = timedelta(seconds=services.limits.checkout_wait_seconds)
     try:
-        return await _engine(services).start(start_setup_command(row, services.poll), wait=wait)
+        return await SetupEngine.beside(services.engine).start(start_setup_command(row, services.poll), wait=wait)
     except EngineUnavailable:
         return None
-
-
-def _engine(services: Services) -> SetupEngine:
-    return SetupEngine(services.engine.client, services.engine.task_queue)
 
 
 async def _tell(services: Services, row: PaymentMethod) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -15,7 +14,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     EmailStr,
     Field,
@@ -30,10 +28,11 @@ from uuid_utils.compat import uuid7
 
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut
+from api.fields import AmountText, Cursor, PageSize, PlainText, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
@@ -54,47 +53,32 @@ SAVED_LIFETIME = timedelta(days=3)
 CANCEL_WAIT = timedelta(seconds=20)
 
 
-def _amount_text(value: object) -> object:
-    if not isinstance(value, str):
-        raise ValueError('an amount is a string in major units, such as "129.90"; numbers lose cents')  # noqa: TRY004
-    return value
-
-
-AmountText = Annotated[str, BeforeValidator(_amount_text), Field(max_length=40, examples=["129.90"])]
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def plain(value: str) -> str:
-    """A text of one line. Raises ValueError."""
-    if _CONTROL.search(value):
-        raise ValueError("control characters are not allowed")
-    return value
-
-
-def small_texts(value: dict[str, str]) -> dict[str, str]:
-    """Texts that a caller may add freely, if they are short. Raises ValueError."""
-    if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
-        raise ValueError("keys have at most 40 characters and values 500, and no NUL")
-    return value
-
-
 class Customer(BaseModel):
     """Who pays. Printed on the receipt; never written to logs or workflow histories, except the opaque `id`."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    id: str | None = Field(None, min_length=1, max_length=128, examples=["cust-77"])
-    name: str | None = Field(None, max_length=200, examples=["Dana Levi"])
+    id: PlainText | None = Field(None, min_length=1, max_length=128, examples=["cust-77"])
+    name: PlainText | None = Field(None, max_length=200, examples=["Dana Levi"])
     email: EmailStr | None = Field(None, examples=["dana@example.com"])
-    tax_id: str | None = Field(None, max_length=32)
-    phone: str | None = Field(None, max_length=32, examples=["0541234567"])
+    tax_id: PlainText | None = Field(None, max_length=32)
+    phone: PlainText | None = Field(None, max_length=32, examples=["0541234567"])
     document_type: str | None = Field(None, pattern=r"^[A-Z]{1,8}$", examples=["CC"])
-    document: str | None = Field(None, max_length=32, examples=["1020304050"])
-    ip: IPvAnyAddress | None = Field(None, description="The payer's address, where a provider asks for it.")
+    document: PlainText | None = Field(None, max_length=32, examples=["1020304050"])
+    ip: IPvAnyAddress | None = Field(None, description="The payer's IP address, where a provider asks for it.")
 
-    _no_control = field_validator("id", "name", "tax_id", "phone", "document")(
-        lambda value: value if value is None else plain(value)
-    )
+    @property
+    def payer(self) -> Payer:
+        """As providers are told of them."""
+        return Payer(
+            id=self.id,
+            name=self.name,
+            email=self.email,
+            phone=self.phone,
+            document_type=self.document_type,
+            document=self.document or self.tax_id,
+            ip=None if self.ip is None else str(self.ip),
+        )
 
 
 class NewPayment(BaseModel):
@@ -119,10 +103,10 @@ class NewPayment(BaseModel):
 
     currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["ILS"])
     amount: AmountText  # after the currency, whose digits it is checked by
-    order_id: str = Field(min_length=1, max_length=128, examples=["A-1001"])
-    description: str | None = Field(None, max_length=500)
+    order_id: PlainText = Field(min_length=1, max_length=128, examples=["A-1001"])
+    description: PlainText | None = Field(None, max_length=500)
     customer: Customer = Field(default_factory=Customer)
-    referrer_id: str | None = Field(None, min_length=1, max_length=128)
+    referrer_id: PlainText | None = Field(None, min_length=1, max_length=128)
     provider: str | None = Field(None, max_length=32, examples=["stripe"])
     provider_account_id: UUID | None = None
     checkout_mode: bool = Field(
@@ -131,7 +115,7 @@ class NewPayment(BaseModel):
     method: str | None = Field(
         None, max_length=32, description="One of GET /payments/methods; the account's first one, if not given."
     )
-    method_fields: dict[str, str] = Field(
+    method_fields: SmallTexts = Field(
         default_factory=dict, max_length=10, description="What the method asks for, such as the payer's bank."
     )
     payment_method_id: UUID | None = Field(
@@ -145,16 +129,7 @@ class NewPayment(BaseModel):
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$", description="Language of the receipt.")
     expires_in_seconds: int | None = Field(None, ge=60, le=30 * 24 * 3600)
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=20)
-
-    _no_control = field_validator("order_id", "description", "referrer_id")(
-        lambda value: value if value is None else plain(value)
-    )
-
-    @field_validator("metadata", "method_fields")
-    @classmethod
-    def _small(cls, value: dict[str, str]) -> dict[str, str]:
-        return small_texts(value)
+    metadata: SmallTexts = Field(default_factory=dict, max_length=20)
 
     @field_validator("currency")
     @classmethod
@@ -196,22 +171,13 @@ class NewPayment(BaseModel):
     @property
     def wanted(self) -> Wanted:
         """What the payment asks of an account."""
-        customer = self.customer
         return Wanted(
             amount=self.money,
             mode=CheckoutMode.HOSTED if self.checkout_mode else CheckoutMode.DIRECT,
             method=self.method,
             fields=self.method_fields,
             save_method=self.save_method,
-            payer=Payer(
-                id=customer.id,
-                name=customer.name,
-                email=customer.email,
-                phone=customer.phone,
-                document_type=customer.document_type,
-                document=customer.document or customer.tax_id,
-                ip=None if customer.ip is None else str(customer.ip),
-            ),
+            payer=self.customer.payer,
         )
 
     def fingerprint(self) -> bytes:
@@ -292,7 +258,25 @@ class TimelineEntry(BaseModel):
     "/payments",
     status_code=201,
     summary="Start a payment",
-    responses={200: {"model": PaymentOut, "description": "A repeat"}, 202: {"model": PaymentOut}},
+    responses=answers(
+        "amount_not_representable",
+        "amount_out_of_range",
+        "currency_not_of_provider",
+        "currency_not_of_workspace",
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "not_found",
+        "order_is_paid",
+        "payer_data_missing",
+        "payment_method_not_active",
+        "payments_disabled",
+        "provider_declined",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {200: {"model": PaymentOut, "description": "A repeat"}, 202: {"model": PaymentOut}},
 )
 async def create_payment(
     body: NewPayment, caller: Writer, services: ServicesDep, response: Response, idempotency_key: IdempotencyKey = None
@@ -321,7 +305,7 @@ async def create_payment(
     else:
         payment.status, payment.checkout_url = checkout.status.value, checkout.url
     response.headers["location"] = f"/api/v1/payments/{payment.id}"
-    return _out(services, payment)
+    return await _with_receipt(services, payment)
 
 
 @router.get("/payments/{payment_id}", summary="Read a payment")
@@ -336,8 +320,8 @@ async def read_payment(payment_id: UUID, caller: Reader, services: ServicesDep) 
 async def list_payments(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     status: PaymentStatus | None = None,
     order_id: Annotated[str | None, Query(max_length=128)] = None,
 ) -> PaymentPage:
@@ -351,11 +335,16 @@ async def list_payments(
             status=None if status is None else status.value,
             order_id=order_id,
         )
-    shown, more = cut_page(rows, limit)
-    return PaymentPage(data=[_out(services, row) for row in shown], next_cursor=more)
+        shown, more = cut_page(rows, limit)
+        issued = await receipts.of_payments(session, [row.id for row in shown if row.paid_at is not None])
+    return PaymentPage(data=[_out(services, row, issued.get(row.id)) for row in shown], next_cursor=more)
 
 
-@router.post("/payments/{payment_id}/cancel", summary="Cancel a payment")
+@router.post(
+    "/payments/{payment_id}/cancel",
+    summary="Cancel a payment",
+    responses=answers("payment_is_final") | {202: {"model": CancelOut}},
+)
 async def cancel_payment(
     payment_id: UUID, caller: Writer, services: ServicesDep, response: Response, *, dry_run: DryRun = False
 ) -> CancelOut | CancelEffects:
@@ -552,7 +541,7 @@ async def _start(services: Services, payment: Payment) -> Checkout | None:
 
 def _has_more(services: Services, payment: Payment, checkout: Checkout) -> bool:
     """Whether opening may have recorded more than a provider's address: instructions, or another account."""
-    ours = checkout.url is not None and checkout.url.startswith(services.limits.public_base_url)
+    ours = checkout.url is not None and checkout.url.startswith(f"{services.limits.public_base_url}/")
     return checkout.url is None or ours or bool(payment.fallback_accounts)
 
 
@@ -609,15 +598,14 @@ async def existing_payment(session: AsyncSession, caller: Member, payment_id: UU
 
 
 async def _with_receipt(services: Services, payment: Payment) -> PaymentOut:
-    out = _out(services, payment)
+    receipt = None
     if payment.paid_at is not None:
         async with services.database.transaction() as session:
             receipt = await receipts.of_payment(session, payment.id)
-        out.receipt_id = None if receipt is None else receipt.id
-    return out
+    return _out(services, payment, None if receipt is None else receipt.id)
 
 
-def _out(services: Services, payment: Payment) -> PaymentOut:
+def _out(services: Services, payment: Payment, receipt_id: UUID | None = None) -> PaymentOut:
     status = PaymentStatus(payment.status)
     is_open = status in (PaymentStatus.PENDING, PaymentStatus.REQUIRES_ACTION)
     secret = services.sealer.open(payment.client_secret) if is_open and payment.client_secret else None
@@ -644,6 +632,7 @@ def _out(services: Services, payment: Payment) -> PaymentOut:
         checkout_url=payment.checkout_url if is_open else None,
         instructions=payment.instructions if is_open else None,
         client_secret=secret,
+        receipt_id=receipt_id,
         expires_at=payment.expires_at,
         paid_at=payment.paid_at,
         created_at=payment.created_at,

@@ -16,8 +16,9 @@ from uuid_utils.compat import uuid7
 from activities.payouts import FINAL, approve_or_reject, tell, tell_returned
 from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
+from api.fields import Cursor, PageSize
 from api.idempotency import IdempotencyKey
-from api.problems import Problem
+from api.problems import Problem, answers
 from domain.money import Money
 from domain.payout import Decided, DecidePayout, LineStatus, PayoutStatus, StartPayout
 from domain.payout_file import MAX_TEXT, ResultRow, read_results
@@ -37,6 +38,8 @@ Approver = Annotated[Member, Depends(member("payouts:approve"))]
 Opener: TypeAlias = Callable[[bytes], str]
 FIRST_ANSWER = timedelta(seconds=20)
 MAX_FILE_BYTES = 2_000_000
+LINE_PROBLEMS = answers("payout_line_has_result", "payout_line_not_paid", "payout_not_approved")
+DECISION_PROBLEMS = answers("approval_by_preparer", "payout_changed", "payout_is_final")
 
 
 class NewPayout(BaseModel):
@@ -152,7 +155,8 @@ class ResultReport(BaseModel):
     "/payouts",
     status_code=201,
     summary="Prepare a payout batch",
-    responses={200: {"model": PayoutOut, "description": "A repeat, or a dry run"}, 202: {"model": PayoutOut}},
+    responses=answers("idempotency_key_reused", "payout_open")
+    | {200: {"model": PayoutOut, "description": "A repeat, or a dry run"}, 202: {"model": PayoutOut}},
 )
 async def prepare_payout(
     body: NewPayout,
@@ -194,8 +198,8 @@ async def prepare_payout(
 async def list_payouts(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     status: PayoutStatus | None = None,
 ) -> PayoutPage:
     """Newest first, without their lines."""
@@ -217,7 +221,11 @@ async def read_payout(payout_id: UUID, caller: Reader, services: ServicesDep) ->
     return await _shown(services, caller, payout_id)
 
 
-@router.post("/payouts/{payout_id}/approve", summary="Approve a payout batch")
+@router.post(
+    "/payouts/{payout_id}/approve",
+    summary="Approve a payout batch",
+    responses=DECISION_PROBLEMS,
+)
 async def approve_payout(
     payout_id: UUID, caller: Approver, services: ServicesDep, *, dry_run: DryRun = False
 ) -> PayoutOut | EffectsOut:
@@ -227,7 +235,11 @@ async def approve_payout(
     return await _decided(services, caller, DecidePayout(payout_id, caller.actor, approve=True))
 
 
-@router.post("/payouts/{payout_id}/reject", summary="Give up a payout batch")
+@router.post(
+    "/payouts/{payout_id}/reject",
+    summary="Give up a payout batch",
+    responses=DECISION_PROBLEMS,
+)
 async def reject_payout(
     payout_id: UUID, body: Refusal, caller: Approver, services: ServicesDep, *, dry_run: DryRun = False
 ) -> PayoutOut | EffectsOut:
@@ -244,7 +256,7 @@ async def reject_payout(
     "/payouts/{payout_id}/export.csv",
     summary="The file for the bank",
     response_class=Response,
-    responses={200: {"content": {"text/csv": {}}}},
+    responses=answers("payout_file_not_made", "payout_not_approved") | {200: {"content": {"text/csv": {}}}},
 )
 async def export_payout(payout_id: UUID, caller: Preparer, services: ServicesDep) -> Response:
     """The approved lines with payout details and their sum: always the same file. The audit log says who fetched it."""
@@ -254,7 +266,11 @@ async def export_payout(payout_id: UUID, caller: Preparer, services: ServicesDep
     return Response(content, media_type="text/csv", headers={"content-disposition": name, "cache-control": "no-store"})
 
 
-@router.post("/payouts/{payout_id}/lines/{line_id}/paid", summary="A line was paid")
+@router.post(
+    "/payouts/{payout_id}/lines/{line_id}/paid",
+    summary="A line was paid",
+    responses=LINE_PROBLEMS,
+)
 async def line_paid(
     payout_id: UUID,
     line_id: UUID,
@@ -269,7 +285,11 @@ async def line_paid(
     return await _with_result(services, caller, payout_id, row, dry_run=dry_run)
 
 
-@router.post("/payouts/{payout_id}/lines/{line_id}/failed", summary="A line could not be paid")
+@router.post(
+    "/payouts/{payout_id}/lines/{line_id}/failed",
+    summary="A line could not be paid",
+    responses=LINE_PROBLEMS,
+)
 async def line_failed(
     payout_id: UUID,
     line_id: UUID,
@@ -284,7 +304,11 @@ async def line_failed(
     return await _with_result(services, caller, payout_id, row, dry_run=dry_run)
 
 
-@router.post("/payouts/{payout_id}/lines/{line_id}/returned", summary="A line that was paid came back")
+@router.post(
+    "/payouts/{payout_id}/lines/{line_id}/returned",
+    summary="A line that was paid came back",
+    responses=LINE_PROBLEMS,
+)
 async def line_returned(
     payout_id: UUID,
     line_id: UUID,
@@ -302,7 +326,11 @@ async def line_returned(
     return await _with_result(services, caller, payout_id, row, dry_run=dry_run)
 
 
-@router.post("/payouts/{payout_id}/results", summary="Take in a file of results")
+@router.post(
+    "/payouts/{payout_id}/results",
+    summary="Take in a file of results",
+    openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {}}}},
+)
 async def take_results(
     payout_id: UUID, request: Request, caller: Preparer, services: ServicesDep, *, dry_run: DryRun = False
 ) -> ResultReport:

@@ -14,9 +14,9 @@ from uuid_utils.compat import uuid7
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun
+from api.fields import AmountText, Cursor, PageSize
 from api.idempotency import IdempotencyKey, answer_once
-from api.payments import AmountText
-from api.problems import Problem
+from api.problems import Problem, answers
 from domain.billing_calendar import Unit
 from domain.money import Money, MoneyError
 from storage import plans
@@ -101,7 +101,12 @@ class PlanPage(BaseModel):
     next_cursor: str | None
 
 
-@router.post("/plans", status_code=201, summary="Offer a plan")
+@router.post(
+    "/plans",
+    status_code=201,
+    summary="Offer a plan",
+    responses=answers("already_exists", "currency_not_of_workspace", "idempotency_key_reused"),
+)
 async def create_plan(
     body: NewPlan, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> PlanOut:
@@ -140,8 +145,8 @@ async def list_plans(
     caller: Reader,
     services: ServicesDep,
     *,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     active: Annotated[bool, Query(description="Only those that can be taken.")] = False,
 ) -> PlanPage:
     """Newest first, all versions unless only active ones are asked for."""

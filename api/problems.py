@@ -17,6 +17,8 @@ from storage.session import is_outage, is_unstorable
 
 log = structlog.get_logger()
 
+MEDIA_TYPE = "application/problem+json"
+TYPE = "urn:durable-payments:problem:"
 CODES: dict[str, tuple[int, str]] = {
     "validation_failed": (422, "The request is not valid"),
     "malformed_body": (400, "The body cannot be read"),
@@ -87,11 +89,25 @@ class Problem(Exception):
 
 def answer(code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> JSONResponse:
     """A problem+json response."""
+    body = example_of(code) | {"detail": detail} | extra
+    return JSONResponse(body, CODES[code][0], media_type=MEDIA_TYPE, headers=headers)
+
+
+def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the problems that it can answer, by status, each with an example."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for code in sorted(codes):
+        status, title = CODES[code]
+        content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+        known = described.setdefault(status, {"description": title, "content": {MEDIA_TYPE: content}})
+        known["content"][MEDIA_TYPE]["examples"][code] = {"$ref": f"#/components/examples/{code}"}
+    return described
+
+
+def example_of(code: str) -> dict[str, Any]:
+    """A problem as it is answered; the detail stands for words that say what to do."""
     status, title = CODES[code]
-    body = {"type": f"urn:durable-payments:problem:{code}", "title": title, "status": status, "code": code}
-    return JSONResponse(
-        body | {"detail": detail} | extra, status, media_type="application/problem+json", headers=headers
-    )
+    return {"type": f"{TYPE}{code}", "title": title, "status": status, "code": code, "detail": f"{title}: …"}
 
 
 def install(app: FastAPI) -> None:
@@ -125,6 +141,7 @@ def _field(location: tuple[Any, ...]) -> str:
 _WORDS = {
     "missing": "is required",
     "extra_forbidden": "there is no such field",
+    "uuid_parsing": "an id such as 018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
     "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
 }
 _PATTERNS = {

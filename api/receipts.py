@@ -6,11 +6,12 @@ from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
-from api.problems import Problem
+from api.fields import Cursor, PageSize
+from api.problems import Problem, answers
 from domain.money import Money
 from domain.receipt import ISRAELI_CODE, DocumentKind, ReceiptDocument
 from storage import receipts
@@ -50,8 +51,8 @@ class ReceiptPage(BaseModel):
 async def list_receipts(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
 ) -> ReceiptPage:
     """Newest first."""
     async with services.database.transaction() as session:
@@ -64,7 +65,7 @@ async def list_receipts(
     "/receipts/{receipt_id}.pdf",
     summary="The PDF of a document",
     response_class=Response,
-    responses={200: {"content": {"application/pdf": {}}}},
+    responses=answers("receipt_not_rendered") | {200: {"content": {"application/pdf": {}}}},
 )
 async def read_pdf(receipt_id: UUID, caller: Reader, services: ServicesDep) -> Response:
     """The document as it was rendered once; 503 with Retry-After in the moment before that."""

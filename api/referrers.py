@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
+from api.fields import Cursor, PageSize
 from api.idempotency import IdempotencyKey, answer_once
-from api.problems import Problem
+from api.problems import Problem, answers
 from domain import fraud
 from domain.fraud import Kind
 from domain.ledger import owed_to
@@ -164,7 +165,12 @@ class BlockPage(BaseModel):
     next_cursor: str | None
 
 
-@router.post("/referrers", status_code=201, summary="Put a referrer on record")
+@router.post(
+    "/referrers",
+    status_code=201,
+    summary="Put a referrer on record",
+    responses=answers("already_exists", "idempotency_key_reused"),
+)
 async def create_referrer(
     body: NewReferrer, caller: Writer, services: ServicesDep, idempotency_key: IdempotencyKey = None
 ) -> ReferrerOut:
@@ -206,7 +212,7 @@ async def change_referrer(
 async def list_referrers(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: PageSize = 20,
     cursor: Annotated[str | None, Query(max_length=128)] = None,
     status: Literal["active", "suspended"] | None = None,
 ) -> ReferrerPage:
@@ -290,7 +296,12 @@ def _midnight(workspace: Workspace, day: date, later: int) -> datetime:
         raise Problem("validation_failed", "from, to: days between the years 2 and 9998.") from None
 
 
-@router.post("/blocklist", status_code=201, summary="Block a referrer, e-mail, domain, card or address")
+@router.post(
+    "/blocklist",
+    status_code=201,
+    summary="Block a referrer, e-mail, domain, card or address",
+    responses=answers("already_exists", "not_found"),
+)
 async def add_block(body: NewBlock, caller: Writer, services: ServicesDep) -> BlockOut:
     """From now on it earns no commission. Only a keyed hash of it is kept."""
     async with services.database.transaction() as session:
@@ -301,8 +312,8 @@ async def add_block(body: NewBlock, caller: Writer, services: ServicesDep) -> Bl
 async def list_blocks(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
 ) -> BlockPage:
     """Newest first."""
     async with services.database.transaction() as session:

@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID, uuid5
 
-from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -20,9 +20,10 @@ from activities.returned_refunds import NotReturned, settle_outside
 from activities.settlement import ORDER_PAID_TWICE
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
+from api.fields import AmountText, Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey, answer_once
-from api.payments import AmountText, existing_payment, plain
-from api.problems import Problem
+from api.payments import existing_payment
+from api.problems import Problem, answers
 from api.routing import check_step
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
@@ -110,11 +111,9 @@ class SettleOutside(BaseModel):
         json_schema_extra={"example": {"reference": "SEPA 2026-11-20 / 4711"}},
     )
 
-    reference: str = Field(
+    reference: PlainText = Field(
         min_length=1, max_length=200, description="Your name for the outside payment, such as the bank transfer's."
     )
-
-    _no_control = field_validator("reference")(plain)
 
 
 class RefundPage(BaseModel):
@@ -124,7 +123,18 @@ class RefundPage(BaseModel):
     next_cursor: str | None
 
 
-@router.post("/refunds/preview", summary="What a refund would do")
+@router.post(
+    "/refunds/preview",
+    summary="What a refund would do",
+    responses=answers(
+        "amount_not_representable",
+        "not_found",
+        "payment_not_refundable",
+        "provider_misconfigured",
+        "refund_exceeds_payment",
+        "refund_not_supported",
+    ),
+)
 async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDep) -> RefundEffects:
     """The same as POST /refunds with `dry_run`."""
     return await rehearse(services.database, services.pool, caller.workspace.id, body, actor=caller.actor)
@@ -134,7 +144,16 @@ async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDe
     "/refunds",
     status_code=201,
     summary="Refund a payment",
-    responses={
+    responses=answers(
+        "amount_not_representable",
+        "idempotency_key_reused",
+        "not_found",
+        "payment_not_refundable",
+        "provider_misconfigured",
+        "refund_exceeds_payment",
+        "refund_not_supported",
+    )
+    | {
         200: {"model": RefundOut | RefundEffects, "description": "A repeat, or a dry run"},
         202: {"model": RefundOut},
     },
@@ -191,8 +210,8 @@ async def read_refund(refund_id: UUID, caller: Reader, services: ServicesDep) ->
 async def list_refunds(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     payment_id: UUID | None = None,
     status: RefundState | None = None,
 ) -> RefundPage:
@@ -214,7 +233,8 @@ async def list_refunds(
 @router.post(
     "/refunds/{refund_id}/settle-outside",
     summary="Settle a returned refund outside the provider",
-    responses={200: {"model": RefundOut | EffectsOut, "description": "The refund, or what a dry run would write"}},
+    responses=answers("idempotency_key_reused", "refund_not_returned")
+    | {200: {"model": RefundOut | EffectsOut, "description": "The refund, or what a dry run would write"}},
 )
 async def settle_refund_outside(
     refund_id: UUID,

@@ -26,6 +26,8 @@ CASH_LIFETIME = timedelta(hours=72)
 """How long a cash code can be paid, unless the request says otherwise: the payer has to go somewhere."""
 LIMITS = ("minimum_amount", "maximum_amount")
 """Options of every account: the amounts that it takes, in major units."""
+OF_EVERY_ACCOUNT = frozenset({*LIMITS, "methods"})
+"""Options that any provider's account may have."""
 _LIMIT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,4})?", re.ASCII)
 
 

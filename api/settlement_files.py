@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api.accounts import owned_account
 from api.context import Administrator, Services, ServicesDep
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.webhooks import TakenIn, Told, store_many
 from providers.base import ProviderMisconfigured, ReadsSettlementFiles, SettlementRow
 from storage import audit
@@ -52,7 +52,11 @@ class FileReport(BaseModel):
 
 
 @router.post(
-    "/provider-accounts/{account_id}/settlement-file", summary="Take in a settlement file", response_model=FileReport
+    "/provider-accounts/{account_id}/settlement-file",
+    summary="Take in a settlement file",
+    response_model=FileReport,
+    openapi_extra={"requestBody": {"description": "The file as it is.", "required": True, "content": {"*/*": {}}}},
+    responses=answers("method_unavailable", "provider_misconfigured"),
 )
 async def take_settlement_file(
     account_id: UUID, request: Request, caller: Administrator, services: ServicesDep

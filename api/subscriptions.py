@@ -1,4 +1,4 @@
-"""Subscriptions: begin, read, change, end; and their invoices."""
+"""Subscriptions: begin, read, list. What changes one is in subscription_changes.py."""
 
 from __future__ import annotations
 
@@ -6,45 +6,38 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from activities import billing
-from activities.subscription_changes import Refused, apply, change_id_for
-from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_cursor, member
-from api.effects import DryRun, EffectsOut, effects_out
+from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
+from api.effects import DryRun
+from api.fields import Cursor, PageSize, PlainText, SmallTexts
 from api.idempotency import IdempotencyKey
-from api.payment_methods import MethodOwner, NewSetup, SetupOut, chargeable, create_setup
+from api.invoices import InvoiceOut, invoice_outs
+from api.payment_methods import MethodOwner, NewSetup, chargeable, create_setup
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
-from api.problems import Problem
+from api.problems import Problem, answers
 from api.routing import Wanted, check_step, route
 from dispatch.inbox import subscription_command
 from domain.billing_calendar import add_days
 from domain.money import Money
-from domain.payment import OPEN, PaymentStatus
 from domain.steps import invoice_parts
-from domain.subscription import (
-    ChangeKind,
-    InvoiceStatus,
-    SubscriptionChange,
-    SubscriptionStatus,
-    attempt_payment_id,
-)
+from domain.subscription import SubscriptionStatus
 from engine.payments import EngineUnavailable
 from engine.subscriptions import SubscriptionEngine
-from providers.base import CheckoutMode, Payer
-from storage import audit, payments, plans, subscriptions, workspaces
-from storage.models import Invoice, Payment, Plan, Subscription
-from storage.rehearsal import rehearsal
+from providers.base import CheckoutMode
+from storage import audit, plans, subscriptions, workspaces
+from storage.models import Plan, Subscription
 
 router = APIRouter(tags=["subscriptions"])
 
@@ -56,7 +49,7 @@ WAIT = timedelta(seconds=20)
 class Subscriber(Customer):
     """Who subscribes. The `id` is what the subscription is found by, and whose payment methods are charged."""
 
-    id: str = Field(min_length=1, max_length=128, examples=["cust-77"])
+    id: PlainText = Field(min_length=1, max_length=128, examples=["cust-77"])
 
 
 class NewSubscription(BaseModel):
@@ -79,50 +72,17 @@ class NewSubscription(BaseModel):
     quantity: int = Field(1, ge=1, le=1_000_000)
     payment_method_id: UUID | None = None
     trial_days: int | None = Field(None, ge=0, le=730, description="In place of the plan's own; 0 for none.")
-    referrer_id: str | None = Field(None, min_length=1, max_length=128)
+    referrer_id: PlainText | None = Field(None, min_length=1, max_length=128)
     provider: str | None = Field(None, max_length=32)
     provider_account_id: UUID | None = None
     success_url: HttpUrl | None = None
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$")
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=20)
-
-    @field_validator("metadata")
-    @classmethod
-    def _small(cls, value: dict[str, str]) -> dict[str, str]:
-        if any(len(key) > 40 or len(text) > 500 or "\x00" in key + text for key, text in value.items()):  # noqa: PLR2004
-            raise ValueError("keys have at most 40 characters and values 500")
-        return value
+    metadata: SmallTexts = Field(default_factory=dict, max_length=20)
 
     def fingerprint(self) -> bytes:
         """The same for the same request, however its JSON was written."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).digest()
-
-
-class InvoiceOut(BaseModel):
-    """What a period, or a change of plan within it, costs. Amounts are major units, tax included."""
-
-    id: UUID
-    subscription_id: UUID
-    kind: str
-    status: InvoiceStatus
-    period: int
-    period_start: datetime
-    period_end: datetime
-    lines: list[dict[str, Any]]
-    subtotal: str
-    credit_applied: str
-    total: str
-    currency: str
-    attempts: int
-    next_attempt_at: datetime | None
-    grace_until: datetime | None
-    decline_code: str | None
-    payment_id: UUID | None = Field(description="The payment that paid it, or else the last attempt.")
-    payment_status: PaymentStatus | None = None
-    checkout_url: str | None = Field(None, description="Where the payer pays or confirms, while that is open.")
-    due_at: datetime
-    paid_at: datetime | None
 
 
 class SubscriptionOut(BaseModel):
@@ -171,22 +131,6 @@ class SubscriptionPage(BaseModel):
     next_cursor: str | None
 
 
-class InvoicePage(BaseModel):
-    """A page of invoices, newest first."""
-
-    data: list[InvoiceOut]
-    next_cursor: str | None
-
-
-class ChangeOut(BaseModel):
-    """What a change did, or with `dry_run` would do: `effects` in short, `would_write` in full."""
-
-    dry_run: bool
-    effects: dict[str, str | None]
-    would_write: EffectsOut | None = None
-    subscription: SubscriptionOut
-
-
 class SubscriptionEffects(BaseModel):
     """What a new subscription would cost and when; nothing is done."""
 
@@ -200,65 +144,27 @@ class SubscriptionEffects(BaseModel):
     current_period_end: datetime
 
 
-class CancelSubscription(BaseModel):
-    """When it ends."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    at: Literal["now", "period_end"] = "period_end"
-    reason: str | None = Field(None, max_length=300)
-
-
-class ChangePlan(BaseModel):
-    """To which plan, and when. The quantity stays unless it is given."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    plan: str | None = Field(None, min_length=1, max_length=64, description="Code; the present plan if not given.")
-    quantity: int | None = Field(None, ge=1, le=1_000_000)
-    at: Literal["now", "period_end"] = "now"
-    preview: bool = Field(default=False, description="The same as ?dry_run=true.")
-    reason: str | None = Field(None, max_length=300)
-
-
-class Pause(BaseModel):
-    """Until when; until it is resumed if not given."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    resume_at: Moment | None = Field(None, description="In the future, at most ten years ahead.")
-    reason: str | None = Field(None, max_length=300)
-
-
-class Resume(BaseModel):
-    """Go on: after a pause, or after a cancel to the period's end."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    reason: str | None = Field(None, max_length=300)
-
-
-class ChangeMethod(BaseModel):
-    """Which saved method is charged from now on; without one the answer has a page where the customer saves one."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    payment_method_id: UUID | None = None
-    success_url: HttpUrl | None = None
-    cancel_url: HttpUrl | None = None
-
-
-class MethodLink(BaseModel):
-    """A page where the customer saves a method; it becomes the default, and what is overdue is charged at once."""
-
-    setup: SetupOut
-
-
 @router.post(
     "/subscriptions",
     status_code=201,
     summary="Begin a subscription",
-    responses={
+    responses=answers(
+        "amount_not_representable",
+        "amount_out_of_range",
+        "currency_not_of_provider",
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "not_found",
+        "payer_data_missing",
+        "payment_method_not_active",
+        "payments_disabled",
+        "plan_not_available",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {
         200: {"model": SubscriptionOut | SubscriptionEffects, "description": "A repeat, or a dry run"},
         202: {"model": SubscriptionOut},
     },
@@ -284,9 +190,10 @@ async def create_subscription(
     row, created = await _accept(services, caller, body, idempotency_key, now)
     ready = None
     with suppress(EngineUnavailable):  # it is on record; the dispatcher starts it
-        ready = await _engine(services).start(subscription_command(row, services.poll), wait=WAIT)
-    out = await _read(services, caller, row.id)
-    if created and out.status is SubscriptionStatus.TRIALING and body.payment_method_id is None:
+        command = subscription_command(row, services.poll)
+        ready = await SubscriptionEngine.beside(services.engine).start(command, wait=WAIT)
+    out = await subscription_out(services, caller, row.id)
+    if out.status is SubscriptionStatus.TRIALING and out.payment_method_id is None:
         out.setup_url = await _setup_url(services, caller, body, row)
     response.status_code = (201 if ready is not None else 202) if created else 200
     response.headers["location"] = f"/api/v1/subscriptions/{row.id}"
@@ -297,8 +204,8 @@ async def create_subscription(
 async def list_subscriptions(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     customer_id: Annotated[str | None, Query(max_length=128)] = None,
     status: SubscriptionStatus | None = None,
 ) -> SubscriptionPage:
@@ -321,213 +228,10 @@ async def list_subscriptions(
 async def read_subscription(subscription_id: UUID, caller: Reader, services: ServicesDep) -> SubscriptionDetails:
     """The subscription as it is on record, with its invoices."""
     async with services.database.transaction() as session:
-        row = await _existing(session, caller, subscription_id)
+        row = await existing_subscription(session, caller, subscription_id)
         (out,) = await _outs(session, caller, [row])
-        invoices = await _invoice_outs(session, caller, await subscriptions.invoices_of(session, row.id))
+        invoices = await invoice_outs(session, caller, await subscriptions.invoices_of(session, row.id))
     return SubscriptionDetails(**out.model_dump(), invoices=invoices)
-
-
-@router.get("/invoices", summary="List invoices")
-async def list_invoices(
-    caller: Reader,
-    services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
-    subscription_id: UUID | None = None,
-    status: InvoiceStatus | None = None,
-) -> InvoicePage:
-    """Newest first."""
-    async with services.database.transaction() as session:
-        rows = await subscriptions.invoice_page(
-            session,
-            caller.workspace.id,
-            limit=limit + 1,
-            before=decode_cursor(cursor),
-            subscription_id=subscription_id,
-            status=None if status is None else status.value,
-        )
-        shown, more = cut_page(rows, limit)
-        data = await _invoice_outs(session, caller, shown)
-    return InvoicePage(data=data, next_cursor=more)
-
-
-@router.post("/subscriptions/{subscription_id}/cancel", summary="Cancel a subscription")
-async def cancel_subscription(
-    subscription_id: UUID,
-    caller: Writer,
-    services: ServicesDep,
-    body: CancelSubscription | None = None,
-    idempotency_key: IdempotencyKey = None,
-    *,
-    dry_run: DryRun = False,
-) -> ChangeOut:
-    """End it at the end of the paid period, or now. What is not paid is not collected any more, from this moment on.
-
-    A charge under way is closed; money that was faster goes back.
-    """
-    wanted = body or CancelSubscription()
-    kind = ChangeKind.CANCEL if wanted.at == "now" else ChangeKind.CANCEL_AT_PERIOD_END
-    wish = _wish(subscription_id, kind, caller, idempotency_key, wanted, reason=wanted.reason)
-    return await _change(services, caller, wish, dry_run=dry_run)
-
-
-@router.post("/subscriptions/{subscription_id}/change-plan", summary="Change the plan")
-async def change_plan(
-    subscription_id: UUID,
-    body: ChangePlan,
-    caller: Writer,
-    services: ServicesDep,
-    idempotency_key: IdempotencyKey = None,
-    *,
-    dry_run: DryRun = False,
-) -> ChangeOut:
-    """Change plan or quantity, now with the unused part given back and the rest of the period charged, or later.
-
-    What a change leaves over is carried forward to the next invoices. `preview` shows the amounts beforehand.
-    """
-    plan = await _plan_id(services, caller, subscription_id, body.plan)
-    kind = ChangeKind.CHANGE_PLAN if body.at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
-    wish = _wish(
-        subscription_id, kind, caller, idempotency_key, body, plan_id=plan, quantity=body.quantity, reason=body.reason
-    )
-    return await _change(services, caller, wish, dry_run=dry_run or body.preview)
-
-
-@router.get("/subscriptions/{subscription_id}/change-plan/preview", summary="What a change of plan would do")
-async def preview_change(
-    subscription_id: UUID,
-    caller: Reader,
-    services: ServicesDep,
-    plan: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
-    quantity: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
-    at: Literal["now", "period_end"] = "now",
-) -> ChangeOut:
-    """Credit, charge and what would be due at this moment; nothing is done."""
-    kind = ChangeKind.CHANGE_PLAN if at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
-    plan_id = await _plan_id(services, caller, subscription_id, plan)
-    wish = _wish(subscription_id, kind, caller, None, plan_id=plan_id, quantity=quantity)
-    return await _change(services, caller, wish, dry_run=True)
-
-
-@router.post("/subscriptions/{subscription_id}/pause", summary="Pause a subscription")
-async def pause_subscription(
-    subscription_id: UUID,
-    caller: Writer,
-    services: ServicesDep,
-    body: Pause | None = None,
-    idempotency_key: IdempotencyKey = None,
-    *,
-    dry_run: DryRun = False,
-) -> ChangeOut:
-    """Charge nothing until it is resumed; the paid time that is left then is what is left now."""
-    wanted = body or Pause()
-    wish = _wish(
-        subscription_id,
-        ChangeKind.PAUSE,
-        caller,
-        idempotency_key,
-        wanted,
-        resume_at=wanted.resume_at,
-        reason=wanted.reason,
-    )
-    return await _change(services, caller, wish, dry_run=dry_run)
-
-
-@router.post("/subscriptions/{subscription_id}/resume", summary="Resume a subscription")
-async def resume_subscription(
-    subscription_id: UUID,
-    caller: Writer,
-    services: ServicesDep,
-    body: Resume | None = None,
-    idempotency_key: IdempotencyKey = None,
-    *,
-    dry_run: DryRun = False,
-) -> ChangeOut:
-    """Go on after a pause, or withdraw a cancel to the period's end."""
-    wanted = body or Resume()
-    wish = _wish(subscription_id, ChangeKind.RESUME, caller, idempotency_key, wanted, reason=wanted.reason)
-    return await _change(services, caller, wish, dry_run=dry_run)
-
-
-@router.post("/subscriptions/{subscription_id}/payment-method", summary="Change what is charged")
-async def change_method(
-    subscription_id: UUID,
-    caller: Writer,
-    services: ServicesDep,
-    body: ChangeMethod | None = None,
-    idempotency_key: IdempotencyKey = None,
-    *,
-    dry_run: DryRun = False,
-) -> ChangeOut | MethodLink:
-    """Charge another saved method from now on, at once where something is overdue.
-
-    Without `payment_method_id` the answer is a page of the provider's where the customer saves a card.
-    """
-    wanted = body or ChangeMethod()
-    async with services.database.transaction() as session:
-        row = await _existing(session, caller, subscription_id)
-    if wanted.payment_method_id is None:
-        setup = NewSetup(
-            customer=MethodOwner(
-                id=row.customer_id, name=row.customer_name, email=row.customer_email, phone=row.customer_phone
-            ),
-            success_url=wanted.success_url,
-            cancel_url=wanted.cancel_url,
-        )
-        return MethodLink(setup=await create_setup(setup, caller, services, Response(), idempotency_key))
-    wish = _wish(
-        subscription_id,
-        ChangeKind.PAYMENT_METHOD,
-        caller,
-        idempotency_key,
-        wanted,
-        payment_method_id=wanted.payment_method_id,
-    )
-    return await _change(services, caller, wish, dry_run=dry_run)
-
-
-def _wish(
-    subscription_id: UUID,
-    kind: ChangeKind,
-    caller: Member,
-    key: str | None,
-    body: BaseModel | None = None,
-    **more: Any,
-) -> SubscriptionChange:
-    if key is None:
-        return SubscriptionChange(subscription_id, uuid4(), kind, caller.actor, **more)
-    fingerprint = None if body is None else hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    change_id = change_id_for(subscription_id, kind, key)
-    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more, fingerprint=fingerprint)
-
-
-async def _change(services: Services, caller: Member, wish: SubscriptionChange, *, dry_run: bool) -> ChangeOut:
-    async with services.database.transaction() as session:
-        row = await _existing(session, caller, wish.subscription_id)
-    if dry_run:
-        return await _rehearse(services, caller, wish)
-    try:
-        done = await _engine(services).change(subscription_command(row, services.poll), wish, wait=WAIT)
-    except EngineUnavailable:
-        done = None
-    if done is None:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
-    if done.refusal is not None:
-        raise Problem(done.refusal, done.detail or done.refusal, status_now=done.status.value)
-    return ChangeOut(dry_run=False, effects=done.effects, subscription=await _read(services, caller, row.id))
-
-
-async def _rehearse(services: Services, caller: Member, wish: SubscriptionChange) -> ChangeOut:
-    """The same code in a transaction that is rolled back."""
-    before = await _read(services, caller, wish.subscription_id)
-    async with rehearsal(services.database) as (session, effects):
-        held = await billing.hold(session, wish.subscription_id, at=services.now(), actor=wish.actor)
-        assert held is not None  # noqa: S101  (read one line above)
-        try:
-            done = await apply(held, wish)
-        except Refused as refused:
-            raise Problem(refused.code, refused.detail, status_now=held.status.value) from None
-    return ChangeOut(dry_run=True, effects=done.effects, would_write=effects_out(effects), subscription=before)
 
 
 async def _accept(
@@ -608,14 +312,7 @@ async def _account_id(
         check_step(account.provider, sheet, billing.price_of(plan, body.quantity))
         return account.id
     amount = billing.price_of(plan, body.quantity)
-    payer = Payer(
-        id=customer.id,
-        name=customer.name,
-        email=customer.email,
-        phone=customer.phone,
-        document_type=customer.document_type,
-        document=customer.document or customer.tax_id,
-    )
+    payer = replace(customer.payer, ip=None)  # renewals come without one: it is not kept
     refusal: Problem | None = None
     for save in (True, False):
         wanted = Wanted(amount, CheckoutMode.HOSTED, None, {}, payer, save)
@@ -675,31 +372,18 @@ async def _setup_url(services: Services, caller: Member, body: NewSubscription, 
         return None
 
 
-async def _plan_id(services: Services, caller: Member, subscription_id: UUID, code: str | None) -> UUID | None:
-    """The version of a code that can be taken, or the subscription's own of that code. Raises Problem."""
-    if code is None:
-        return None
-    async with services.database.transaction() as session:
-        row = await _existing(session, caller, subscription_id)
-        own = None if row.plan_id is None else await plans.get(session, caller.workspace.id, row.plan_id)
-        plan = await plans.active(session, caller.workspace.id, code)
-    if plan is None and own is not None and own.code == code:
-        return own.id
-    if plan is None:
-        raise Problem("plan_not_available", f"There is no active plan {code}.")
-    return plan.id
-
-
-async def _existing(session: AsyncSession, caller: Member, subscription_id: UUID) -> Subscription:
+async def existing_subscription(session: AsyncSession, caller: Member, subscription_id: UUID) -> Subscription:
+    """The caller's subscription. Raises Problem not_found, also for another workspace's."""
     row = await subscriptions.get(session, subscription_id, caller.workspace.id)
     if row is None:
         raise Problem("not_found", "This workspace has no such subscription.")
     return row
 
 
-async def _read(services: Services, caller: Member, subscription_id: UUID) -> SubscriptionOut:
+async def subscription_out(services: Services, caller: Member, subscription_id: UUID) -> SubscriptionOut:
+    """The subscription as callers see it. Raises Problem not_found."""
     async with services.database.transaction() as session:
-        (out,) = await _outs(session, caller, [await _existing(session, caller, subscription_id)])
+        (out,) = await _outs(session, caller, [await existing_subscription(session, caller, subscription_id)])
     return out
 
 
@@ -709,7 +393,7 @@ async def _outs(session: AsyncSession, caller: Member, rows: Sequence[Subscripti
     theirs = await plans.named(session, workspace_id, {row.plan_id for row in rows if row.plan_id is not None})
     left_over = await subscriptions.credits_of(session, workspace_id, {row.customer_id for row in rows})
     latest = await subscriptions.latest_invoices(session, [row.id for row in rows])
-    shown = {out.subscription_id: out for out in await _invoice_outs(session, caller, list(latest.values()))}
+    shown = {out.subscription_id: out for out in await invoice_outs(session, caller, list(latest.values()))}
     return [
         _out(row, None if row.plan_id is None else theirs[row.plan_id], left_over, shown.get(row.id)) for row in rows
     ]
@@ -750,48 +434,3 @@ def _out(
         metadata=row.extra,
         created_at=row.created_at,
     )
-
-
-async def _invoice_outs(session: AsyncSession, caller: Member, rows: Sequence[Invoice]) -> list[InvoiceOut]:
-    tried = {row.id: _payment_of(row) for row in rows}
-    found = await payments.named(session, caller.workspace.id, {one for one in tried.values() if one is not None})
-    return [_invoice_out(row, None if (one := tried[row.id]) is None else found.get(one)) for row in rows]
-
-
-def _payment_of(row: Invoice) -> UUID | None:
-    """What paid it, or else the last attempt."""
-    return row.payment_id or (attempt_payment_id(row.id, row.attempts) if row.attempts else None)
-
-
-def _invoice_out(row: Invoice, payment: Payment | None) -> InvoiceOut:
-    def shown(value: Decimal) -> str:
-        return str(Money.from_decimal(value, row.currency))
-
-    is_open = payment is not None and payment.status in OPEN
-    return InvoiceOut(
-        id=row.id,
-        subscription_id=row.subscription_id,
-        kind=row.kind,
-        status=InvoiceStatus(row.status),
-        period=row.period,
-        period_start=row.period_start,
-        period_end=row.period_end,
-        lines=row.lines,
-        subtotal=shown(row.subtotal),
-        credit_applied=shown(row.credit_applied),
-        total=shown(row.total),
-        currency=row.currency,
-        attempts=row.attempts,
-        next_attempt_at=row.next_attempt_at,
-        grace_until=row.grace_until,
-        decline_code=row.decline_code,
-        payment_id=None if payment is None else payment.id,
-        payment_status=None if payment is None else PaymentStatus(payment.status),
-        checkout_url=payment.checkout_url if is_open and payment is not None else None,
-        due_at=row.due_at,
-        paid_at=row.paid_at,
-    )
-
-
-def _engine(services: Services) -> SubscriptionEngine:
-    return SubscriptionEngine(services.engine.client, services.engine.task_queue)

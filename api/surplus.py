@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
-from api.problems import Problem
+from api.fields import Cursor, PageSize
+from api.problems import Problem, answers
 from domain.payment import SurplusStatus
 from engine.payments import EngineUnavailable
 from storage import surplus
@@ -53,8 +54,8 @@ class SurplusPage(BaseModel):
 async def list_surplus(
     caller: Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: str | None = None,
+    limit: PageSize = 20,
+    cursor: Cursor = None,
     status: SurplusStatus | None = None,
 ) -> SurplusPage:
     """Newest first."""
@@ -70,7 +71,12 @@ async def list_surplus(
     return SurplusPage(data=[_out(row) for row in shown], next_cursor=more)
 
 
-@router.post("/surplus/{surplus_id}/refund", status_code=202, summary="Give surplus money back")
+@router.post(
+    "/surplus/{surplus_id}/refund",
+    status_code=202,
+    summary="Give surplus money back",
+    responses=answers("surplus_is_final") | {200: {"model": EffectsOut, "description": "A dry run"}},
+)
 async def refund_surplus(
     surplus_id: UUID, caller: Decider, services: ServicesDep, response: Response, *, dry_run: DryRun = False
 ) -> SurplusOut | EffectsOut:
@@ -90,7 +96,7 @@ async def refund_surplus(
     return _out(row)
 
 
-@router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money")
+@router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money", responses=answers("surplus_is_final"))
 async def keep_surplus(
     surplus_id: UUID, caller: Decider, services: ServicesDep, *, dry_run: DryRun = False
 ) -> SurplusOut | EffectsOut:

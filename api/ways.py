@@ -6,12 +6,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Member, Services, ServicesDep, member
+from api.fields import SmallTexts
 from api.patience import come_back, waited
-from api.payments import existing_payment, opening_failed, small_texts
-from api.problems import Problem
+from api.payments import existing_payment, opening_failed
+from api.problems import Problem, answers
 from api.routing import Fit, Wanted, route
 from domain.payment import OPEN, OpenWay, PaymentStatus, attempt_reference
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
@@ -39,9 +40,7 @@ class NewWay(BaseModel):
     provider: str | None = Field(None, max_length=32)
     provider_account_id: UUID | None = None
     method: str | None = Field(None, max_length=32)
-    method_fields: dict[str, str] = Field(default_factory=dict, max_length=10)
-
-    _small = field_validator("method_fields")(small_texts)
+    method_fields: SmallTexts = Field(default_factory=dict, max_length=10)
 
 
 class WayOut(BaseModel):
@@ -65,7 +64,25 @@ async def list_ways(payment_id: UUID, caller: Reader, services: ServicesDep) -> 
         return [_out(row, payment) for row in await attempts.of_payment(session, payment_id)]
 
 
-@router.post("/payments/{payment_id}/attempts", status_code=201, summary="Open a further way to pay")
+@router.post(
+    "/payments/{payment_id}/attempts",
+    status_code=201,
+    summary="Open a further way to pay",
+    responses=answers(
+        "amount_not_representable",
+        "amount_out_of_range",
+        "currency_not_of_provider",
+        "method_unavailable",
+        "no_provider_account",
+        "payer_data_missing",
+        "payment_is_final",
+        "provider_declined",
+        "provider_misconfigured",
+        "provider_rejected",
+        "unknown_provider",
+    )
+    | {200: {"model": WayOut, "description": "It is open already"}, 202: {"model": WayOut}},
+)
 async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: ServicesDep, response: Response) -> WayOut:
     """Open another checkout for the same payment. Whichever is paid first settles it; the others are closed then.
 

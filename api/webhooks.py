@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, Services, ServicesDep, member
-from api.problems import Problem
+from api.problems import Problem, answers
 from dispatch.inbox import Handover, settled_already
 from dispatch.methods import ABOUT_METHODS, MethodHandover, named
 from dispatch.subscriptions import SubscriptionHandover, followed
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 DISPATCHER_WAITS = timedelta(seconds=5)
 """The dispatcher leaves a new event to this route for so long."""
 
+AS_SENT = {"requestBody": {"description": "As the provider sends it.", "required": True, "content": {"*/*": {}}}}
+REFUSALS = answers("provider_misconfigured", "signature_invalid", "timestamp_out_of_range")
 MAX_EVENT_ID = 255
 """Characters that are kept of a provider's name for an event."""
 
@@ -46,13 +48,23 @@ _PROBLEM_OF = {
 }
 
 
-@router.post("/webhooks/{provider}/{account_id}", summary="Callback of one provider account")
+@router.post(
+    "/webhooks/{provider}/{account_id}",
+    summary="Callback of one provider account",
+    responses=REFUSALS,
+    openapi_extra=AS_SENT,
+)
 async def receive_for_account(provider: str, account_id: str, request: Request, services: ServicesDep) -> Response:
     """Answers 200 once the event is verified and committed to the inbox; a repeat gets 200 and changes nothing."""
     return await _receive(services, request, provider, account_id)
 
 
-@router.post("/webhooks/{provider}/{account_id}/{path_token}", summary="Callback with a secret address")
+@router.post(
+    "/webhooks/{provider}/{account_id}/{path_token}",
+    summary="Callback with a secret address",
+    responses=REFUSALS,
+    openapi_extra=AS_SENT,
+)
 async def receive_with_token(
     provider: str, account_id: str, path_token: str, request: Request, services: ServicesDep
 ) -> Response:
@@ -60,7 +72,12 @@ async def receive_with_token(
     return await _receive(services, request, provider, account_id, path_token)
 
 
-@router.post("/webhooks/{provider}", summary="Callback of the provider's default account")
+@router.post(
+    "/webhooks/{provider}",
+    summary="Callback of the provider's default account",
+    responses=REFUSALS,
+    openapi_extra=AS_SENT,
+)
 async def receive_for_default(provider: str, request: Request, services: ServicesDep) -> Response:
     """The same for the account that was marked as the default."""
     return await _receive(services, request, provider, None)

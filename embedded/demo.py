@@ -123,7 +123,7 @@ async def _receipt(api: httpx.AsyncClient, stack: Stack, payment: dict[str, Any]
     pdf = await _pdf(api, payment["receipt_id"])
     path = stack.state / "demo-receipt.pdf"
     path.write_bytes(pdf)
-    clock.step(f"its PDF has {len(pdf)} bytes: {path}")
+    clock.step(f"its PDF has {len(pdf)} bytes")
 
 
 async def _pdf(api: httpx.AsyncClient, receipt_id: str) -> bytes:

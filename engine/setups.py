@@ -19,7 +19,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from domain.payment import ProviderTrigger
 from domain.setup import DetachMethod, OpenedSetup, RefreshMethods, StartSetup, setup_workflow_id
 from engine.client import within
-from engine.payments import AWAY, EngineUnavailable
+from engine.payments import AWAY, EngineUnavailable, PaymentEngine
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 
 SIGNAL_TIMEOUT = timedelta(seconds=5)
@@ -41,6 +41,11 @@ class SetupEngine:
 
     client: Client
     task_queue: str
+
+    @classmethod
+    def beside(cls, engine: PaymentEngine) -> SetupEngine:
+        """On the same client and task queue."""
+        return cls(engine.client, engine.task_queue)
 
     async def start(self, command: StartSetup, *, wait: timedelta) -> OpenedSetup | None:
         """Start the set-up's workflow, or find it, and wait for its page; None when that takes longer than `wait`.

@@ -25,7 +25,7 @@ from domain.subscription import (
     subscription_workflow_id,
 )
 from engine.client import within
-from engine.payments import AWAY, away
+from engine.payments import AWAY, PaymentEngine, away
 from workflows import search_attributes
 from workflows.subscription import SubscriptionWorkflow
 
@@ -40,6 +40,11 @@ class SubscriptionEngine:
 
     client: Client
     task_queue: str
+
+    @classmethod
+    def beside(cls, engine: PaymentEngine) -> SubscriptionEngine:
+        """On the same client and task queue."""
+        return cls(engine.client, engine.task_queue)
 
     async def start(self, command: StartSubscription, *, wait: timedelta) -> SubscriptionView | None:
         """Start it, or find it, and wait until its first charge has an answer or a link; None past `wait`.

@@ -764,6 +764,13 @@ class AccountConfig:
     webhook_tolerance_seconds: int = 300
     webhook_future_tolerance_seconds: int = 60
 
+    def credential(self, name: str) -> str:
+        """A credential that can stand in a header. Raises ProviderMisconfigured `credential_missing`."""
+        value = self.credentials.get(name, "").strip()
+        if not value or not value.isascii() or not value.isprintable():
+            raise ProviderMisconfigured("credential_missing", name)
+        return value
+
 
 class ProviderClass(Protocol):
     """What a provider's class offers before an account exists."""
@@ -776,6 +783,11 @@ class ProviderClass(Protocol):
     @property
     def required_credentials(self) -> tuple[str, ...]:
         """Keys that `AccountConfig.credentials` must hold."""
+        ...
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Keys that `AccountConfig.options` may hold. A misspelt one would silently leave the default: live, say."""
         ...
 
     def __call__(self, config: AccountConfig) -> Provider:

@@ -82,6 +82,11 @@ def required_credentials(name: str) -> tuple[str, ...]:
     return _provider(name).required_credentials
 
 
+def known_options(name: str) -> frozenset[str]:
+    """The option keys that an account at this provider may have. Raises UnknownProvider."""
+    return _provider(name).options
+
+
 def webhook_tools(name: str) -> WebhookTools:
     """A provider's tools to sign and check callbacks by hand. Raises UnknownProvider."""
     try:

@@ -31,6 +31,12 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
     return await session.scalar(select(Receipt).where(Receipt.payment_id == payment_id, Receipt.refund_id.is_(None)))
 
 
+async def of_payments(session: AsyncSession, payment_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """The documents that the captures of these payments issued, by payment."""
+    query = select(Receipt).where(Receipt.payment_id.in_(payment_ids), Receipt.refund_id.is_(None))
+    return {row.payment_id: row.id for row in await session.scalars(query)}
+
+
 async def of_refund(session: AsyncSession, refund_id: UUID) -> Receipt | None:
     """The credit note of a refund, found by the index of its payment's documents."""
     payment_id = select(Refund.payment_id).where(Refund.id == refund_id).scalar_subquery()

@@ -29,8 +29,9 @@ from providers.base import (
     SettlementRow,
 )
 from providers.efecty.agreement import CURRENCY, agreement_of
-from providers.efecty.notifications import Tolerance, read_callback
+from providers.efecty.notifications import read_callback
 from providers.efecty.settlement_file import FileReport, read_file
+from providers.reading import Tolerance
 
 NETWORK = "efecty"
 _CENTAVOS = 100
@@ -46,6 +47,32 @@ class EfectyProvider:
 
     name = "efecty"
     required_credentials = ("agreement", "callback_secret")
+    options = frozenset(
+        {
+            "callback_fields",
+            "callback_scheme",
+            "callback_statuses",
+            "check_digit",
+            "code_length",
+            "code_prefix",
+            "file_columns",
+            "file_date_format",
+            "file_decimal",
+            "file_delimiter",
+            "file_ignored_columns",
+            "file_thousands",
+            "grace_minutes",
+            "live",
+            "max_days",
+            "maximum_amount",
+            "minimum_amount",
+            "signature_header",
+            "timestamp_header",
+            "utc_offset",
+            "voucher_url",
+            "whole_pesos",
+        }
+    )
     capabilities = Capabilities(
         methods=(
             # the widest limits that any aggregator states; an account has those of its agreement

@@ -16,6 +16,7 @@ from typing import Final
 from domain.money import Money, MoneyError
 from providers.base import AccountConfig, EventKind, ProviderMisconfigured
 from providers.efecty.codes import MAX_CODE_DIGITS, MIN_OWN_DIGITS, CheckDigit, CodeRule
+from providers.reading import split_secrets
 
 CURRENCY: Final = "COP"
 SIGNATURE_HEADER: Final = "x-efecty-signature"
@@ -113,14 +114,9 @@ def agreement_of(config: AccountConfig) -> Agreement:
     )
 
 
-def split_secrets(text: str) -> tuple[str, ...]:
-    """The secrets of one account: a comma separated list while one replaces another."""
-    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
-
-
 def _credential(config: AccountConfig, name: str) -> str:
-    value = config.credentials.get(name, "").strip()
-    if not value.strip(", ") or not value.isascii() or not value.isprintable():
+    value = config.credential(name)
+    if not value.strip(", "):
         raise ProviderMisconfigured("credential_missing", name)
     return value
 

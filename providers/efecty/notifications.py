@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple
 
 from providers.base import Callback, EventKind, ProviderEvent, Rejection, WebhookRejected
-from providers.efecty.agreement import HMAC, PAYVALIDA, SIGNATURE_HEADER, TIMESTAMP_HEADER, Agreement, split_secrets
+from providers.efecty.agreement import HMAC, PAYVALIDA, SIGNATURE_HEADER, TIMESTAMP_HEADER, Agreement
 from providers.efecty.claims import UnreadableClaim, checked_code, event_of
+from providers.reading import USUAL_TOLERANCE, Tolerance, check_age, split_secrets
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     CannotSign,
@@ -41,16 +41,6 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _MAX_EXPONENT = 20
 _UNKNOWN_SCHEME = f"the algorithm is {HMAC} or {PAYVALIDA}"
 _PAYVALIDA_KINDS = {"approved": EventKind.CAPTURED, "cancelled": EventKind.CANCELED}
-
-
-class Tolerance(NamedTuple):
-    """How far a callback's timestamp may be from now."""
-
-    past_seconds: int = 300
-    future_seconds: int = 60
-
-
-USUAL_TOLERANCE = Tolerance()
 
 
 def read_callback(callback: Callback, agreement: Agreement, tolerance: Tolerance = USUAL_TOLERANCE) -> ProviderEvent:
@@ -86,13 +76,7 @@ def check_signature(
     digests = [_digest(secret, timestamp, body) for secret in secrets]
     if not any([hmac.compare_digest(digest, signature.lower()) for digest in digests]):  # noqa: C419  (all are compared)
         raise WebhookRejected(Rejection.BAD_SIGNATURE, "no signature matches")
-    age_seconds = now.timestamp() - int(timestamp)
-    if age_seconds > tolerance.past_seconds:
-        detail = f"{age_seconds:.0f} s old, {tolerance.past_seconds} s allowed"
-        raise WebhookRejected(Rejection.STALE_TIMESTAMP, detail)
-    if -age_seconds > tolerance.future_seconds:
-        detail = f"{-age_seconds:.0f} s ahead, {tolerance.future_seconds} s allowed"
-        raise WebhookRejected(Rejection.FUTURE_TIMESTAMP, detail)
+    check_age(int(timestamp), now, tolerance)
 
 
 def payvalida_checksum(po_id: str, status: str, secret: str) -> str:

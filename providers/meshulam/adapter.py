@@ -131,6 +131,7 @@ class MeshulamProvider:
 
     name = "meshulam"
     required_credentials = ("user_id", "page_code", "callback_token")
+    options = frozenset({"api_base", "decline_codes", "link_minutes", "sandbox"})
     capabilities = Capabilities(
         methods=_METHODS,
         acknowledges=True,
@@ -490,7 +491,10 @@ def _origin(options: Mapping[str, object]) -> str:
     api_base = base_address(options, "api_base")
     if api_base is not None:
         return api_base
-    return SANDBOX if options.get("sandbox") is True else PRODUCTION
+    sandbox = options.get("sandbox", False)
+    if not isinstance(sandbox, bool):  # "true" must not mean the live host
+        raise ProviderMisconfigured("option_invalid", "sandbox is true or false")
+    return SANDBOX if sandbox else PRODUCTION
 
 
 def _lifetime(minutes: object) -> timedelta:

@@ -91,6 +91,21 @@ class PayPlusProvider:
 
     name = "payplus"
     required_credentials = REQUIRED_CREDENTIALS
+    options = frozenset(
+        {
+            "api_base",
+            "auth_form",
+            "cashier_uid",
+            "closed_descriptions",
+            "environment",
+            "gbp_code",
+            "initial_invoice",
+            "not_found_descriptions",
+            "send_email_approval",
+            "send_email_failure",
+            "terminal_uid",
+        }
+    )
     capabilities = Capabilities(
         methods=METHODS,
         closes_checkout=True,

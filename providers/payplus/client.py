@@ -20,7 +20,8 @@ from providers.base import (
 )
 from providers.http import ProviderHttp, dumps
 from providers.payplus.options import PayPlusAccount
-from providers.payplus.wire import part, read_json
+from providers.payplus.wire import part
+from providers.reading import read_json
 
 GENERATE_LINK = "/PaymentPages/generateLink"
 IPN = "/PaymentPages/ipn"

@@ -21,7 +21,8 @@ from providers.base import (
     RefundStatus,
     SavedMethod,
 )
-from providers.payplus.wire import JsonObject, code_of, first, id_of, money_of, part, uuid_of
+from providers.payplus.wire import JsonObject, code_of, first, id_of, money_of, part
+from providers.reading import own_reference
 
 APPROVED = "000"
 CHARGE, APPROVAL, REFUND = "charge", "approval", "refund"
@@ -195,12 +196,12 @@ def read_transaction(source: JsonObject, kind: object = None) -> Transaction | N
         status_code=code_of(source.get("status_code")),
         amount=_money(source.get("amount"), first(source, "currency", "currency_code")),
         page_uid=id_of(first(source, "page_request_uid", "payment_request_uid", "payment_page_request_uid")),
-        reference=uuid_of(source.get("more_info")),
+        reference=own_reference(source.get("more_info")),
         method=code_of(first(source, "alternative_method_name", "method")),
         card_brand=_label(card.get("brand_name")),
         card_last4=_last4(card.get("four_digits")),
         cancelled=source.get("transaction_is_cancelled") is True,
-        further_reference=uuid_of(source.get("more_info_1")),
+        further_reference=own_reference(source.get("more_info_1")),
         token=id_of(first(card, "token_uid", "token")),
         customer_uid=id_of(source.get("customer_uid")),
         exp_month=_number(card.get("expiry_month"), 1, 12),

@@ -50,7 +50,7 @@ class PayPlusAccount:
         options = config.options
         environment = _one_of(options, "environment", ("production", "staging"))
         base = base_address(options, "api_base")
-        api_key, secret_key, page = (_credential(config.credentials, name) for name in REQUIRED_CREDENTIALS)
+        api_key, secret_key, page = (config.credential(name) for name in REQUIRED_CREDENTIALS)
         previous = config.credentials.get("previous_secret_key", "").strip()
         return cls(
             api_key=api_key,
@@ -79,13 +79,6 @@ class PayPlusAccount:
     def callback_secrets(self) -> tuple[str, ...]:
         """The keys that a callback may be signed with, the current one first."""
         return (self.secret_key,) if self.previous_secret_key is None else (self.secret_key, self.previous_secret_key)
-
-
-def _credential(credentials: Mapping[str, str], name: str) -> str:
-    value = credentials.get(name, "").strip()
-    if not value or not value.isascii() or not value.isprintable():
-        raise ProviderMisconfigured("credential_missing", name)
-    return value
 
 
 def _text(options: Mapping[str, object], name: str) -> str | None:

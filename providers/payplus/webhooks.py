@@ -17,7 +17,8 @@ from uuid import UUID
 
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.payplus.objects import APPROVAL, APPROVED, CHARGE, REFUND, Transaction, read_transaction
-from providers.payplus.wire import JsonObject, id_of, part, read_json
+from providers.payplus.wire import JsonObject, id_of, part
+from providers.reading import read_json
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     RequestSigner,

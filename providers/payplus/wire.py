@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NoReturn, TypeAlias
-from uuid import UUID
+from typing import Any, TypeAlias
 
 from domain.money import MAX_MAJOR_DIGITS, Money, MoneyError
 
@@ -21,16 +19,6 @@ MAX_DIGITS = 24
 _SPELLINGS = {"GPB": "GBP"}
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _CODE = re.compile(r"[A-Za-z0-9_-]{1,40}")
-
-
-def read_json(raw: bytes) -> Any:
-    """The document, numbers with a fraction as Decimal. Raises ValueError for anything that two could read twice."""
-    try:
-        return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_float=Decimal, parse_constant=_refuse
-        )
-    except (ArithmeticError, RecursionError):  # an exponent that Decimal cannot hold; nesting too deep
-        raise ValueError("not a readable JSON document") from None
 
 
 def money_of(amount: object, currency: object) -> Money:
@@ -68,17 +56,6 @@ def code_of(value: object) -> str | None:
     return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
-def uuid_of(value: object) -> UUID | None:
-    """A UUID in its usual form, else None: other systems use the same free fields for other things."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = UUID(value)
-    except ValueError:
-        return None
-    return found if str(found) == value.lower() else None
-
-
 def first(source: JsonObject, *names: str) -> Any:
     """The first of several fields that has a value; PayPlus names the same thing differently in places."""
     return next((source[name] for name in names if source.get(name) not in (None, "")), None)
@@ -88,14 +65,3 @@ def part(source: JsonObject, name: str) -> JsonObject:
     """A field that is an object; an empty one if it is not."""
     value = source.get(name)
     return value if isinstance(value, Mapping) else {}
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return result
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

@@ -48,7 +48,7 @@ class PayuAccount:
 
 def account_of(config: AccountConfig) -> PayuAccount:
     """Read an account's credentials and options. Raises ProviderMisconfigured that names what is wrong."""
-    credentials = {name: _credential(config, name) for name in REQUIRED_CREDENTIALS}
+    credentials = {name: config.credential(name) for name in REQUIRED_CREDENTIALS}
     options = _Options(config.options)
     api_base = base_address(config.options, "api_base") or ""
     test = options.flag("test", default=bool(api_base) and api_base != LIVE_API)
@@ -85,13 +85,6 @@ def _methods(options: _Options) -> tuple[Method, ...]:
         else options.limited(method)
         for method in METHODS
     )
-
-
-def _credential(config: AccountConfig, name: str) -> str:
-    value = config.credentials.get(name, "").strip()
-    if not value or not value.isascii() or not value.isprintable():
-        raise ProviderMisconfigured("credential_missing", name)
-    return value
 
 
 def _checkout_base(named: str | None, api_base: str, *, test: bool) -> str:

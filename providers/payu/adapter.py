@@ -77,6 +77,24 @@ class PayuProvider:
 
     name = "payu"
     required_credentials = REQUIRED_CREDENTIALS
+    options = frozenset(
+        {
+            "agreements",
+            "api_base",
+            "charges_without_cvv",
+            "checkout_base",
+            "limits",
+            "partial_value_in_order",
+            "payer_optional",
+            "payment_methods",
+            "refund_wait_seconds",
+            "refunds_every_method",
+            "send_tax",
+            "signature_algorithm",
+            "test",
+            "test_flag",
+        }
+    )
     capabilities = Capabilities(
         methods=METHODS,
         bank_list=True,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from providers.base import Rejection, WebhookRejected
+from providers.reading import refuse_constant, without_repeats
 
 Fields: TypeAlias = Mapping[str, object]
 
@@ -46,25 +47,16 @@ def required(fields: Fields, name: str) -> str:
 
 
 def _form(body: str) -> Fields:
-    fields = _once(list(parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS)))
+    fields = without_repeats(list(parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS)))
     if not fields:
         raise ValueError("no fields")
     return fields
 
 
 def _object(body: str) -> Fields:
-    value = json.loads(body, object_pairs_hook=_once, parse_float=str, parse_int=str, parse_constant=_refuse)
+    value = json.loads(
+        body, object_pairs_hook=without_repeats, parse_float=str, parse_int=str, parse_constant=refuse_constant
+    )
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  (one kind of error for all that is unreadable)
     return value
-
-
-def _once(pairs: list[tuple[str, object]] | list[tuple[str, str]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return result
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")

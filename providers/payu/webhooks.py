@@ -10,7 +10,6 @@ import hmac
 import re
 from datetime import UTC, datetime
 from types import MappingProxyType
-from uuid import UUID
 
 from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
@@ -19,6 +18,7 @@ from providers.payu.amounts import money_from
 from providers.payu.bodies import Fields, read_fields, required, text
 from providers.payu.requests import COLOMBIA
 from providers.payu.signatures import check_sign
+from providers.reading import own_reference
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 _STATE = re.compile(r"[0-9]{1,4}", re.ASCII)
@@ -53,7 +53,7 @@ def read_confirmation(body: bytes, account: PayuAccount) -> ProviderEvent:
         event_id=f"{transaction_id}:{state}",
         type=f"confirmation.{_TYPES.get(state, state)}",
         kind=_KINDS.get(state, EventKind.OTHER),
-        reference=_uuid(required(fields, "reference_sale")),
+        reference=own_reference(required(fields, "reference_sale")),
         transaction_id=text(fields, "transaction_id"),
         amount=_amount(fields),
         occurred_at=_moment(text(fields, "transaction_date") or text(fields, "date")),
@@ -78,15 +78,6 @@ def _amount(fields: Fields) -> Money:
         return money_from(required(fields, "value"), required(fields, "currency"))
     except MoneyError:
         raise WebhookRejected(Rejection.MALFORMED, "value or currency") from None
-
-
-def _uuid(value: str) -> UUID | None:
-    """Our reference, if it is one: other systems on the same account have references of their own."""
-    try:
-        found = UUID(value)
-    except ValueError:
-        return None
-    return found if str(found) == value.lower() else None
 
 
 def _moment(value: str | None) -> datetime | None:

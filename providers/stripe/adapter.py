@@ -43,6 +43,7 @@ from providers.base import (
     SetupRequest,
 )
 from providers.http import base_address
+from providers.reading import Tolerance, split_secrets
 from providers.stripe.amounts import STEPS, SUPPORTED_CURRENCIES
 from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
@@ -59,7 +60,7 @@ from providers.stripe.requests import (
 from providers.stripe.search import StripeSearch
 from providers.stripe.subscriptions import StripeSubscriptions
 from providers.stripe.transport import StripeTransport
-from providers.stripe.webhooks import SIGNATURE_HEADER, Tolerance, check_signature, read_event, split_secrets
+from providers.stripe.webhooks import SIGNATURE_HEADER, check_signature, read_event
 
 KEY_LIFETIME = timedelta(hours=24)
 """Stripe keeps an idempotency key for at least this long; afterwards the same key acts again."""
@@ -81,6 +82,7 @@ class StripeProvider:
 
     name = "stripe"
     required_credentials = ("secret_key", "webhook_secret")
+    options = frozenset({"api_base", "follow_subscriptions"})
     capabilities = Capabilities(
         direct_payment=True,
         methods=(CARD, LINK),
@@ -111,10 +113,8 @@ class StripeProvider:
         """
         self._timeout_seconds = config.timeout_seconds
         self._tolerance = Tolerance(config.webhook_tolerance_seconds, config.webhook_future_tolerance_seconds)
-        self._secret_key = config.credentials.get("secret_key", "").strip()
+        self._secret_key = config.credential("secret_key")
         self._webhook_secrets = split_secrets(config.credentials.get("webhook_secret", ""))
-        if not self._secret_key or not self._secret_key.isascii() or not self._secret_key.isprintable():
-            raise ProviderMisconfigured("credential_missing", "secret_key")
         if not self._webhook_secrets:
             raise ProviderMisconfigured("credential_missing", "webhook_secret")
         self._api_base = base_address(config.options, "api_base")

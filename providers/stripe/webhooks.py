@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
 import stripe
 
 from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
+from providers.reading import USUAL_TOLERANCE, Tolerance, check_age, own_reference, split_secrets
 from providers.stripe.amounts import from_wire
 from providers.stripe.objects import our_reference, reference
 from providers.stripe.subscriptions import named_subscription
@@ -77,16 +77,6 @@ _AMOUNT_FIELDS = {
 """Type of the object inside the event → the fields with the amount that the event claims; the first that is not 0."""
 
 
-class Tolerance(NamedTuple):
-    """How far a callback's timestamp may be from now. 300 s is Stripe's own; the future is for clocks that differ."""
-
-    past_seconds: int = 300
-    future_seconds: int = 60
-
-
-USUAL_TOLERANCE = Tolerance()
-
-
 def check_signature(
     header: str | None,
     body: bytes,
@@ -101,13 +91,7 @@ def check_signature(
     timestamp = _timestamp_of(header)
     if not any(_signed_with(secret, header, body) for secret in secrets if secret):
         raise WebhookRejected(Rejection.BAD_SIGNATURE, "no signature matches")
-    age_seconds = now.timestamp() - timestamp
-    if age_seconds > tolerance.past_seconds:
-        detail = f"{age_seconds:.0f} s old, {tolerance.past_seconds} s allowed"
-        raise WebhookRejected(Rejection.STALE_TIMESTAMP, detail)
-    if -age_seconds > tolerance.future_seconds:
-        detail = f"{-age_seconds:.0f} s ahead, {tolerance.future_seconds} s allowed"
-        raise WebhookRejected(Rejection.FUTURE_TIMESTAMP, detail)
+    check_age(timestamp, now, tolerance)
 
 
 def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
@@ -126,7 +110,7 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         event_id=event_id,
         type=event_type,
         kind=EventKind.OTHER if other_mode or not source else _kind(event_type, source),
-        reference=_uuid(our_reference(source)),
+        reference=own_reference(our_reference(source)),
         session_id=_session_id(source),
         transaction_id=_transaction_id(source),
         amount=_amount(source),
@@ -158,11 +142,6 @@ def sign_webhook(secret: str, body: bytes, timestamp: int) -> dict[str, str]:
     """The header that Stripe would send with this body. Raises ValueError when the body is not UTF-8."""
     value = stripe.WebhookSignature.generate_signature_header(body.decode("utf-8"), secret, timestamp)
     return {SIGNATURE_HEADER: str(value)}
-
-
-def split_secrets(text: str) -> tuple[str, ...]:
-    """The signing secrets of one account: a comma separated list during a rotation."""
-    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
 
 
 class _StripeWebhookTools:
@@ -238,17 +217,6 @@ def _session_id(source: Mapping[str, Any]) -> str | None:
     if source.get("object") != "checkout.session":
         return None
     return _name(reference(source, "payment_link")) or _name(source.get("id"))
-
-
-def _uuid(value: object) -> UUID | None:
-    """Our reference, if it is one: other systems on the same account may use the same fields."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = UUID(value)
-    except ValueError:
-        return None
-    return found if str(found) == value.lower() else None  # not the braced and urn forms that UUID() also reads
 
 
 def _transaction_id(source: Mapping[str, Any]) -> str | None:

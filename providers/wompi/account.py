@@ -9,6 +9,7 @@ from typing import Literal
 
 from providers.base import AccountConfig, ProviderMisconfigured
 from providers.http import base_address
+from providers.reading import split_secrets
 
 SANDBOX_API = "https://sandbox.wompi.co/v1"
 PRODUCTION_API = "https://production.wompi.co/v1"
@@ -53,7 +54,7 @@ def account_of(config: AccountConfig) -> Account:
     Raises ProviderMisconfigured: `credential_missing`, `credential_environments` (keys of test and production
     together, which Wompi would refuse one by one), `option_invalid`.
     """
-    keys = {name: _credential(config.credentials, name) for name in REQUIRED}
+    keys = {name: config.credential(name) for name in REQUIRED}
     events_secrets = split_secrets(keys["events_secret"])
     if not events_secrets:
         raise ProviderMisconfigured("credential_missing", "events_secret")
@@ -71,18 +72,6 @@ def account_of(config: AccountConfig) -> Account:
         transactions_key=_which_key(config.options),
         personal_auth_field=_field_name(config.options),
     )
-
-
-def split_secrets(text: str) -> tuple[str, ...]:
-    """The events secrets of one account: a comma separated list while they are changed."""
-    return tuple(part for part in (piece.strip() for piece in text.split(",")) if part)
-
-
-def _credential(credentials: Mapping[str, str], name: str) -> str:
-    value = credentials.get(name, "").strip()
-    if not value or not value.isascii() or not value.isprintable():
-        raise ProviderMisconfigured("credential_missing", name)
-    return value
 
 
 def _environment(*keys: str) -> Environment | None:

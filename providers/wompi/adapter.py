@@ -31,6 +31,7 @@ from providers.base import (
     RefundStatus,
 )
 from providers.http import ProviderHttp
+from providers.reading import Tolerance
 from providers.webhook_signatures import read_json_object
 from providers.wompi.account import REQUIRED, account_of
 from providers.wompi.api import REFERENCE_USED, WompiApi
@@ -57,7 +58,7 @@ from providers.wompi.requests import (
     transaction_body,
     web_checkout_url,
 )
-from providers.wompi.webhooks import Tolerance, check_event, read_event
+from providers.wompi.webhooks import check_event, read_event
 
 CLOSING_GRACE = timedelta(minutes=5)
 """After its end a page is taken as closed only this much later: Wompi lets a refused payer try again for 3 minutes."""
@@ -85,6 +86,9 @@ class WompiProvider:
 
     name = "wompi"
     required_credentials = REQUIRED
+    options = frozenset(
+        {"api_base", "checkout_base", "event_max_age_seconds", "personal_auth_field", "transactions_key"}
+    )
     capabilities = Capabilities(
         methods=METHODS,
         bank_list=True,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
@@ -144,17 +143,6 @@ def link_of(transaction: JsonObject) -> str | None:
     named = name(transaction.get("payment_link_id"))
     made = _LINK_REFERENCE.fullmatch(_text(transaction.get("reference")) or "")
     return named or (made.group(1) if made else None)
-
-
-def uuid_of(value: object) -> UUID | None:
-    """Our reference, if it is one: other systems on the same account may use references of their own."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = UUID(value)
-    except ValueError:
-        return None
-    return found if str(found) == value.lower() else None  # not the braced and urn forms that UUID() also reads
 
 
 def name(value: object) -> str | None:

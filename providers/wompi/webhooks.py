@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from domain.money import Money
 from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
+from providers.reading import Tolerance, check_age, own_reference, split_secrets
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     CannotSign,
@@ -26,8 +27,8 @@ from providers.webhook_signatures import (
     mask,
     read_json_object,
 )
-from providers.wompi.account import EVENT_MAX_AGE_SECONDS, Environment, split_secrets
-from providers.wompi.objects import CURRENCY, MAX_WIRE, link_of, name, uuid_of
+from providers.wompi.account import EVENT_MAX_AGE_SECONDS, Environment
+from providers.wompi.objects import CURRENCY, MAX_WIRE, link_of, name
 from providers.wompi.signatures import event_checksum, integrity_signature, signed_values
 
 CHECKSUM_HEADER = "x-event-checksum"
@@ -46,14 +47,8 @@ _KINDS = {
 }
 
 
-class Tolerance(NamedTuple):
-    """How far an event's timestamp may be from now, in seconds. The past is as long as Wompi goes on trying."""
-
-    past_seconds: int = EVENT_MAX_AGE_SECONDS
-    future_seconds: int = 60
-
-
-USUAL_TOLERANCE = Tolerance()
+USUAL_TOLERANCE = Tolerance(past_seconds=EVENT_MAX_AGE_SECONDS)
+"""The past is as long as Wompi goes on trying."""
 
 
 def check_event(
@@ -72,13 +67,7 @@ def check_event(
     shown = _shown_checksums(headers, event)
     if not any(_fits(shown, event_checksum(values, timestamp, secret)) for secret in secrets):
         raise WebhookRejected(Rejection.BAD_SIGNATURE, "the checksum does not match")
-    age_seconds = now.timestamp() - timestamp
-    if age_seconds > tolerance.past_seconds:
-        detail = f"{age_seconds:.0f} s old, {tolerance.past_seconds} s allowed"
-        raise WebhookRejected(Rejection.STALE_TIMESTAMP, detail)
-    if -age_seconds > tolerance.future_seconds:
-        detail = f"{-age_seconds:.0f} s ahead, {tolerance.future_seconds} s allowed"
-        raise WebhookRejected(Rejection.FUTURE_TIMESTAMP, detail)
+    check_age(timestamp, now, tolerance)
 
 
 def signed_parts(event: Mapping[str, Any]) -> tuple[str, int]:
@@ -119,7 +108,7 @@ def read_event(event: Mapping[str, Any], environment: Environment | None) -> Pro
         event_id=f"{transaction_id}:{status}",
         type=event_type,
         kind=_KINDS.get(status, EventKind.OTHER),
-        reference=uuid_of(transaction.get("reference")),
+        reference=own_reference(transaction.get("reference")),
         session_id=link_of(transaction),
         transaction_id=transaction_id,
         amount=_amount(transaction),

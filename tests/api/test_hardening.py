@@ -46,6 +46,8 @@ async def platform(production: str, service: Service) -> AsyncIterator[httpx.Asy
 def account(provider: str, options: dict[str, Any]) -> dict[str, Any]:
     credentials = {
         "stripe": {"secret_key": "sk_test_x", "webhook_secret": "whsec_x"},
+        "payplus": {"api_key": "k", "secret_key": "s", "payment_page_uid": "p"},
+        "meshulam": {"user_id": "u", "page_code": "c", "callback_token": "t" * 8},
         "payu": {"api_key": "k", "api_login": "l", "merchant_id": "1", "account_id": "2"},
         "efecty": {"agreement": "110954", "callback_secret": "long enough a secret"},
     }[provider]
@@ -106,6 +108,8 @@ async def test_the_platform_may_and_a_page_for_payers_is_everybodys(
         ("stripe", {"methods": "card"}, "methods is a list of some of: card, link"),
         ("stripe", {"methods": []}, "methods"),
         ("payu", {"methods": ["card", "cheque"]}, "methods"),
+        ("payplus", {"enviroment": "staging"}, "payplus has no enviroment; it has api_base, auth_form"),
+        ("meshulam", {"sandbox": "true"}, "sandbox is true or false"),
     ],
 )
 async def test_options_that_cannot_work_are_refused_when_they_are_given(

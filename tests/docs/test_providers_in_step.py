@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from api.routing import OF_EVERY_ACCOUNT
 from embedded.places import PLACES
 from providers.base import Capabilities, Method
-from providers.registry import NAMES, PROVIDERS, WEBHOOK_TOOLS, required_credentials
+from providers.registry import NAMES, PROVIDERS, WEBHOOK_TOOLS, known_options, required_credentials
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/adding-a-provider.md").read_text()
 CORE = ("activities", "api", "cli", "dispatch", "domain", "engine", "receipts", "storage", "workflows")
-OF_ROUTING = {"methods", "minimum_amount", "maximum_amount"}
-"""Options that every account may have: `api/routing.py` reads them."""
 NAME = re.compile(rf"\b({'|'.join(PROVIDERS)})\b", re.IGNORECASE)
 
 
@@ -97,9 +96,25 @@ def test_a_connect_page_names_exactly_the_credentials_that_are_required(name: st
 def test_a_connect_page_knows_only_credentials_and_options_that_the_adapter_reads(name: str) -> None:
     page = (ROOT / f"docs/connect-{name}.md").read_text()
     source = "".join(path.read_text() for path in (ROOT / "providers" / name).glob("*.py"))
-    told = {word for cells in rows(page, "option", "credential") for word in quoted(cells[0])}
-    unread = {word for word in told - OF_ROUTING if f'"{word}"' not in source}
+    told = {word for cells in rows(page, "credential") for word in quoted(cells[0])}
+    unread = {word for word in told if f'"{word}"' not in source}
     assert not {word for word in unread if not word.startswith("page_code_")}  # one for each method's name
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_connect_page_tells_every_option_that_is_taken_and_read(name: str) -> None:
+    page = (ROOT / f"docs/connect-{name}.md").read_text()
+    told = {word for cells in rows(page, "option") for word in quoted(cells[0])}
+    assert told <= known_options(name) | OF_EVERY_ACCOUNT
+    readers = [
+        *(ROOT / "providers" / name).glob("*.py"),
+        ROOT / "providers/http.py",
+        ROOT / "dispatch/subscriptions.py",
+    ]
+    source = "".join(path.read_text() for path in readers)
+    for option in known_options(name):
+        assert re.search(rf"\b{option}\b", page), f"{option} is not in the page"
+        assert source.count(f'"{option}"') > 1, f"{option} is read by nothing"
 
 
 def test_the_guide_lists_the_conformance_suite() -> None:

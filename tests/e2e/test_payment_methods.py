@@ -74,6 +74,8 @@ async def test_a_set_up_saves_a_method_and_a_charge_of_it_is_a_payment_like_any_
     assert (payment["status"], payment["payment_method_id"]) == ("paid", method["id"])
     read = await shop.read(payment["id"])
     assert read["receipt_id"]
+    listed = (await shop.api.get("/payments")).json()["data"]
+    assert payment["receipt_id"] == read["receipt_id"] == listed[0]["receipt_id"]
     totals = await shop.totals(payment["id"])
     assert (totals["intents"], totals["charges"], totals["charged"]) == (1, 1, 12990)
     refund = await shop.api.post("/refunds", json={"payment_id": payment["id"], "amount": "10.00"})

@@ -46,7 +46,8 @@ from providers.base import (
 from providers.payplus import WEBHOOK_TOOLS, PayPlusProvider
 from providers.payplus.objects import payment_of, transactions_in
 from providers.payplus.webhooks import check_signature, hash_of, read_event
-from providers.payplus.wire import money_of, read_json
+from providers.payplus.wire import money_of
+from providers.reading import read_json
 from tests.support.mailbox import Mailbox
 
 ONLY = ("payplus",)

@@ -1,0 +1,320 @@
+"""Changes of a subscription: cancel, plan, pause, resume, and what is charged. Each can be rehearsed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl
+
+from activities import billing
+from activities.subscription_changes import Refused, apply, change_id_for
+from api.context import Member, Moment, Services, ServicesDep
+from api.effects import DryRun, EffectsOut, effects_out
+from api.idempotency import IdempotencyKey
+from api.payment_methods import MethodOwner, NewSetup, SetupOut, create_setup
+from api.problems import Problem, answers
+from api.subscriptions import WAIT, Reader, SubscriptionOut, Writer, existing_subscription, subscription_out
+from dispatch.inbox import subscription_command
+from domain.subscription import ChangeKind, SubscriptionChange
+from engine.payments import EngineUnavailable
+from engine.subscriptions import SubscriptionEngine
+from storage import plans
+from storage.rehearsal import rehearsal
+
+router = APIRouter(tags=["subscriptions"])
+
+
+class ChangeOut(BaseModel):
+    """What a change did, or with `dry_run` would do: `effects` in short, `would_write` in full."""
+
+    dry_run: bool
+    effects: dict[str, str | None]
+    would_write: EffectsOut | None = None
+    subscription: SubscriptionOut
+
+
+class CancelSubscription(BaseModel):
+    """When it ends."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    at: Literal["now", "period_end"] = "period_end"
+    reason: str | None = Field(None, max_length=300)
+
+
+class ChangePlan(BaseModel):
+    """To which plan, and when. The quantity stays unless it is given."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    plan: str | None = Field(None, min_length=1, max_length=64, description="Code; the present plan if not given.")
+    quantity: int | None = Field(None, ge=1, le=1_000_000)
+    at: Literal["now", "period_end"] = "now"
+    preview: bool = Field(default=False, description="The same as ?dry_run=true.")
+    reason: str | None = Field(None, max_length=300)
+
+
+class Pause(BaseModel):
+    """Until when; until it is resumed if not given."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    resume_at: Moment | None = Field(None, description="In the future, at most ten years ahead.")
+    reason: str | None = Field(None, max_length=300)
+
+
+class Resume(BaseModel):
+    """Go on: after a pause, or after a cancel to the period's end."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    reason: str | None = Field(None, max_length=300)
+
+
+class ChangeMethod(BaseModel):
+    """Which saved method is charged from now on; without one the answer has a page where the customer saves one."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    payment_method_id: UUID | None = None
+    success_url: HttpUrl | None = None
+    cancel_url: HttpUrl | None = None
+
+
+class MethodLink(BaseModel):
+    """A page where the customer saves a method; it becomes the default, and what is overdue is charged at once."""
+
+    setup: SetupOut
+
+
+@router.post(
+    "/subscriptions/{subscription_id}/cancel",
+    summary="Cancel a subscription",
+    responses=answers("subscription_not_changeable"),
+)
+async def cancel_subscription(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: CancelSubscription | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """End it at the end of the paid period, or now. What is not paid is not collected any more, from this moment on.
+
+    A charge under way is closed; money that was faster goes back.
+    """
+    wanted = body or CancelSubscription()
+    kind = ChangeKind.CANCEL if wanted.at == "now" else ChangeKind.CANCEL_AT_PERIOD_END
+    wish = _wish(subscription_id, kind, caller, idempotency_key, wanted, reason=wanted.reason)
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+@router.post(
+    "/subscriptions/{subscription_id}/change-plan",
+    summary="Change the plan",
+    responses=answers("amount_not_representable", "plan_not_available", "subscription_not_changeable"),
+)
+async def change_plan(
+    subscription_id: UUID,
+    body: ChangePlan,
+    caller: Writer,
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """Change plan or quantity, now with the unused part given back and the rest of the period charged, or later.
+
+    What a change leaves over is carried forward to the next invoices. `preview` shows the amounts beforehand.
+    """
+    plan = await _plan_id(services, caller, subscription_id, body.plan)
+    kind = ChangeKind.CHANGE_PLAN if body.at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
+    wish = _wish(
+        subscription_id, kind, caller, idempotency_key, body, plan_id=plan, quantity=body.quantity, reason=body.reason
+    )
+    return await _change(services, caller, wish, dry_run=dry_run or body.preview)
+
+
+@router.get(
+    "/subscriptions/{subscription_id}/change-plan/preview",
+    summary="What a change of plan would do",
+    responses=answers("amount_not_representable", "plan_not_available", "subscription_not_changeable"),
+)
+async def preview_change(
+    subscription_id: UUID,
+    caller: Reader,
+    services: ServicesDep,
+    plan: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    quantity: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+    at: Literal["now", "period_end"] = "now",
+) -> ChangeOut:
+    """Credit, charge and what would be due at this moment; nothing is done."""
+    kind = ChangeKind.CHANGE_PLAN if at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
+    plan_id = await _plan_id(services, caller, subscription_id, plan)
+    wish = _wish(subscription_id, kind, caller, None, plan_id=plan_id, quantity=quantity)
+    return await _change(services, caller, wish, dry_run=True)
+
+
+@router.post(
+    "/subscriptions/{subscription_id}/pause",
+    summary="Pause a subscription",
+    responses=answers("subscription_not_changeable"),
+)
+async def pause_subscription(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: Pause | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """Charge nothing until it is resumed; the paid time that is left then is what is left now."""
+    wanted = body or Pause()
+    wish = _wish(
+        subscription_id,
+        ChangeKind.PAUSE,
+        caller,
+        idempotency_key,
+        wanted,
+        resume_at=wanted.resume_at,
+        reason=wanted.reason,
+    )
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+@router.post(
+    "/subscriptions/{subscription_id}/resume",
+    summary="Resume a subscription",
+    responses=answers("subscription_not_changeable"),
+)
+async def resume_subscription(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: Resume | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut:
+    """Go on after a pause, or withdraw a cancel to the period's end."""
+    wanted = body or Resume()
+    wish = _wish(subscription_id, ChangeKind.RESUME, caller, idempotency_key, wanted, reason=wanted.reason)
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+@router.post(
+    "/subscriptions/{subscription_id}/payment-method",
+    summary="Change what is charged",
+    responses=answers(
+        "idempotency_key_reused",
+        "method_unavailable",
+        "no_provider_account",
+        "payment_method_not_active",
+        "provider_misconfigured",
+        "provider_rejected",
+        "subscription_not_changeable",
+        "unknown_provider",
+    ),
+)
+async def change_method(
+    subscription_id: UUID,
+    caller: Writer,
+    services: ServicesDep,
+    body: ChangeMethod | None = None,
+    idempotency_key: IdempotencyKey = None,
+    *,
+    dry_run: DryRun = False,
+) -> ChangeOut | MethodLink:
+    """Charge another saved method from now on, at once where something is overdue.
+
+    Without `payment_method_id` the answer is a page of the provider's where the customer saves a card.
+    """
+    wanted = body or ChangeMethod()
+    async with services.database.transaction() as session:
+        row = await existing_subscription(session, caller, subscription_id)
+    if wanted.payment_method_id is None:
+        if dry_run:
+            raise Problem("validation_failed", "payment_method_id: name one; a page has no dry run.")
+        setup = NewSetup(
+            customer=MethodOwner(
+                id=row.customer_id, name=row.customer_name, email=row.customer_email, phone=row.customer_phone
+            ),
+            success_url=wanted.success_url,
+            cancel_url=wanted.cancel_url,
+        )
+        return MethodLink(setup=await create_setup(setup, caller, services, Response(), idempotency_key))
+    wish = _wish(
+        subscription_id,
+        ChangeKind.PAYMENT_METHOD,
+        caller,
+        idempotency_key,
+        wanted,
+        payment_method_id=wanted.payment_method_id,
+    )
+    return await _change(services, caller, wish, dry_run=dry_run)
+
+
+def _wish(
+    subscription_id: UUID,
+    kind: ChangeKind,
+    caller: Member,
+    key: str | None,
+    body: BaseModel | None = None,
+    **more: Any,
+) -> SubscriptionChange:
+    if key is None:
+        return SubscriptionChange(subscription_id, uuid4(), kind, caller.actor, **more)
+    fingerprint = None if body is None else hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    change_id = change_id_for(subscription_id, kind, key)
+    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more, fingerprint=fingerprint)
+
+
+async def _change(services: Services, caller: Member, wish: SubscriptionChange, *, dry_run: bool) -> ChangeOut:
+    async with services.database.transaction() as session:
+        row = await existing_subscription(session, caller, wish.subscription_id)
+    if dry_run:
+        return await _rehearse(services, caller, wish)
+    try:
+        command = subscription_command(row, services.poll)
+        done = await SubscriptionEngine.beside(services.engine).change(command, wish, wait=WAIT)
+    except EngineUnavailable:
+        done = None
+    if done is None:
+        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
+    if done.refusal is not None:
+        raise Problem(done.refusal, done.detail or done.refusal, status_now=done.status.value)
+    return ChangeOut(dry_run=False, effects=done.effects, subscription=await subscription_out(services, caller, row.id))
+
+
+async def _rehearse(services: Services, caller: Member, wish: SubscriptionChange) -> ChangeOut:
+    """The same code in a transaction that is rolled back."""
+    before = await subscription_out(services, caller, wish.subscription_id)
+    async with rehearsal(services.database) as (session, effects):
+        held = await billing.hold(session, wish.subscription_id, at=services.now(), actor=wish.actor)
+        assert held is not None  # noqa: S101  (read one line above)
+        try:
+            done = await apply(held, wish)
+        except Refused as refused:
+            raise Problem(refused.code, refused.detail, status_now=held.status.value) from None
+    return ChangeOut(dry_run=True, effects=done.effects, would_write=effects_out(effects), subscription=before)
+
+
+async def _plan_id(services: Services, caller: Member, subscription_id: UUID, code: str | None) -> UUID | None:
+    """The version of a code that can be taken, or the subscription's own of that code. Raises Problem."""
+    if code is None:
+        return None
+    async with services.database.transaction() as session:
+        row = await existing_subscription(session, caller, subscription_id)
+        own = None if row.plan_id is None else await plans.get(session, caller.workspace.id, row.plan_id)
+        plan = await plans.active(session, caller.workspace.id, code)
+    if plan is None and own is not None and own.code == code:
+        return own.id
+    if plan is None:
+        raise Problem("plan_not_available", f"There is no active plan {code}.")
+    return plan.id
