@@ -45,6 +45,8 @@ AT_ONCE = 10
 """Events of a batch that are handed over side by side: a settlement file brings thousands."""
 LATE_ROUND_SECONDS = 1.0
 """How often, at most, is looked for what is late: it has waited for ten seconds and more before it is."""
+OVERDUE_ROUND_SECONDS = 300.0
+"""The same for subscriptions that have not acted: most of them are well, and wait for a provider."""
 UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
 UNSTARTED_SURPLUS_AFTER = timedelta(minutes=2)
@@ -118,6 +120,7 @@ class InboxDispatcher:
         self._late_payments = LateStarts("payment_id")
         self._late_refunds = LateStarts("refund_id")
         self._late_subscriptions = LateStarts("subscription_id")
+        self._overdue_subscriptions = LateStarts("subscription_id")
         self._late_payouts = LateStarts("payout_id")
         self._late_surplus = LateStarts("surplus_id")
         self._late_setups = LateStarts("setup_id")
@@ -224,6 +227,14 @@ class InboxDispatcher:
         async with self._database.transaction() as session:
             waiting = await subscriptions.left_asleep(session, older_than=older_than, limit=BATCH)
         return await self._late_subscriptions.start(
+            {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
+        )
+
+    async def wake_overdue(self, *, older_than: datetime) -> int:
+        """The same for those that should have acted by themselves before this moment. Returns how many."""
+        async with self._database.transaction() as session:
+            waiting = await subscriptions.overdue(session, older_than=older_than, limit=BATCH)
+        return await self._overdue_subscriptions.start(
             {row.id: partial(self._subscriptions.wake, subscription_command(row, self._poll)) for row in waiting}
         )
 
@@ -356,7 +367,14 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
         lambda: dispatcher.start_unstarted_surplus(older_than=datetime.now(UTC) - UNSTARTED_SURPLUS_AFTER),
     )
     every = max(interval_seconds, LATE_ROUND_SECONDS)
-    await asyncio.gather(_repeat(dispatcher.dispatch_due, interval_seconds), *(_repeat(work, every) for work in late))
+    await asyncio.gather(
+        _repeat(dispatcher.dispatch_due, interval_seconds),
+        *(_repeat(work, every) for work in late),
+        _repeat(
+            lambda: dispatcher.wake_overdue(older_than=datetime.now(UTC) - subscriptions.OVERDUE_AFTER),
+            OVERDUE_ROUND_SECONDS,
+        ),
+    )
 
 
 async def _repeat(work: Callable[[], Awaitable[int]], interval_seconds: float) -> None:

@@ -167,6 +167,12 @@ async def left_asleep(session: AsyncSession, *, older_than: datetime, limit: int
     return (await session.scalars(query.order_by(Subscription.wake_wanted_at).limit(limit))).all()
 
 
+async def overdue(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Subscription]:
+    """Those whose workflow should have acted before this moment: it was stopped, or waits for a provider."""
+    query = select(Subscription).where(Subscription.next_action_at < older_than)
+    return (await session.scalars(query.order_by(Subscription.next_action_at).limit(limit))).all()
+
+
 async def wake_customer(session: AsyncSession, workspace_id: UUID, customer_id: str, *, at: datetime) -> list[UUID]:
     """Have all running subscriptions of a customer look again: a payment method was added or taken away."""
     ended = (SubscriptionStatus.CANCELLED.value, SubscriptionStatus.EXPIRED.value)
@@ -373,3 +379,5 @@ def wake(row: Subscription, at: datetime | None = None) -> None:
 
 ASLEEP_AFTER = timedelta(seconds=10)
 """A wake-up that was not answered by then was lost."""
+OVERDUE_AFTER = timedelta(minutes=15)
+"""A workflow that has not acted by then may be gone. If it is not, waking it does no harm."""

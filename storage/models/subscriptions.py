@@ -62,6 +62,7 @@ class Subscription(Base):
         Index("ix_subscriptions_workspace_created", "workspace_id", "created_at", "status"),
         Index("ix_subscriptions_customer", "workspace_id", "customer_id"),
         Index("ix_subscriptions_wake", "wake_wanted_at", postgresql_where=text("wake_wanted_at IS NOT NULL")),
+        Index("ix_subscriptions_due", "next_action_at", postgresql_where=text("next_action_at IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -115,7 +116,7 @@ class Subscription(Base):
     """What was below the provider's step and was not charged, in its plan's currency; the next invoice has it."""
     notice_seq: Mapped[int] = mapped_column(Integer, server_default="0")
     next_action_at: Mapped[datetime | None]
-    """When its workflow will act next; for people, the workflow has its own timer."""
+    """When its workflow will act next, by its own timer; whoever is long overdue is woken by the dispatcher."""
     wake_wanted_at: Mapped[datetime | None]
     """Set with a change that its workflow has to see, taken away when it has; the dispatcher wakes those left over."""
     created_at: Mapped[datetime]

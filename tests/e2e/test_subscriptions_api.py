@@ -6,7 +6,7 @@ Months pass by moving the subscription's dates back, and waking it.
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -18,10 +18,11 @@ import wiring
 from api.context import Member, Services
 from api.invoices import list_invoices
 from api.subscriptions import list_subscriptions
-from dispatch.inbox import subscription_command
+from dispatch.inbox import InboxDispatcher, subscription_command
 from domain.payment import PollPlan
-from domain.subscription import attempt_payment_id
+from domain.subscription import attempt_payment_id, subscription_workflow_id
 from engine.client import connect
+from engine.payments import PaymentEngine
 from engine.subscriptions import SubscriptionEngine
 from storage import administration
 from storage.models import Attempt, Invoice, Payment, Subscription
@@ -342,6 +343,24 @@ async def test_a_subscription_whose_start_was_lost_is_started_by_the_dispatcher(
             return row is not None and row.wake_wanted_at is None
 
     await eventually(seen)
+
+
+async def test_a_subscription_whose_workflow_was_stopped_by_hand_is_renewed_all_the_same(shop: Shop) -> None:
+    """Nobody would have charged it ever again."""
+    method = await saved(shop)
+    made = await subscribe(shop, await plan(shop), payment_method_id=method["id"])
+    running = await until(shop, made, "active")
+    client = await connect(temporal_target(shop.service.settings))
+    await client.get_workflow_handle(subscription_workflow_id(UUID(made["id"]))).terminate()
+    async with shop.service.database.transaction() as session:
+        row = await session.get_one(Subscription, UUID(made["id"]))
+        for name in ("anchor", "current_period_start", "current_period_end", "next_action_at"):
+            setattr(row, name, getattr(row, name) - MONTH)
+    engine = PaymentEngine(client, shop.service.settings.temporal_task_queue)
+    dispatcher = InboxDispatcher(shop.service.database, engine, PollPlan())
+    await dispatcher.wake_overdue(older_than=datetime.now(UTC) + timedelta(days=2))
+    renewed = await until(shop, made, "active", period=running["period"] + 1)
+    assert renewed["current_period_end"] > running["current_period_start"]
 
 
 async def test_a_bank_that_wants_the_payer_at_a_renewal_gets_to_see_the_payer(shop: Shop) -> None:
