@@ -75,7 +75,15 @@ async def served(app: FastAPI, port: int | None = None) -> AsyncIterator[str]:
     """An application on a free port of the loopback interface."""
     port = port or free_port()
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=75,  # the client drops an idle connection first: both after five seconds was a race
+            timeout_graceful_shutdown=2,
+        )
     )
     task = asyncio.create_task(server._serve())
     while not server.started:
