@@ -166,6 +166,19 @@ class Traffic:
                 self.wrong.append(f"refund: {answer.status_code} {answer.text[:200]}")
         with suppress(httpx.HTTPStatusError):  # nothing was refunded yet
             await payer.refunds_are_decided(UUID(payment_id))
+        if kind.provider == "stripe" and self.chance.random() < 0.5:
+            await self._comes_back(market, payment_id)
+
+    async def _comes_back(self, market: Market, payment_id: str) -> None:
+        """The payer's bank sends a refund back."""
+        made = [
+            refund["id"]
+            for refund in await market.shop.sandbox("GET", "/objects?type=refund")
+            if (refund["metadata"].get("payment_id"), refund["status"]) == (payment_id, "succeeded")
+        ]
+        if made:
+            await market.shop.sandbox("POST", f"/refunds/{self.chance.choice(made)}/return")
+            self.done["refunds that came back"] += 1
 
     async def _goes_to_the_bank(self, market: Market, payment_id: str, kind: Kind) -> None:
         if kind.provider != "stripe" or not await self._is_paid(market, payment_id):
