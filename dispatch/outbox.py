@@ -23,7 +23,7 @@ from storage.session import Database, is_outage
 log = structlog.get_logger()
 
 PER_WORKSPACE = 8
-"""Deliveries under way to one merchant at a time."""
+"""Deliveries begun to one merchant in a round; while as many are under way, no more are begun."""
 REST_BYTES, REST_SECONDS = 65_536, 1.0
 """How much of an answer's body is read, and for how long, before the connection is dropped instead."""
 MAX_CONNECTIONS = 1_000
