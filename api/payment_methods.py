@@ -19,7 +19,7 @@ from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.fields import Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused
 from api.routing import sheet_of
 from dispatch.methods import start_setup_command
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
@@ -379,7 +379,7 @@ async def _accept(
             if created:
                 return known, True
     if known.fingerprint != body.fingerprint():
-        raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+        raise key_reused()
     return known, False
 
 

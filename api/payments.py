@@ -32,7 +32,7 @@ from api.fields import AmountText, Cursor, PageSize, PlainText, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused, try_again
 from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
@@ -361,14 +361,10 @@ async def cancel_payment(
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment_id)
         if payment.status == PaymentStatus.CREATED:
-            raise Problem(
-                "temporarily_unavailable",
-                "The payment is being started; try again in a moment.",
-                headers={"retry-after": "2"},
-            ) from None
+            raise try_again("The payment is being started; try again in a moment.") from None
         raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
     except EngineUnavailable:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+        raise try_again() from None
     if status is None:
         response.status_code = 202
         return CancelOut(id=payment_id, status=PaymentStatus(payment.status))
@@ -471,11 +467,7 @@ async def _fitting(
 def _repeated(known: Payment, body: NewPayment) -> Payment:
     """The payment that the key has made. Raises Problem when that was another request."""
     if known.fingerprint != body.fingerprint():
-        raise Problem(
-            "idempotency_key_reused",
-            "This Idempotency-Key was used with another body; use a new key for a new payment.",
-            payment_id=str(known.id),
-        )
+        raise key_reused(payment_id=str(known.id))
     return known
 
 

@@ -23,7 +23,7 @@ from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import AmountText, Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey, answer_once
 from api.payments import existing_payment
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused, unusable_credentials
 from api.routing import check_step
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
@@ -315,7 +315,7 @@ async def accept(
         known = await refunds.by_key(session, workspace_id, key)
         if known is not None:
             if known.fingerprint != body.fingerprint():
-                raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+                raise key_reused()
             return known, False
     amount = await _checked_amount(session, pool, payment, body.amount)
     try:
@@ -405,7 +405,7 @@ async def _sheet_of(session: AsyncSession, pool: ProviderPool, payment: Payment)
     try:
         return pool.of(account).capabilities
     except (ProviderMisconfigured, SealingError):
-        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
+        raise unusable_credentials() from None
 
 
 def _check_provider(payment: Payment, sheet: Capabilities, amount: Money) -> None:
