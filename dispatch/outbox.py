@@ -23,7 +23,7 @@ from storage.session import Database, is_outage
 log = structlog.get_logger()
 
 PER_WORKSPACE = 8
-"""Deliveries begun to one merchant in a round; while as many are under way, no more are begun."""
+"""Deliveries under way to one merchant at a time."""
 REST_BYTES, REST_SECONDS = 65_536, 1.0
 """How much of an answer's body is read, and for how long, before the connection is dropped instead."""
 MAX_CONNECTIONS = 1_000
@@ -70,13 +70,12 @@ class OutboxRelay:
 
     async def start_due(self) -> int:
         """Begin delivering what is due, up to each merchant's share. Returns how many deliveries began."""
-        full = [workspace_id for workspace_id, number in self._busy.items() if number >= PER_WORKSPACE]
         async with self._database.transaction() as session:
             claimed = await outbox.claim_due(
                 session,
                 lease=timedelta(seconds=self._timeout_seconds * 3),
                 per_workspace=PER_WORKSPACE,
-                skip_workspaces=full,
+                under_way=self._busy,
             )
         for notice, workspace in claimed:
             self._busy[workspace.id] += 1
