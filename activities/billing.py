@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.billing_calendar import boundary
@@ -304,7 +303,7 @@ async def charge(held: Held, invoice: Invoice, *, retry: bool, reason: str) -> P
     if await payments.insert_new(session, values):
         told = {"invoice_id": str(invoice.id), "payment_id": str(payment_id), "amount": str(invoice.money)}
         note(held, "charged", reason=reason, attempt=invoice.attempts, **told)
-    return (await session.scalars(select(Payment).where(Payment.id == payment_id))).one()
+    return await session.get_one(Payment, payment_id)
 
 
 def order_of(invoice: Invoice) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import fraud
@@ -17,15 +14,12 @@ from domain.fraud import Finding, Judgement, Kind, Known, Rule, Traces, Velocity
 from storage import fingerprints, referrers
 from storage.models import Payment, Workspace
 from storage.sealing import Sealer
-from storage.session import LOCK_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_SECONDS, Database
+from storage.session import Database, in_a_hurry
 
 log = structlog.get_logger()
 
 PATIENCE_MILLISECONDS: Final = 1_000
 """How long one question to the books may take; then a person looks at the commission instead."""
-_TIMEOUTS = text("SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)")
-_HURRY = {"statement": str(PATIENCE_MILLISECONDS), "lock": str(PATIENCE_MILLISECONDS)}
-_USUAL = {"statement": str(STATEMENT_TIMEOUT_SECONDS * 1000), "lock": str(LOCK_TIMEOUT_SECONDS * 1000)}
 ACCEPTED = Judgement(Verdict.ACCEPT)
 UNAVAILABLE = Judgement(
     Verdict.HOLD, (Finding(Rule.GUARDS_UNAVAILABLE, Verdict.HOLD, "the guards could not be asked"),)
@@ -69,7 +63,7 @@ class FraudGuards:
             payment.card_fingerprint, payment.payer_fingerprint = payer.card, payer.email
             if payment.referrer_id is None:
                 return ACCEPTED
-            async with _in_a_hurry(session):
+            async with in_a_hurry(session, PATIENCE_MILLISECONDS):
                 known = await self._known(session, workspace, payment.referrer_id, key)
                 blocked = await referrers.blocked(session, workspace.id, _blockable(key, payment, payer))
             return fraud.judge(payer, known, blocked=blocked)
@@ -89,7 +83,7 @@ class FraudGuards:
             return judgement
         await session.flush()
         try:
-            async with _in_a_hurry(session):
+            async with in_a_hurry(session, PATIENCE_MILLISECONDS):
                 count = await referrers.commissions_since(
                     session, workspace.id, payment.referrer_id, at=at, hours=hours, limit=limit
                 )
@@ -117,15 +111,6 @@ class FraudGuards:
             ip_ranges={one for one in ranges if one is not None},
             suspended=row is not None and row.status != "active",
         )
-
-
-@asynccontextmanager
-async def _in_a_hurry(session: AsyncSession) -> AsyncIterator[None]:
-    """A savepoint with short time-outs: what fails inside, or takes long, is undone alone."""
-    async with session.begin_nested():
-        await session.execute(_TIMEOUTS, _HURRY)
-        yield
-        await session.execute(_TIMEOUTS, _USUAL)
 
 
 def _blockable(key: bytes, payment: Payment, payer: Traces) -> list[tuple[Kind, bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -227,7 +227,8 @@ async def change_account(
                 stored = services.sealer.open_mapping(account.credentials)
             except SealingError:
                 raise Problem("provider_misconfigured", UNREADABLE) from None
-            check_form(account.provider, {**stored, **given}, _or(body.options, account.options))
+            changed = _or(body.options, account.options)
+            check_form(account.provider, {**stored, **given}, changed, kept=account.options)
         if given:
             await administration.replace_credentials(
                 session, services.sealer, account, given, at=at, actor=caller.actor
@@ -296,16 +297,20 @@ def with_callback_token(provider: str, given: dict[str, str]) -> dict[str, str]:
     return given
 
 
-def check_form(provider: str, credentials: Mapping[str, str], options: Mapping[str, Any]) -> None:
+def check_form(
+    provider: str, credentials: Mapping[str, str], options: Mapping[str, Any], *, kept: Collection[str] = ()
+) -> None:
     """Build the adapter, which judges the form of credentials and options without any call. Raises Problem.
 
     Options are shown to whoever may see the account, so nothing may stand there that should have been a credential.
+    A name that the provider does not have is refused, unless it is `kept` from before: new credentials must not wait
+    for it.
     """
     misplaced = sorted(name for name in options if name in required_credentials(provider) or _SECRET.search(name))
     if misplaced:
         raise Problem("validation_failed", f"options are not secret: give {', '.join(misplaced)} as a credential.")
     known = known_options(provider) | OF_EVERY_ACCOUNT
-    if unknown := sorted(options.keys() - known):
+    if unknown := sorted(options.keys() - known - set(kept)):
         named = ", ".join(name[:MAX_NAME_LENGTH] for name in unknown)
         raise Problem("validation_failed", f"options: {provider} has no {named}; it has {', '.join(sorted(known))}.")
     if faults := faults_of(options, capabilities_of(provider)):

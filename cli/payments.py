@@ -6,15 +6,14 @@ from typing import Any
 from uuid import UUID
 
 import click
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cli.context import ID, as_json, facts, fail, in_database, table
 from domain.money import Money
 from engine.payments import workflow_id
 from settings import Settings
-from storage import attempts, audit, inbox, ledger, outbox, receipts
-from storage.models import Commission, Payment, Receipt
+from storage import attempts, audit, commissions, inbox, ledger, outbox, receipts
+from storage.models import Payment
 
 
 @click.command("payment-info")
@@ -61,10 +60,8 @@ def _payment(payment: Payment) -> dict[str, Any]:
 
 async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dict[str, Any]]]:
     """What hangs on the payment, table by table."""
-    receipt_rows = await session.scalars(
-        select(Receipt).where(Receipt.payment_id == payment.id).order_by(Receipt.created_at)
-    )
-    commissions = await session.scalars(select(Commission).where(Commission.payment_id == payment.id))
+    receipt_rows = await receipts.all_of_payment(session, payment.id)
+    earned = await commissions.of_payment(session, payment.id)
     entries = await audit.entries_about(session, payment.workspace_id, "payment", payment.id)
     return {
         "attempts": [
@@ -113,7 +110,7 @@ async def _around(session: AsyncSession, payment: Payment) -> dict[str, list[dic
                 "currency": row.currency,
                 "status": row.status,
             }
-            for row in commissions
+            for row in (() if earned is None else (earned,))
         ],
         "ledger": [
             {

@@ -31,6 +31,12 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Receipt | None:
     return await session.scalar(select(Receipt).where(Receipt.payment_id == payment_id, Receipt.refund_id.is_(None)))
 
 
+async def all_of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Receipt]:
+    """Its documents, credit notes included, in the order of their making."""
+    query = select(Receipt).where(Receipt.payment_id == payment_id).order_by(Receipt.created_at, Receipt.id)
+    return (await session.scalars(query)).all()
+
+
 async def of_payments(session: AsyncSession, payment_ids: Collection[UUID]) -> dict[UUID, UUID]:
     """The documents that the captures of these payments issued, by payment."""
     query = select(Receipt).where(Receipt.payment_id.in_(payment_ids), Receipt.refund_id.is_(None))

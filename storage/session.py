@@ -72,6 +72,19 @@ class Database:
         await self.engine.dispose()
 
 
+_TIMEOUTS = text("SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)")
+
+
+@asynccontextmanager
+async def in_a_hurry(session: AsyncSession, milliseconds: int) -> AsyncIterator[None]:
+    """A savepoint with short time-outs: what fails inside, or takes long, is undone alone."""
+    async with session.begin_nested():
+        await session.execute(_TIMEOUTS, {"statement": str(milliseconds), "lock": str(milliseconds)})
+        yield
+        usual = {"statement": str(STATEMENT_TIMEOUT_SECONDS * 1000), "lock": str(LOCK_TIMEOUT_SECONDS * 1000)}
+        await session.execute(_TIMEOUTS, usual)
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether PostgreSQL is away, restarting or too busy, so that the same work may succeed later."""
     if isinstance(error, DBAPIError):

@@ -10,11 +10,11 @@ from uuid import uuid4
 import httpx
 import pytest
 import pytest_asyncio
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from api.app import create_app
 from api.services import open_services
-from storage.models import WebhookRejection
+from storage.models import ProviderAccount, WebhookRejection
 from tests.support.service import Service, Shop, admin_key, served, settings_for
 
 INSIDE = "http://169.254.169.254"
@@ -121,6 +121,21 @@ async def test_options_that_cannot_work_are_refused_when_they_are_given(
     assert named in refused.json()["detail"]
     for secret in body["credentials"].values():
         assert len(secret) < 3 or secret not in refused.text
+
+
+async def test_an_option_from_before_names_were_checked_holds_up_no_new_credential(
+    service: Service, shop: Shop
+) -> None:
+    before = shop.account.options | {"note": "from the year before"}
+    async with service.database.transaction() as session:
+        await session.execute(
+            update(ProviderAccount).where(ProviderAccount.id == shop.account.id).values(options=before)
+        )
+    path = f"/provider-accounts/{shop.account.id}"
+    rotated = await shop.api.patch(path, json={"credentials": {"webhook_secret": "whsec_next"}})
+    assert (rotated.status_code, rotated.json()["options"]) == (200, before)
+    refused = await shop.api.patch(path, json={"options": before | {"memo": "new"}})
+    assert (refused.status_code, "stripe has no memo;" in refused.json()["detail"]) == (422, True)
 
 
 @pytest.mark.parametrize("provider", ["stripe", "efecty"])

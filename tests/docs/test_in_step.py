@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -78,6 +79,16 @@ def test_every_error_code_is_documented_with_its_status_and_title() -> None:
     row = re.compile(r"^\| `([a-z_]+)` \| (\d{3}) \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
     told = row.findall((ROOT / "docs/errors.md").read_text())
     assert [(code, (int(status), title)) for code, status, title in told] == sorted(CODES.items())
+
+
+def test_sql_is_written_in_storage_alone() -> None:
+    """Sessions and errors of the library may be named anywhere."""
+    writers = {"select", "insert", "update", "delete", "func", "text", "exists", "literal"}
+    for folder in ("activities", "api", "cli", "dispatch", "embedded", "engine", "receipts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlalchemy"):
+                    assert not writers & {one.name for one in node.names}, path
 
 
 def test_every_pattern_of_the_api_is_told_in_words() -> None:
