@@ -86,7 +86,7 @@ class NewToken(BaseModel):
     customer: MethodOwner
     provider: str | None = Field(None, max_length=32, examples=["payu"])
     provider_account_id: UUID | None = None
-    token: SecretStr = Field(min_length=8, max_length=500)
+    token: SecretStr = Field(min_length=8, max_length=500, examples=["f6f1b1b6-0b1f-4b1e-9f0a-2a6d3c1e5b7d"])
     brand: str | None = Field(None, max_length=32, examples=["VISA"])
     last4: str | None = Field(None, pattern=r"^\d{4}$")
     exp_month: int | None = Field(None, ge=1, le=12)

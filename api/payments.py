@@ -192,6 +192,35 @@ class NewPayment(BaseModel):
 class PaymentOut(BaseModel):
     """A payment as callers see it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "736bceb7-640b-57b9-bccf-02bb69b2f788",
+                "status": "pending",
+                "status_reason": None,
+                "flag": None,
+                "disputed": False,
+                "amount": "129.90",
+                "refunded": "0.00",
+                "fee": "0.00",
+                "currency": "ILS",
+                "order_id": "A-1001",
+                "description": "Consultation",
+                "customer_id": "cust-77",
+                "referrer_id": "partner-5",
+                "provider": "stripe",
+                "provider_account_id": "018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
+                "provider_transaction_id": None,
+                "method": "card",
+                "checkout_url": "https://checkout.example/c/pay/cs_test_63f9e7bc1abcca1489464430",
+                "expires_at": "2026-11-21T17:52:51.104717Z",
+                "paid_at": None,
+                "created_at": "2026-11-21T16:52:51.104717Z",
+                "metadata": {},
+            }
+        }
+    )
+
     id: UUID
     status: PaymentStatus
     status_reason: str | None

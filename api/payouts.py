@@ -104,7 +104,7 @@ class Refusal(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    reason: str = Field(min_length=1, max_length=300)
+    reason: str = Field(min_length=1, max_length=300, examples=["the bank details of two referrers are old"])
 
 
 class LinePaid(BaseModel):

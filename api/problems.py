@@ -160,6 +160,7 @@ def _field(location: tuple[Any, ...]) -> str:
 _WORDS = {
     "missing": "is required",
     "extra_forbidden": "there is no such field",
+    "url_parsing": "a whole address, such as https://shop.example/thanks",
     "uuid_parsing": "an id such as 018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
     "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
 }
