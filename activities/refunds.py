@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
@@ -273,14 +272,11 @@ async def settle_refund(
     split = split_refund(
         amount=amount,
         before=before,
-        lost=Money.from_decimal(payment.dispute_lost, amount.currency),
         total=payment.money,
         vat=Money.zero(amount.currency) if original is None else Money.from_decimal(original.vat, amount.currency),
-        commission=Money.zero(amount.currency),
+        commission=Money.zero(amount.currency) if commission is None else commissions.take_back(commission, payment),
         fee=Money.from_decimal(payment.fee, amount.currency) if payment.fee_returned else None,
     )
-    if commission is not None:
-        split = replace(split, commission=commissions.take_back(commission, payment))
     refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
     refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
     refund.fee = split.fee.to_decimal()

@@ -10,7 +10,7 @@ import logs
 import process
 import wiring
 from api.app import create_app
-from api.limits import BoundedHttp
+from api.limits import KEEP_ALIVE_SECONDS, BoundedHttp
 from api.services import open_services
 from api.stopping import STOP_SECONDS
 from settings import load_settings
@@ -30,6 +30,7 @@ def main() -> int:
         access_log=False,
         http=BoundedHttp,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     server = uvicorn.Server(config)

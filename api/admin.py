@@ -189,7 +189,7 @@ class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     workspace_id: UUID | None = None
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=100, examples=["shop backend"])
     scopes: list[str] = Field(min_length=1, examples=[["payments:write", "payments:read"]])
 
 

@@ -88,7 +88,7 @@ class ReviewDecision(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    decision: Literal["approve", "reject"]
+    decision: Literal["approve", "reject"] = Field(examples=["approve"])
     reason: str = Field(min_length=1, max_length=300, examples=["the office shares one address"])
 
 

@@ -49,27 +49,6 @@ class ApiLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """Everything behind the API; built once by the entry point."""
-
-    database: Database
-    sealer: Sealer
-    pool: ProviderPool
-    engine: PaymentEngine
-    dispatcher: InboxDispatcher
-    limiter: MovingWindowRateLimiter
-    poll: PollPlan
-    limits: ApiLimits
-    keys: KeyCache = field(
-        default_factory=lambda: KeyCache()  # noqa: PLW0108  (defined below)
-    )
-
-    def now(self) -> datetime:
-        """The current time, UTC."""
-        return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
 class Caller:
     """Whose key it is. Without a workspace it is the platform's administrator."""
 
@@ -103,6 +82,25 @@ class KeyCache:
         if len(self._known) > 10_000:  # noqa: PLR2004
             self._known.clear()
         self._known[hashlib.sha256(key.encode()).digest()] = (time.monotonic(), caller)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the API; built once by the entry point."""
+
+    database: Database
+    sealer: Sealer
+    pool: ProviderPool
+    engine: PaymentEngine
+    dispatcher: InboxDispatcher
+    limiter: MovingWindowRateLimiter
+    poll: PollPlan
+    limits: ApiLimits
+    keys: KeyCache = field(default_factory=KeyCache)
+
+    def now(self) -> datetime:
+        """The current time, UTC."""
+        return datetime.now(UTC)
 
 
 def services_of(request: Request) -> Services:

@@ -6,7 +6,6 @@ import asyncio
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
-from sqlalchemy import text
 
 from api.context import Services, ServicesDep
 
@@ -40,8 +39,8 @@ async def ready(services: ServicesDep, response: Response) -> Health:
 
 async def _database(services: Services) -> str:
     try:
-        async with asyncio.timeout(CHECK_SECONDS), services.database.transaction() as session:
-            await session.execute(text("SELECT 1"))
+        async with asyncio.timeout(CHECK_SECONDS):
+            await services.database.ping()
     except Exception as error:  # any failure is the answer here
         return type(error).__name__
     return "ok"

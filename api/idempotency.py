@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Services
-from api.problems import Problem
+from api.problems import key_reused
 from storage import idempotency
 
 IdempotencyKey = Annotated[
@@ -53,7 +53,7 @@ async def answer_once(
             await idempotency.keep(session, scope=scope, key=key, status_code=200, body=body)
             return out
     if known.fingerprint != fingerprint:
-        raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+        raise key_reused()
     return answer.model_validate_json(services.sealer.open(known.body))
 
 

@@ -18,6 +18,9 @@ HEAD_SECONDS: Final = 15.0
 """From a head's first byte to its last."""
 MAX_BODY_BYTES: Final = 6_000_000
 """Any request but a callback, which has a setting of its own; the largest is a settlement file."""
+KEEP_ALIVE_SECONDS: Final = 75
+"""How long an idle connection stays: longer than proxies usually keep theirs (60 s), because one that we close at the
+moment at which a proxy uses it again is a 502 for the caller."""
 BODY_SECONDS: Final = 60.0
 """From the first asking for the body to its last byte."""
 

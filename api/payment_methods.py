@@ -19,7 +19,7 @@ from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.fields import Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused
 from api.routing import sheet_of
 from dispatch.methods import start_setup_command
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
@@ -86,7 +86,7 @@ class NewToken(BaseModel):
     customer: MethodOwner
     provider: str | None = Field(None, max_length=32, examples=["payu"])
     provider_account_id: UUID | None = None
-    token: SecretStr = Field(min_length=8, max_length=500)
+    token: SecretStr = Field(min_length=8, max_length=500, examples=["f6f1b1b6-0b1f-4b1e-9f0a-2a6d3c1e5b7d"])
     brand: str | None = Field(None, max_length=32, examples=["VISA"])
     last4: str | None = Field(None, pattern=r"^\d{4}$")
     exp_month: int | None = Field(None, ge=1, le=12)
@@ -379,7 +379,7 @@ async def _accept(
             if created:
                 return known, True
     if known.fingerprint != body.fingerprint():
-        raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+        raise key_reused()
     return known, False
 
 

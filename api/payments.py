@@ -32,7 +32,7 @@ from api.fields import AmountText, Cursor, PageSize, PlainText, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused, try_again
 from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
@@ -191,6 +191,35 @@ class NewPayment(BaseModel):
 
 class PaymentOut(BaseModel):
     """A payment as callers see it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "736bceb7-640b-57b9-bccf-02bb69b2f788",
+                "status": "pending",
+                "status_reason": None,
+                "flag": None,
+                "disputed": False,
+                "amount": "129.90",
+                "refunded": "0.00",
+                "fee": "0.00",
+                "currency": "ILS",
+                "order_id": "A-1001",
+                "description": "Consultation",
+                "customer_id": "cust-77",
+                "referrer_id": "partner-5",
+                "provider": "stripe",
+                "provider_account_id": "018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
+                "provider_transaction_id": None,
+                "method": "card",
+                "checkout_url": "https://checkout.example/c/pay/cs_test_63f9e7bc1abcca1489464430",
+                "expires_at": "2026-11-21T17:52:51.104717Z",
+                "paid_at": None,
+                "created_at": "2026-11-21T16:52:51.104717Z",
+                "metadata": {},
+            }
+        }
+    )
 
     id: UUID
     status: PaymentStatus
@@ -361,14 +390,10 @@ async def cancel_payment(
         async with services.database.transaction() as session:
             payment = await existing_payment(session, caller, payment_id)
         if payment.status == PaymentStatus.CREATED:
-            raise Problem(
-                "temporarily_unavailable",
-                "The payment is being started; try again in a moment.",
-                headers={"retry-after": "2"},
-            ) from None
+            raise try_again("The payment is being started; try again in a moment.") from None
         raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status) from None
     except EngineUnavailable:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+        raise try_again() from None
     if status is None:
         response.status_code = 202
         return CancelOut(id=payment_id, status=PaymentStatus(payment.status))
@@ -471,11 +496,7 @@ async def _fitting(
 def _repeated(known: Payment, body: NewPayment) -> Payment:
     """The payment that the key has made. Raises Problem when that was another request."""
     if known.fingerprint != body.fingerprint():
-        raise Problem(
-            "idempotency_key_reused",
-            "This Idempotency-Key was used with another body; use a new key for a new payment.",
-            payment_id=str(known.id),
-        )
+        raise key_reused(payment_id=str(known.id))
     return known
 
 

@@ -18,7 +18,7 @@ from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Cursor, PageSize
 from api.idempotency import IdempotencyKey
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused, try_again
 from domain.money import Money
 from domain.payout import Decided, DecidePayout, LineStatus, PayoutStatus, StartPayout
 from domain.payout_file import MAX_TEXT, ResultRow, read_results
@@ -104,7 +104,7 @@ class Refusal(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    reason: str = Field(min_length=1, max_length=300)
+    reason: str = Field(min_length=1, max_length=300, examples=["the bank details of two referrers are old"])
 
 
 class LinePaid(BaseModel):
@@ -397,7 +397,7 @@ async def accept(
             known = None if key is None else await payouts.by_key(session, workspace.id, key)
             if known is not None:
                 if known.fingerprint != body.fingerprint():
-                    raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+                    raise key_reused()
                 return known.id, False
             values = {
                 "id": uuid7() if key is None else uuid5(workspace.id, f"payout:{key}"),
@@ -483,7 +483,7 @@ def refusal(decided: Decided | None, payout: Payout) -> Problem | None:
     if decided is None:
         if PayoutStatus(payout.status) in FINAL:
             return Problem("payout_is_final", f"It is {payout.status}.", status_now=payout.status)
-        return Problem("temporarily_unavailable", "Read the batch in a moment.", headers={"retry-after": "2"})
+        return try_again("Read the batch in a moment.")
     if decided.changed:
         total = str(Money(decided.progress.total_minor, decided.progress.currency))
         return Problem(
@@ -520,7 +520,7 @@ async def _decided(services: Services, caller: Member, decision: DecidePayout) -
     try:
         decided = await PayoutEngine.beside(services.engine).decide(command, decision, wait=FIRST_ANSWER)
     except EngineUnavailable:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+        raise try_again() from None
     problem = refusal(decided, payout)
     if problem is not None:
         raise problem

@@ -104,6 +104,25 @@ def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
     return described
 
 
+def key_reused(**extra: Any) -> Problem:
+    """The same Idempotency-Key came with another body."""
+    return Problem(
+        "idempotency_key_reused",
+        "This Idempotency-Key was used with another body; a new request takes a new key.",
+        **extra,
+    )
+
+
+def try_again(detail: str = "Try again in a moment.") -> Problem:
+    """What is needed is away or not there yet; nothing was done that a repeat would do twice."""
+    return Problem("temporarily_unavailable", detail, headers={"retry-after": "2"})
+
+
+def unusable_credentials(**extra: Any) -> Problem:
+    """The account cannot be used as it is stored."""
+    return Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.", **extra)
+
+
 def example_of(code: str) -> dict[str, Any]:
     """A problem as it is answered; the detail stands for words that say what to do."""
     status, title = CODES[code]
@@ -141,6 +160,7 @@ def _field(location: tuple[Any, ...]) -> str:
 _WORDS = {
     "missing": "is required",
     "extra_forbidden": "there is no such field",
+    "url_parsing": "a whole address, such as https://shop.example/thanks",
     "uuid_parsing": "an id such as 018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
     "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
 }

@@ -23,7 +23,7 @@ from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import AmountText, Cursor, PageSize, PlainText
 from api.idempotency import IdempotencyKey, answer_once
 from api.payments import existing_payment
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused, unusable_credentials
 from api.routing import check_step
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
@@ -52,7 +52,11 @@ class NewRefund(BaseModel):
         extra="forbid",
         str_strip_whitespace=True,
         json_schema_extra={
-            "example": {"payment_id": "018f…", "amount": "29.90", "reason": "one of three sessions was cancelled"}
+            "example": {
+                "payment_id": "736bceb7-640b-57b9-bccf-02bb69b2f788",
+                "amount": "29.90",
+                "reason": "one of three sessions was cancelled",
+            }
         },
     )
 
@@ -80,6 +84,30 @@ class RefundEffects(EffectsOut):
 
 class RefundOut(BaseModel):
     """A refund as callers see it. `unknown`: the provider was asked and has not answered; it is asked again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "f7c2d7ba-43c7-54cb-94f0-3a1593680467",
+                "payment_id": "736bceb7-640b-57b9-bccf-02bb69b2f788",
+                "status": "succeeded",
+                "amount": "29.90",
+                "currency": "ILS",
+                "reason": "one of three sessions was cancelled",
+                "origin": "merchant",
+                "provider": "stripe",
+                "provider_refund_id": "re_b43f480b65cbf263227263fc",
+                "failure_code": None,
+                "outside_reference": None,
+                "vat": "4.56",
+                "commission_clawed_back": "2.99",
+                "fee_returned": "0.00",
+                "credit_note_id": "fc13fe01-8862-5493-9b7a-8cb5eb58d68d",
+                "created_at": "2026-11-21T16:52:52.933943Z",
+                "finished_at": "2026-11-21T16:52:53.686746Z",
+            }
+        }
+    )
 
     id: UUID
     payment_id: UUID
@@ -315,7 +343,7 @@ async def accept(
         known = await refunds.by_key(session, workspace_id, key)
         if known is not None:
             if known.fingerprint != body.fingerprint():
-                raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+                raise key_reused()
             return known, False
     amount = await _checked_amount(session, pool, payment, body.amount)
     try:
@@ -405,7 +433,7 @@ async def _sheet_of(session: AsyncSession, pool: ProviderPool, payment: Payment)
     try:
         return pool.of(account).capabilities
     except (ProviderMisconfigured, SealingError):
-        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
+        raise unusable_credentials() from None
 
 
 def _check_provider(payment: Payment, sheet: Capabilities, amount: Money) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Services
-from api.problems import Problem
+from api.problems import Problem, unusable_credentials
 from domain.money import MAX_MAJOR_DIGITS, Money
 from domain.steps import advice
 from providers.base import Capabilities, CheckoutMode, Method, Payer, ProviderMisconfigured, offered
@@ -107,11 +107,7 @@ def sheet_of(services: Services, account: ProviderAccount) -> Capabilities:
     try:
         return services.pool.of(account).capabilities
     except (ProviderMisconfigured, SealingError):
-        raise Problem(
-            "provider_misconfigured",
-            "The account's credentials cannot be used; replace them.",
-            account_id=str(account.id),
-        ) from None
+        raise unusable_credentials(account_id=str(account.id)) from None
 
 
 def fit(services: Services, account: ProviderAccount, wanted: Wanted) -> Fit:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api.accounts import owned_account
 from api.context import Administrator, Services, ServicesDep
-from api.problems import Problem, answers
+from api.problems import Problem, answers, unusable_credentials
 from api.webhooks import TakenIn, Told, store_many
 from providers.base import ProviderMisconfigured, ReadsSettlementFiles, SettlementRow
 from storage import audit
@@ -73,7 +73,7 @@ async def take_settlement_file(
     try:
         provider = services.pool.of(account)
     except (ProviderMisconfigured, SealingError):
-        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
+        raise unusable_credentials() from None
     if not isinstance(provider, ReadsSettlementFiles):
         raise Problem("method_unavailable", f"{account.provider} has no settlement files.")
     rows = await asyncio.to_thread(provider.read_settlement_file, content)

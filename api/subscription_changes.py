@@ -15,7 +15,7 @@ from api.context import Member, Moment, Services, ServicesDep
 from api.effects import DryRun, EffectsOut, effects_out
 from api.idempotency import IdempotencyKey
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, create_setup
-from api.problems import Problem, answers
+from api.problems import Problem, answers, try_again
 from api.subscriptions import WAIT, Reader, SubscriptionOut, Writer, existing_subscription, subscription_out
 from dispatch.inbox import subscription_command
 from domain.subscription import ChangeKind, SubscriptionChange
@@ -286,7 +286,7 @@ async def _change(services: Services, caller: Member, wish: SubscriptionChange, 
     except EngineUnavailable:
         done = None
     if done is None:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
+        raise try_again()
     if done.refusal is not None:
         raise Problem(done.refusal, done.detail or done.refusal, status_now=done.status.value)
     return ChangeOut(dry_run=False, effects=done.effects, subscription=await subscription_out(services, caller, row.id))

@@ -26,7 +26,7 @@ from api.invoices import InvoiceOut, invoice_outs
 from api.payment_methods import MethodOwner, NewSetup, chargeable, create_setup
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
-from api.problems import Problem, answers
+from api.problems import Problem, answers, key_reused
 from api.routing import Wanted, check_step, route
 from dispatch.inbox import subscription_command
 from domain.billing_calendar import add_days
@@ -259,7 +259,7 @@ async def _accept(
                 )
                 return known, True
     if known.fingerprint != body.fingerprint():
-        raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another body.")
+        raise key_reused()
     return known, False
 
 

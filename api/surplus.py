@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Cursor, PageSize
-from api.problems import Problem, answers
+from api.problems import Problem, answers, try_again
 from domain.payment import SurplusStatus
 from engine.payments import EngineUnavailable
 from storage import surplus
@@ -92,7 +92,7 @@ async def refund_surplus(
     try:
         await services.engine.return_surplus(surplus_id)
     except EngineUnavailable:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+        raise try_again() from None
     return _out(row)
 
 

@@ -12,7 +12,7 @@ from api.context import Member, Services, ServicesDep, member
 from api.fields import SmallTexts
 from api.patience import come_back, waited
 from api.payments import existing_payment, opening_failed
-from api.problems import Problem, answers
+from api.problems import Problem, answers, try_again
 from api.routing import Fit, Wanted, route
 from domain.payment import OPEN, OpenWay, PaymentStatus, attempt_reference
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
@@ -102,7 +102,7 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
             await attempts.withdraw(session, attempt.id, error_code="payment_is_final")
         raise _is_final() from None
     except EngineUnavailable:
-        raise Problem("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"}) from None
+        raise try_again() from None
     if opened is not None and opened.status not in OPEN:
         raise _is_final() if opened.error_code is None else opening_failed(payment, opened, attempt.provider_account_id)
     if opened is None or opened.error_code is not None:
@@ -125,9 +125,7 @@ async def _accept(services: Services, caller: Member, payment_id: UUID, body: Ne
         if PaymentStatus(payment.status) not in OPEN:
             raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status)
         if payment.provider_session_id is None:
-            raise Problem(
-                "temporarily_unavailable", "The first way is being opened; try again.", headers={"retry-after": "2"}
-            )
+            raise try_again("The first way is being opened; try again.")
         fitting = await route(
             session,
             services,

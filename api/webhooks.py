@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, Services, ServicesDep, member
-from api.problems import Problem, answers
+from api.problems import Problem, answers, unusable_credentials
 from dispatch.inbox import Handover, settled_already
 from dispatch.methods import ABOUT_METHODS, MethodHandover, named
 from dispatch.subscriptions import SubscriptionHandover, followed
@@ -105,7 +105,7 @@ async def _receive(
         event = services.pool.of(account).verify_webhook(Callback(request.headers, body, services.now(), path_token))
     except (ProviderMisconfigured, SealingError):
         await _refuse(services, provider, str(account.id), "account_misconfigured")
-        raise Problem("provider_misconfigured", "The account's credentials cannot be used; replace them.") from None
+        raise unusable_credentials() from None
     except WebhookRejected as error:
         await _refuse(services, provider, str(account.id), error.reason.value)
         code, detail = _PROBLEM_OF[error.reason]

@@ -21,7 +21,7 @@ for name, place, help_text in (
     (
         "process-refund",
         "refunds:process_refund",
-        "Refund a payment, in full or in part; a repeat with --key is the same refund.",
+        "Refund a payment, in full or in part. A repeat with --key is the same refund.",
     ),
     (
         "settle-refund",
@@ -31,7 +31,7 @@ for name, place, help_text in (
     (
         "subscription-info",
         "subscriptions:subscription_info",
-        "Everything on record about a customer's subscriptions: invoices, attempts, methods, messages, history.",
+        "A customer's subscriptions on record. With invoices, attempts, methods, messages and history.",
     ),
     (
         "payment-methods",
@@ -42,13 +42,13 @@ for name, place, help_text in (
     (
         "webhook-replay",
         "webhooks:webhook_replay",
-        "Put events or notifications back in line; a running worker takes them up within seconds.",
+        "Put events or notifications back in line. A running worker takes them up within seconds.",
     ),
     ("verify-webhook", "signatures:verify_webhook", "Print `valid` (exit 0) or `invalid: <why>` (exit 1)."),
     (
         "sign",
         "signatures:sign",
-        "Print a signature, alone: of a request's fields, or what the header of a callback holds (kind `webhook`).",
+        "Print a signature and nothing else. Of a request's fields, or of a callback (kind `webhook`).",
     ),
     ("commissions", "commissions:commissions", "Referral commissions."),
     ("blocklist", "referrers:blocklist", "Who and what earns no commission."),

@@ -36,7 +36,7 @@ FIRST_ANSWER_SECONDS = 20.0
 def process_refund(
     payment_id: UUID, amount: str | None, reason: str | None, key: str | None, *, dry_run: bool, json_output: bool
 ) -> None:
-    """Refund a payment, in full or in part; a repeat with --key is the same refund."""
+    """Refund a payment, in full or in part. A repeat with --key is the same refund."""
     body = NewRefund(payment_id=payment_id, amount=amount, reason=reason)
 
     async def work(database: Database, settings: Settings) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def sign(
     algorithm: str | None,
     hmac_key: str | None,
 ) -> None:
-    """Print a signature, alone: of a request's fields, or what the header of a callback holds (kind `webhook`).
+    """Print a signature and nothing else. Of a request's fields, or of a callback (kind `webhook`).
 
     A callback that is signed in several headers gives them as 'name: value', one a line.
     """

@@ -20,7 +20,7 @@ from storage.models import Subscription
 @click.option("--workspace", "slug", help="Only this workspace's; all that know the customer, if not given.")
 @click.option("--json", "json_output", is_flag=True, help="Machine-readable.")
 def subscription_info(user_id: str, slug: str | None, *, json_output: bool) -> None:
-    """Everything on record about a customer's subscriptions: invoices, attempts, methods, messages, history."""
+    """A customer's subscriptions on record. With invoices, attempts, methods, messages and history."""
 
     async def work(session: AsyncSession, _: Settings) -> dict[str, Any]:
         only = None if slug is None else (await workspace_named(session, slug)).id

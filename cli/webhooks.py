@@ -74,7 +74,7 @@ async def _waiting(session: AsyncSession, accounts: list[ProviderAccount], *, fa
 @click.option("--pending", is_flag=True, help="All events that no workflow has answered yet.")
 @click.option("--notifications", is_flag=True, help="Order notifications that failed or were given up.")
 def webhook_replay(*, inbox_id: int | None, pending: bool, notifications: bool) -> None:
-    """Put events or notifications back in line; a running worker takes them up within seconds."""
+    """Put events or notifications back in line. A running worker takes them up within seconds."""
     if inbox_id is None and not pending and not notifications:
         raise click.UsageError("say what: --id N, --pending or --notifications")
     if inbox_id is not None and pending:

@@ -70,13 +70,12 @@ class OutboxRelay:
 
     async def start_due(self) -> int:
         """Begin delivering what is due, up to each merchant's share. Returns how many deliveries began."""
-        full = [workspace_id for workspace_id, number in self._busy.items() if number >= PER_WORKSPACE]
         async with self._database.transaction() as session:
             claimed = await outbox.claim_due(
                 session,
                 lease=timedelta(seconds=self._timeout_seconds * 3),
                 per_workspace=PER_WORKSPACE,
-                skip_workspaces=full,
+                under_way=self._busy,
             )
         for notice, workspace in claimed:
             self._busy[workspace.id] += 1

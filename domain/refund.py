@@ -111,18 +111,15 @@ def split_refund(
     vat: Money,
     commission: Money,
     fee: Money | None = None,
-    lost: Money | None = None,
 ) -> RefundSplit:
-    """Cut a refund of `amount` as its payment was cut: `total` with `vat` in it, `commission` on it.
+    """Cut a refund of `amount` as its payment was cut: `total` with `vat` in it, `fee` that comes back with refunds.
 
-    `fee` is the part of it that comes back with refunds. `before` is what has gone back of the payment already, `lost`
-    what disputes took of it for good: the referrer has given back a share of both. Raises MoneyError when it is more
-    than is left.
+    `before` is what has gone back of the payment already. `commission` is what the referrer gives back now, which
+    disputes have a say in too (`domain.commission.claw_back`). Raises MoneyError when it is more than is left.
     """
     tax = share(vat, part=amount, of=total, before=before)
-    gone = before if lost is None else before + lost
     returned = Money.zero(amount.currency) if fee is None else share(fee, part=amount, of=total, before=before)
-    return RefundSplit(amount - tax, tax, share(commission, part=amount, of=total, before=gone), returned)
+    return RefundSplit(amount - tax, tax, commission, returned)
 
 
 def _running(whole: Money, returned: Money, of: Money) -> Money:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from temporalio.api.common.v1 import Payloads, WorkflowExecution
@@ -29,6 +30,8 @@ from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.surplus import SurplusWorkflow
 
+Answer = TypeVar("Answer")
+
 
 class EngineUnavailable(Exception):
     """Temporal does not answer; the work is on record and is taken up later."""
@@ -49,6 +52,28 @@ AWAY = (RPCError, RuntimeError)
 def away(error: BaseException) -> EngineUnavailable:
     """What a failed call to Temporal means."""
     return EngineUnavailable(error.status.name if isinstance(error, RPCError) else "not connected")
+
+
+@contextmanager
+def call_errors() -> Iterator[None]:
+    """What a failed call means. Raises EngineUnavailable."""
+    try:
+        yield
+    except AWAY as error:
+        raise away(error) from error
+
+
+async def first_answer(
+    wait: timedelta, start: WithStartWorkflowOperation[Any, Any], update: Awaitable[Answer]
+) -> Answer | None:
+    """What an update that starts its workflow answers; None when that takes longer than `wait`, or it fails.
+
+    Raises EngineUnavailable.
+    """
+    with call_errors(), suppress(TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
+        async with within(wait, start):
+            return await update
+    return None
 
 
 @contextmanager
@@ -102,15 +127,10 @@ class PaymentEngine:
             search_attributes=search_attributes.of_payment(command),
             static_summary=f"{command.amount} {command.currency} for order {command.order_id}",
         )
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    PaymentWorkflow.checkout, id=f"checkout-{command.payment_id}", start_workflow_operation=start
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            raise away(error) from error
+        update = self.client.execute_update_with_start_workflow(
+            PaymentWorkflow.checkout, id=f"checkout-{command.payment_id}", start_workflow_operation=start
+        )
+        return await first_answer(wait, start, update)
 
     async def signal(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
         """Tell the running workflow that an event is stored. Raises NoSuchWorkflow, EngineUnavailable.
@@ -137,7 +157,7 @@ class PaymentEngine:
 
     async def signal_afterlife(self, payment_id: UUID, trigger: ProviderTrigger) -> None:
         """Give a late event its home: signal-with-start. Raises EngineUnavailable."""
-        try:
+        with call_errors():
             await self.client.start_workflow(
                 AfterlifeWorkflow.run,
                 payment_id,
@@ -149,8 +169,6 @@ class PaymentEngine:
                 static_summary="late event",
                 rpc_timeout=timedelta(seconds=5),
             )
-        except AWAY as error:
-            raise away(error) from error
 
     async def open_way(self, command: OpenWay, *, wait: timedelta, begun: timedelta = timedelta(0)) -> Checkout | None:
         """Open a further way to pay; None when the provider needs longer than `wait`.
@@ -183,19 +201,14 @@ class PaymentEngine:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
             static_summary=f"refund of payment {command.payment_id}",
         )
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    RefundWorkflow.progress, id=f"progress-{command.refund_id}", start_workflow_operation=start
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            raise away(error) from error
+        update = self.client.execute_update_with_start_workflow(
+            RefundWorkflow.progress, id=f"progress-{command.refund_id}", start_workflow_operation=start
+        )
+        return await first_answer(wait, start, update)
 
     async def return_surplus(self, surplus_id: UUID) -> None:
         """Send surplus money back; a run under way is left alone. Raises EngineUnavailable."""
-        try:
+        with call_errors():
             await self.client.start_workflow(
                 SurplusWorkflow.run,
                 ReturnSurplus(surplus_id),
@@ -206,8 +219,6 @@ class PaymentEngine:
                 static_summary="refund surplus",
                 rpc_timeout=timedelta(seconds=5),
             )
-        except AWAY as error:
-            raise away(error) from error
 
     async def cancel(self, payment_id: UUID, *, wait: timedelta) -> PaymentStatus | None:
         """Close the checkout; None when the provider needs longer than `wait`.

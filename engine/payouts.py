@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from temporalio.client import (
-    Client,
-    RPCTimeoutOrCancelledError,
-    WithStartWorkflowOperation,
-    WorkflowUpdateFailedError,
-)
+from temporalio.client import Client, WithStartWorkflowOperation
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.payout import Decided, DecidePayout, PayoutProgress, StartPayout
-from engine.client import within
-from engine.payments import AWAY, EngineUnavailable, PaymentEngine
+from engine.payments import Answer, EngineUnavailable, PaymentEngine, first_answer
 from workflows.payout import PayoutWorkflow
 
 
@@ -46,38 +42,20 @@ class PayoutEngine:
         A repeat gets the same answer. Raises EngineUnavailable.
         """
         start = self._start(command)
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    PayoutWorkflow.prepared,
-                    id=f"prepared-{command.payout_id}",
-                    start_workflow_operation=start,
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, WorkflowAlreadyStartedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            if _has_ended(error):
-                return None
-            raise _away(error) from error
+        update = self.client.execute_update_with_start_workflow(
+            PayoutWorkflow.prepared, id=f"prepared-{command.payout_id}", start_workflow_operation=start
+        )
+        return await _answer(wait, start, update)
 
     async def decide(self, command: StartPayout, decision: DecidePayout, *, wait: timedelta) -> Decided | None:
         """Take a decision to the batch; its workflow is started anew where somebody has stopped it.
 
         None when the answer takes longer than `wait`, or the batch is finished: read it. Raises EngineUnavailable.
         """
-        update = PayoutWorkflow.approve if decision.approve else PayoutWorkflow.reject
+        decided = PayoutWorkflow.approve if decision.approve else PayoutWorkflow.reject
         start = self._start(command)
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    update, decision, start_workflow_operation=start
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, WorkflowAlreadyStartedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            if _has_ended(error):
-                return None
-            raise _away(error) from error
+        update = self.client.execute_update_with_start_workflow(decided, decision, start_workflow_operation=start)
+        return await _answer(wait, start, update)
 
     async def result_recorded(self, payout_id: UUID) -> None:
         """Wake the workflow of a batch whose last line has its result. One that is away or ended looks by itself."""
@@ -97,10 +75,16 @@ class PayoutEngine:
         )
 
 
-def _has_ended(error: BaseException) -> bool:
-    """Whether the server refused because the batch's workflow has run to its end."""
-    return isinstance(error, RPCError) and error.status is RPCStatusCode.ALREADY_EXISTS
-
-
-def _away(error: BaseException) -> EngineUnavailable:
-    return EngineUnavailable(error.status.name if isinstance(error, RPCError) else "not connected")
+async def _answer(
+    wait: timedelta, start: WithStartWorkflowOperation[Any, Any], update: Awaitable[Answer]
+) -> Answer | None:
+    """The first answer; None also where the batch's workflow has run to its end. Raises EngineUnavailable."""
+    try:
+        return await first_answer(wait, start, update)
+    except WorkflowAlreadyStartedError:
+        return None
+    except EngineUnavailable as error:
+        refused = error.__cause__
+        if isinstance(refused, RPCError) and refused.status is RPCStatusCode.ALREADY_EXISTS:
+            return None
+        raise

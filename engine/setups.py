@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -12,14 +13,12 @@ from temporalio.client import (
     RPCTimeoutOrCancelledError,
     WithStartWorkflowOperation,
     WorkflowFailureError,
-    WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from domain.payment import ProviderTrigger
 from domain.setup import DetachMethod, OpenedSetup, RefreshMethods, StartSetup, setup_workflow_id
-from engine.client import within
-from engine.payments import AWAY, EngineUnavailable, PaymentEngine
+from engine.payments import PaymentEngine, call_errors, first_answer
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 
 SIGNAL_TIMEOUT = timedelta(seconds=5)
@@ -61,19 +60,14 @@ class SetupEngine:
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             static_summary="save a payment method",
         )
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    SetupWorkflow.opened, id=f"opened-{command.setup_id}", start_workflow_operation=start
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            raise EngineUnavailable(type(error).__name__) from error
+        update = self.client.execute_update_with_start_workflow(
+            SetupWorkflow.opened, id=f"opened-{command.setup_id}", start_workflow_operation=start
+        )
+        return await first_answer(wait, start, update)
 
     async def signal(self, command: StartSetup, trigger: ProviderTrigger) -> None:
         """Tell a set-up that an event is stored; one that has ended looks once more. Raises EngineUnavailable."""
-        try:
+        with call_errors():
             await self.client.start_workflow(
                 SetupWorkflow.run,
                 command,
@@ -86,12 +80,10 @@ class SetupEngine:
                 static_summary="save a payment method",
                 rpc_timeout=SIGNAL_TIMEOUT,
             )
-        except AWAY as error:
-            raise EngineUnavailable(type(error).__name__) from error
 
     async def signal_methods(self, reference: UUID, trigger: ProviderTrigger) -> None:
         """Have changed methods looked at. Raises EngineUnavailable."""
-        try:
+        with call_errors():
             await self.client.start_workflow(
                 RefreshMethodsWorkflow.run,
                 RefreshMethods(reference),
@@ -104,15 +96,13 @@ class SetupEngine:
                 static_summary="saved methods changed at the provider",
                 rpc_timeout=SIGNAL_TIMEOUT,
             )
-        except AWAY as error:
-            raise EngineUnavailable(type(error).__name__) from error
 
     async def detach(self, method_id: UUID, *, wait: timedelta) -> bool:
         """Detach at the provider what is detached with us. Returns whether that is done; else it goes on.
 
         Raises EngineUnavailable.
         """
-        try:
+        with call_errors(), suppress(TimeoutError, RPCTimeoutOrCancelledError, WorkflowFailureError):
             handle = await self.client.start_workflow(
                 DetachMethodWorkflow.run,
                 DetachMethod(method_id),
@@ -125,8 +115,5 @@ class SetupEngine:
             )
             async with asyncio.timeout(wait.total_seconds()):
                 await handle.result()
-        except (TimeoutError, RPCTimeoutOrCancelledError, WorkflowFailureError):
-            return False
-        except AWAY as error:
-            raise EngineUnavailable(type(error).__name__) from error
-        return True
+            return True
+        return False

@@ -9,9 +9,7 @@ from uuid import UUID
 
 from temporalio.client import (
     Client,
-    RPCTimeoutOrCancelledError,
     WithStartWorkflowOperation,
-    WorkflowUpdateFailedError,
 )
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -24,8 +22,7 @@ from domain.subscription import (
     SubscriptionView,
     subscription_workflow_id,
 )
-from engine.client import within
-from engine.payments import AWAY, PaymentEngine, away
+from engine.payments import PaymentEngine, call_errors, first_answer
 from workflows import search_attributes
 from workflows.subscription import SubscriptionWorkflow
 
@@ -52,15 +49,10 @@ class SubscriptionEngine:
         Raises EngineUnavailable.
         """
         start = self._started(command)
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    SubscriptionWorkflow.begun, start_workflow_operation=start
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            raise away(error) from error
+        update = self.client.execute_update_with_start_workflow(
+            SubscriptionWorkflow.begun, start_workflow_operation=start
+        )
+        return await first_answer(wait, start, update)
 
     async def change(
         self, command: StartSubscription, wish: SubscriptionChange, *, wait: timedelta
@@ -71,21 +63,14 @@ class SubscriptionEngine:
         the workflow would answer a refusal for ever, also when it has long become possible.
         """
         start = self._started(command)
-        try:
-            async with within(wait, start):
-                return await self.client.execute_update_with_start_workflow(
-                    SubscriptionWorkflow.change,
-                    wish,
-                    start_workflow_operation=start,
-                )
-        except (TimeoutError, WorkflowUpdateFailedError, RPCTimeoutOrCancelledError):
-            return None
-        except AWAY as error:
-            raise away(error) from error
+        update = self.client.execute_update_with_start_workflow(
+            SubscriptionWorkflow.change, wish, start_workflow_operation=start
+        )
+        return await first_answer(wait, start, update)
 
     async def wake(self, command: StartSubscription, trigger: ProviderTrigger | None = None) -> None:
         """Signal-with-start: it looks at what has changed, or asks the provider. Raises EngineUnavailable."""
-        try:
+        with call_errors():
             await self.client.start_workflow(
                 SubscriptionWorkflow.run,
                 command,
@@ -98,8 +83,6 @@ class SubscriptionEngine:
                 start_signal_args=[] if trigger is None else [trigger],
                 rpc_timeout=timedelta(seconds=5),
             )
-        except AWAY as error:
-            raise away(error) from error
 
     def _started(
         self, command: StartSubscription

@@ -18,7 +18,12 @@ def main() -> None:
     parser.add_argument("--state-file", type=Path)
     chosen = parser.parse_args()
     uvicorn.run(
-        create_app(chosen.state_file), host=chosen.host, port=chosen.port, log_level="warning", access_log=False
+        create_app(chosen.state_file),
+        host=chosen.host,
+        port=chosen.port,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=75,  # as providers do; clients drop an idle connection sooner
     )
 
 

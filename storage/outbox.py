@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -137,13 +137,14 @@ async def exists(session: AsyncSession, payout_id: UUID, notice_type: str, numbe
 
 
 async def claim_due(
-    session: AsyncSession, *, lease: timedelta, per_workspace: int, skip_workspaces: Collection[UUID]
+    session: AsyncSession, *, lease: timedelta, per_workspace: int, under_way: Mapping[UUID, int]
 ) -> Sequence[tuple[OrderNotice, Workspace]]:
     """Take notices that are due and first in their line, and hide them from others for the lease.
 
-    At most so many a workspace, and none of those that are busy already: one merchant's slow endpoint holds up nobody
+    At most so many a workspace, with those that the caller has under way: one merchant's slow endpoint holds up nobody
     else. A crash after the claim only delays delivery by the lease: at least once.
     """
+    full = [workspace_id for workspace_id, number in under_way.items() if number >= per_workspace]
     earlier = aliased(OrderNotice)
     first_in_line = ~is_there().where(
         earlier.stream == OrderNotice.stream, earlier.seq < OrderNotice.seq, earlier.status == "waiting"
@@ -162,10 +163,15 @@ async def claim_due(
     query = (
         select(OrderNotice, Workspace)
         .join(Workspace, Workspace.id == OrderNotice.workspace_id)
-        .where(OrderNotice.id.in_(chosen.where(Workspace.id.not_in(list(skip_workspaces)))), *due)
+        .where(OrderNotice.id.in_(chosen.where(Workspace.id.not_in(full))), *due)
         .with_for_update(of=OrderNotice, skip_locked=True)
     )
-    rows = [(notice, workspace) for notice, workspace in (await session.execute(query)).all()]
+    rows: list[tuple[OrderNotice, Workspace]] = []
+    taken = Counter(under_way)
+    for notice, workspace in (await session.execute(query)).all():
+        if taken[workspace.id] < per_workspace:
+            taken[workspace.id] += 1
+            rows.append((notice, workspace))
     if rows:
         await session.execute(
             update(OrderNotice)

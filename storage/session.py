@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -60,6 +61,11 @@ class Database:
         """
         async with self._statements() as session:
             yield session
+
+    async def ping(self) -> None:
+        """Ask PostgreSQL for nothing. Raises what says that it is away."""
+        async with self.statement() as session:
+            await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         """Release all connections."""

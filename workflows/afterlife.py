@@ -116,10 +116,16 @@ class AfterlifeWorkflow:
         )
 
     async def _after_capture(self, refunds: tuple[ProviderTrigger, ...], disputes: tuple[ProviderTrigger, ...]) -> None:
+        failed: BaseException | None = None
         if refunds:
-            await self._reconcile(refunds)
+            try:
+                await self._reconcile(refunds)
+            except calls.CallFailed as error:  # its event comes again; a dispute has a date and does not wait for it
+                failed = error
         if disputes:
             await self._follow(disputes)
+        if failed is not None:
+            raise failed
 
     async def _follow(self, triggers: tuple[ProviderTrigger, ...]) -> None:
         """The payer's bank wants money back: record how its disputes stand, and follow each."""

@@ -76,6 +76,8 @@ async def test_a_mistake_is_named_with_its_field_and_nothing_is_started(
 
 
 async def test_what_was_sent_is_not_sent_back(shop: Shop) -> None:
+    address = problem(await shop.api.post("/payments", json=shop.order(success_url="shop")), 422, "validation_failed")
+    assert address["detail"] == "success_url: a whole address, such as https://shop.example/thanks"
     answer = await shop.api.post("/payments", json=shop.order(customer={"email": "dana-at-home", "name": "D"}))
     assert "dana-at-home" not in answer.text
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 from fastapi.routing import APIRoute
@@ -17,7 +17,13 @@ from fastapi.routing import APIRoute
 from api import health, metrics
 from api.app import PREFIX, V1, create_app
 from api.openapi import OF_EVERY_ROUTE
+from api.payment_methods import NewSetup
+from api.payments import NewPayment, PaymentOut
+from api.plans import NewPlan
 from api.problems import CODES
+from api.refunds import NewRefund, RefundOut
+from api.subscriptions import NewSubscription
+from api.ways import NewWay
 
 ROOT = Path(__file__).parents[2]
 REFUSALS_ELSEWHERE = ("activities.subscription_changes",)
@@ -68,7 +74,14 @@ def reached(name: str, node: ast.AST, seen: set[tuple[str, int]]) -> Iterator[st
     seen.add((name, id(node)))
     body = node.body[1:] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and docstring(node) else None
     parts = [node] if body is None else [*body, node.args, *filter(None, [node.returns])]  # type: ignore[attr-defined]
-    for part in (inner for one in parts for inner in ast.walk(one)):
+    walked = [inner for one in parts for inner in ast.walk(one)]
+    shown = {
+        id(inner)
+        for one in walked
+        if isinstance(one, ast.keyword) and one.arg == "json_schema_extra"
+        for inner in ast.walk(one.value)
+    }
+    for part in (inner for inner in walked if id(inner) not in shown):
         if isinstance(part, ast.Constant) and part.value in CODES:
             yield str(part.value)
         elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load) and part.id in module(name):
@@ -123,5 +136,14 @@ def test_the_description_is_sound() -> None:
     assert "HTTPValidationError" not in text
     for example in spec["components"]["examples"].values():
         jsonschema.validate(example["value"], spec["components"]["schemas"]["Problem"])
+    schemas = spec["components"]["schemas"]
+    for operation in operations:
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        for name in re.findall(r"#/components/schemas/(\w+)", json.dumps(body)):
+            whole = schemas[name]
+            told = {field for field, of in whole["properties"].items() if {"examples", "$ref", "format"} & of.keys()}
+            assert "example" in whole or set(whole.get("required", [])) <= told, f"{name} has no example"
+    for model in (NewPayment, NewPlan, NewRefund, NewSubscription, NewSetup, NewWay, PaymentOut, RefundOut):
+        model.model_validate(cast("dict[str, Any]", model.model_config["json_schema_extra"])["example"])
     unsecured = {operation["operationId"] for operation in operations if "security" not in operation}
     assert unsecured == {"alive", "ready", "receive_for_account", "receive_for_default", "receive_with_token"}

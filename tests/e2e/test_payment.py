@@ -9,12 +9,14 @@ import io
 import json
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pypdf import PdfReader
 from sqlalchemy import func, select, update
 from standardwebhooks.webhooks import Webhook
 
+from storage import outbox
 from storage.models import AuditEntry, Commission, LedgerEntry, Payment, Receipt, WebhookEvent, WebhookRejection
 from tests.support.service import NOTICE_SECRET, Service, Shop, eventually
 
@@ -95,12 +97,23 @@ async def test_notifications_are_signed_and_carry_the_state_difference(shop: Sho
 
 
 async def test_a_failing_order_service_is_tried_again_in_order(shop: Shop) -> None:
-    shop.service.merchant.answers.extend([500, 503])
+    merchant = shop.service.merchant
+    merchant.refuses.add("payment.pending")
     payment = await shop.pays()
     await shop.pay(payment)
+    await shop.until(payment["id"], "paid")
+
+    async def tried_again() -> bool:
+        async with shop.service.database.transaction() as session:
+            first, second = await outbox.notices_of(session, UUID(payment["id"]))
+        return first.attempts > 2 and second.attempts == 0
+
+    await eventually(tried_again)
+    assert merchant.told(payment["id"]) == [], "what comes later waits for what was refused"
+    merchant.refuses.clear()
 
     async def told() -> bool:
-        return shop.service.merchant.told(payment["id"]) == ["payment.pending", "payment.paid"]
+        return merchant.told(payment["id"]) == ["payment.pending", "payment.paid"]
 
     await eventually(told)
 

@@ -75,7 +75,15 @@ async def served(app: FastAPI, port: int | None = None) -> AsyncIterator[str]:
     """An application on a free port of the loopback interface."""
     port = port or free_port()
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app,
+            host="127.0.0.1",
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=75,  # the client drops an idle connection first: both after five seconds was a race
+            timeout_graceful_shutdown=2,
+        )
     )
     task = asyncio.create_task(server._serve())
     while not server.started:
@@ -114,6 +122,8 @@ class Merchant:
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+    """Types that are answered with 500, as often as they come."""
     url: str = ""
 
     def app(self) -> FastAPI:
@@ -124,11 +134,13 @@ class Merchant:
             from fastapi.responses import Response
 
             status = self.answers.pop(0) if self.answers else 200
-            body = await request.body()
+            body, notice = await request.body(), dict(await request.json())
+            if notice["type"] in self.refuses:
+                status = 500
             if status == 200:
                 self.bodies.append(body)
                 self.headers.append(dict(request.headers))
-                self.notices.append(dict(await request.json()) | {"hook": name})
+                self.notices.append(notice | {"hook": name})
             return Response(status_code=status)
 
         return app

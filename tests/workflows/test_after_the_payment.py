@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
+import pytest
 import pytest_asyncio
 from temporalio import activity
+from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -46,7 +48,7 @@ class Books:
     refund: list[RefundState | ApplicationError] = field(default_factory=list)
     surplus: list[SurplusStatus] = field(default_factory=list)
     disputes: list[DisputeView | ApplicationError] = field(default_factory=list)
-    reconciled: list[Reconciled] = field(default_factory=list)
+    reconciled: list[Reconciled | ApplicationError] = field(default_factory=list)
     looks: list[Confirmation | ApplicationError] = field(default_factory=list)
     answers_evidence: bool = False
     asked_at: list[datetime] = field(default_factory=list)
@@ -85,7 +87,10 @@ class Books:
     @activity.defn
     async def reconcile_refunds(self, _: ReconcileRefunds) -> Reconciled:
         self.asked_at.append(activity.info().scheduled_time)
-        return self.reconciled.pop(0) if len(self.reconciled) > 1 else self.reconciled[0]
+        found = self.reconciled.pop(0) if len(self.reconciled) > 1 else self.reconciled[0]
+        if isinstance(found, ApplicationError):
+            raise found
+        return found
 
     @activity.defn
     async def confirm(self, _: Confirm) -> Confirmation:
@@ -112,8 +117,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk]:
-    books, queue = Books(), f"desk-{uuid4().hex[:6]}"
+async def desk_on(environment: WorkflowEnvironment, queue: str | None = None) -> AsyncIterator[Desk]:
+    books, queue = Books(), queue or f"desk-{uuid4().hex[:6]}"
     async with at_work(
         Worker(
             environment.client,
@@ -233,6 +238,22 @@ async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_
         assert (await ended(handle)).status is PaymentStatus.PAID
     assert books.looked == 4
     await replay(await handle.fetch_history())
+
+
+async def test_a_dispute_does_not_wait_for_refunds_that_cannot_be_looked_at(skipping: WorkflowEnvironment) -> None:
+    """Both came at once, and whenever they came again the refund was asked for first, and failed."""
+    payment_id, queue = uuid4(), f"desk-{uuid4().hex[:6]}"
+    engine = PaymentEngine(skipping.client, queue)
+    for number, kind in enumerate(("refund", "dispute"), 1):
+        await engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=number, event_id=f"evt_{number}", kind=kind))
+    async with desk_on(skipping, queue) as desk:
+        desk.books.looks = [Confirmation(PaymentStatus.PAID)]
+        desk.books.reconciled = [REFUSED_KEY]
+        desk.books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+        handle = skipping.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+        with pytest.raises(WorkflowFailureError):
+            await ended(handle)
+        assert len(desk.books.disputes_asked_at) == 1
 
 
 async def test_a_dispute_is_followed_on_after_a_look_that_failed(desk: Desk) -> None:
