@@ -33,6 +33,7 @@ from providers.base import (
     Acknowledges,
     CheckoutMode,
     CheckoutRef,
+    OutcomeUnknown,
     Provider,
     ProviderError,
     ProviderPayment,
@@ -50,6 +51,8 @@ log = structlog.get_logger()
 
 WATCHED_AFTER_EXPIRY = timedelta(hours=24)
 """How long ways that cannot be closed are watched beyond their expiry: networks report late."""
+RECORDING_SECONDS = 2.0
+"""What is left of a try for the transaction that records what the looks have found."""
 _GONE = (PaymentStatus.EXPIRED, PaymentStatus.CANCELED, PaymentStatus.UNKNOWN)
 _WEIGHT = (
     PaymentStatus.REQUIRES_ACTION,
@@ -188,10 +191,13 @@ class ConfirmationActivities:
             async def ask(adapter: Provider) -> ProviderPayment:
                 return await (adapter.close_checkout(ref) if close else adapter.look(ref))
 
-            observed = await self._guard.call(way.account, way.health, ask)
+            async with asyncio.timeout(_seconds_for_a_look()):
+                observed = await self._guard.call(way.account, way.health, ask)
             return [Seen(way, observed, closing, named=ref.transaction_id)]
         except ProviderError as error:
             return Silent(way, error)
+        except TimeoutError:
+            return Silent(way, OutcomeUnknown("timeout", f"{way.account.provider} takes too long"))
 
     async def _claimed(self, payment: Payment, way: Way) -> list[ProviderPayment]:
         """What verified callbacks say, for a provider that cannot be asked: they are the only source there is.
@@ -486,6 +492,12 @@ def ref_of(payment: Payment, attempt: Attempt | None, sealer: Sealer) -> Checkou
         transaction_id=attempt.transaction_id,
         token=secret if unanswered_charge else None,
     )
+
+
+def _seconds_for_a_look() -> float | None:
+    """How long a provider may take over its requests, so that what the others said is recorded while this try lasts."""
+    lasts = activity.info().start_to_close_timeout if activity.in_activity() else None
+    return None if lasts is None else max(lasts.total_seconds() - RECORDING_SECONDS, 1.0)
 
 
 def _ways_to_look_at(loaded: Loaded, named: Sequence[Named]) -> list[Way]:

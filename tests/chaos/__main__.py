@@ -24,9 +24,12 @@ from temporalio.service import RPCError
 
 import process
 import wiring
+from domain.payment import ProviderTrigger
 from embedded.stack import Ports, Stack, service
 from embedded.supervisor import tell
 from engine.client import connect
+from engine.payments import EngineUnavailable, PaymentEngine
+from providers.base import EventKind
 from storage.models import Refund
 from tests.chaos.asking import insist
 from tests.chaos.bookkeepers import Bookkeepers
@@ -184,6 +187,7 @@ async def _days_pass(judge: Judge, client: Client) -> None:
 
     A signal that Temporal had taken and lost when it was killed is given again after ten minutes; here after one.
     """
+    engine = PaymentEngine(client, judge.markets[0].service.settings.temporal_task_queue)
     for one in judge.markets:
         if "efecty" in one.tills:
             await one.hears_of_cash()
@@ -195,8 +199,9 @@ async def _days_pass(judge: Judge, client: Client) -> None:
     for refund in waiting:
         payer = next(one.tills[refund.provider].payer for one in judge.markets if refund.provider in one.tills)
         await payer.refunds_are_decided(refund.payment_id)
-        with suppress(RPCError):  # it has just ended
-            await client.get_workflow_handle(f"refund-{refund.id}").signal("provider_event")
+        told = ProviderTrigger(0, f"{refund.id} decided {time.monotonic()}", EventKind.REFUND.value)
+        with suppress(EngineUnavailable):  # the next round tells it again
+            await engine.signal_afterlife(refund.payment_id, told)
 
 
 def _show(title: str, done: Counter[str]) -> None:

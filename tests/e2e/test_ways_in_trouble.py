@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest_asyncio
 from sqlalchemy import select
+from temporalio.testing import ActivityEnvironment
 
 import wiring
 from activities.checkout import CheckoutActivities
-from activities.confirmation import ConfirmationActivities
+from activities.confirmation import RECORDING_SECONDS, ConfirmationActivities
 from activities.guard import ProviderGuard
 from activities.surplus import SurplusActivities
 from domain.payment import Confirm, OpenWay, PaymentStatus, ReturnSurplus, SurplusStatus, attempt_reference
@@ -100,6 +103,29 @@ async def slow_way(shop: Shop, second: Till, wire: Wire, work: Work, payment: di
     opening = asyncio.create_task(work.checkout.open_way(OpenWay(payment_id, attempt_reference(payment_id, 2))))
     await wire.reached.wait()
     return opening
+
+
+async def test_money_by_one_way_is_recorded_while_another_ones_provider_takes_its_time(
+    service: Service, shop: Shop, second: Till, wire: Wire
+) -> None:
+    """A look may be several requests, each of them in time. The try was over before the last, and so was every next."""
+    payment = await shop.pays()
+    await add_way(shop, payment, second)
+    await shop.sandbox("DELETE", "/webhook-endpoints")
+    assert await shop.pay(payment) == "paid"
+    pool = wiring.provider_pool(service.settings.model_copy(update={"provider_timeout_seconds": 18}), service.sealer)
+    confirmation = ConfirmationActivities(
+        service.database, ProviderGuard(service.database, pool, utc_now), service.sealer, utc_now
+    )
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, start_to_close_timeout=timedelta(seconds=RECORDING_SECONDS + 1))
+    wire.hold_back("", "GET")
+    begun = time.monotonic()
+    found = await environment.run(confirmation.confirm, Confirm(UUID(payment["id"])))
+    assert (found.status, found.others_open) == (PaymentStatus.PAID, True)
+    assert time.monotonic() - begun < 10
+    wire.let_go()
+    await pool.close()
 
 
 async def test_a_way_that_opens_after_the_payment_was_paid_takes_nothing_over_and_is_closed(
