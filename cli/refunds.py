@@ -61,12 +61,7 @@ def process_refund(
         return _facts(row, started=started)
 
     found = with_database(work)
-    if json_output:
-        as_json(found)
-    elif dry_run:
-        effects("Would be refunded", found)
-    else:
-        facts("Refund", found)
+    _show(found, "Would be refunded", dry_run=dry_run, json_output=json_output)
     if found.get("status") == RefundState.FAILED:
         fail(f"The provider refused it: {found['failure']}. Nothing was refunded.")
 
@@ -99,11 +94,14 @@ def settle_refund(refund_id: UUID, reference: str, *, dry_run: bool, json_output
         except Problem as problem:
             fail(problem.detail)
 
-    found = with_database(work)
+    _show(with_database(work), "Would be settled", dry_run=dry_run, json_output=json_output)
+
+
+def _show(found: dict[str, Any], preview: str, *, dry_run: bool, json_output: bool) -> None:
     if json_output:
         as_json(found)
     elif dry_run:
-        effects("Would be settled", found)
+        effects(preview, found)
     else:
         facts("Refund", found)
 
