@@ -46,12 +46,16 @@ from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.surplus import SurplusWorkflow
 
+LONG_ENOUGH = 300
+"""Seconds: a stranded test takes up to two minutes to find that out, and its worker and server 45 each to stop."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a fault of the time-skipping server has stranded is run again, on a new one; nothing else is."""
     for item in items:
         if "skipping" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[Stranded.__name__]))
+            item.add_marker(pytest.mark.timeout(LONG_ENOUGH))
 
 
 @pytest_asyncio.fixture
