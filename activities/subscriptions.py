@@ -32,12 +32,16 @@ log = structlog.get_logger()
 
 MOST_STEPS = 50
 """Steps of one call: more means that a rule runs in circles."""
-LOOK_AGAIN = timedelta(hours=1)
-"""How often a running payment is looked at when nothing is heard of it."""
+LOOK_AGAIN = timedelta(minutes=65)
+"""How often a running payment is looked at when nothing is heard of it.
+
+Not at full hours, so that no look comes at the moment at which the payment closes itself.
+"""
 LOOK_DAILY = timedelta(days=1)
 """How often a subscription that the provider manages is looked at when no event comes."""
 CLOSING = timedelta(minutes=5)
-INCOMPLETE_FOR = billing.LINK_LIFE
+INCOMPLETE_FOR = billing.LINK_LIFE + CLOSING
+"""How long the first payment may take: its link's life, and the time in which the payment closes itself."""
 TRIAL_NOTICE = timedelta(days=3)
 
 
