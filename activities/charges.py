@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import structlog
 
 from activities.confirmation import ref_of
-from activities.guard import ProviderGuard
+from activities.guard import YOUNG, ProviderGuard, looking_back
 from domain.money import Money
 from domain.payment import CAPTURED, OPEN, Checkout, PaymentStatus, attempt_reference
 from domain.setup import MethodStatus
@@ -40,8 +40,6 @@ from storage.session import Database
 log = structlog.get_logger()
 
 EXPIRED_CARD = "expired_card"
-YOUNG = timedelta(minutes=2)
-"""'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
 
 
 class SavedCharges:
@@ -111,16 +109,12 @@ class SavedCharges:
         With `again` None means that the charge may be asked for once more. A look that is refused (a revoked key)
         says nothing of the earlier request, and raises OutcomeUnknown.
         """
-        try:
+        with looking_back():
             keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
             if again and keys_live is not None:  # the same request under the same key finds the same charge
                 return None
             ref = replace(ref_of(payment, attempt, self._sealer), mode=CheckoutMode.SAVED)
             seen = await self._guard.call(way.account, way.health, lambda adapter: adapter.look(ref))
-        except ProviderBusy:
-            raise
-        except NothingMoved as error:
-            raise OutcomeUnknown(error.code, error.detail) from error
         if seen.status is not PaymentStatus.UNKNOWN:
             return _charge_seen(seen, attempt)
         if self._now() - attempt.updated_at < YOUNG:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import structlog
 
 from providers.base import (
     UNREACHABLE,
+    NothingMoved,
     OutcomeUnknown,
     Provider,
     ProviderBusy,
@@ -34,6 +36,22 @@ SUCCESS_IS_NEWS_AFTER = timedelta(seconds=30)
 """A healthy provider's success is written this often, not at every call."""
 PROBE_WAITS = timedelta(seconds=5)
 """How soon a caller comes back that found another one probing."""
+YOUNG = timedelta(minutes=2)
+"""'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
+
+
+@contextmanager
+def looking_back() -> Iterator[None]:
+    """Asking what became of an earlier request: a look that is refused (a revoked key) says nothing of it.
+
+    Raises OutcomeUnknown for a refusal. ProviderBusy stays what it is: the look is made again.
+    """
+    try:
+        yield
+    except ProviderBusy:
+        raise
+    except NothingMoved as error:
+        raise OutcomeUnknown(error.code, error.detail) from error
 
 
 class ProviderGuard:

@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from activities.guard import ProviderGuard
+from activities.guard import YOUNG, ProviderGuard, looking_back
 from providers.base import (
-    NothingMoved,
-    OutcomeUnknown,
     Provider,
     ProviderBusy,
     ProviderRefund,
@@ -18,8 +16,6 @@ from providers.base import (
 )
 from storage.attempts import Way
 
-YOUNG = timedelta(minutes=2)
-"""'Not found' is no answer while the last request is younger: the provider may still be at work on it."""
 BEING_ASKED = timedelta(seconds=20)
 """When another process that asks the provider at this moment will have its answer."""
 
@@ -70,13 +66,9 @@ class RefundCalls:
 
     async def _look(self, way: Way, request: RefundRequest, asked: Asked) -> ProviderRefund | None:
         """What became of the earlier request; None when it may be made again."""
-        try:
+        with looking_back():
             keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
             found = await self._guard.call(way.account, way.health, looking(request, asked.known_as))
-        except ProviderBusy:
-            raise
-        except NothingMoved as error:
-            raise OutcomeUnknown(error.code, error.detail) from error
         if found is None and asked.known_as is not None:
             return ProviderRefund(asked.known_as, RefundStatus.PENDING)
         young = asked.at is not None and self._now() - asked.at < YOUNG
