@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain import fraud
 from domain.fraud import Finding, Judgement, Kind, Known, Rule, Traces, Velocity, Verdict
+from domain.mailbox import mailbox_spellings
 from storage import fingerprints, referrers
 from storage.models import Payment, Workspace
 from storage.sealing import Sealer
@@ -59,7 +60,7 @@ class FraudGuards:
             key = fingerprints.key_of(self._sealer, workspace)
             if key is None:
                 return UNAVAILABLE if payment.referrer_id else ACCEPTED
-            payer = fraud.traces_of(key, email=payment.customer_email, card=card, ip=payment.customer_ip)
+            payer = fraud.traces_of(key, email=_mailbox(payment), card=card, ip=payment.customer_ip)
             payment.card_fingerprint, payment.payer_fingerprint = payer.card, payer.email
             if payment.referrer_id is None:
                 return ACCEPTED
@@ -95,17 +96,19 @@ class FraudGuards:
     async def _known(self, session: AsyncSession, workspace: Workspace, referrer_id: str, key: bytes) -> Known:
         """The referrer's own record, and the payments that it made itself. An id that is an e-mail counts as one."""
         row = await referrers.get(session, workspace.id, referrer_id)
-        mailbox = fraud.normal_email(referrer_id)
-        by_id = None if mailbox is None else fraud.trace(key, Kind.EMAIL, mailbox)
-        by_record = None if row is None else row.email_hash
-        emails = {one for one in (by_record, by_id) if one is not None}
-        familiar = await referrers.as_payer(session, workspace.id, referrer_id, emails)
+        identity = {} if row is None or row.identity is None else self._sealer.open_mapping(row.identity)
+        own_addresses = [mailbox_spellings(text) for text in (referrer_id, identity.get("email", ""))]
+        emails = {_mail_trace(key, one.today) for one in own_addresses if one is not None}
+        before = {_mail_trace(key, name) for one in own_addresses if one is not None for name in one.before}
+        if row is not None and row.email_hash is not None:
+            before.add(row.email_hash)
+        familiar = await referrers.as_payer(session, workspace.id, referrer_id, emails | before)
         own = [fraud.traces_of(key, email=None, card=None, ip=ip) for ip in familiar.ips]
         ips, ranges = {one.ip for one in own}, {one.ip_range for one in own}
         if row is not None:
             ips, ranges = ips | {row.ip_hash}, ranges | {row.ip_range_hash}
         return Known(
-            emails=emails,
+            emails=emails | before,
             cards=familiar.cards,
             ips={one for one in ips if one is not None},
             ip_ranges={one for one in ranges if one is not None},
@@ -113,16 +116,28 @@ class FraudGuards:
         )
 
 
+def _mailbox(payment: Payment) -> str | None:
+    """Where the payer is written to; an id that is an address counts where no other is known."""
+    return payment.customer_email or payment.customer_id
+
+
+def _mail_trace(key: bytes, spelling: str) -> bytes:
+    return fraud.trace(key, Kind.EMAIL, spelling)
+
+
 def _blockable(key: bytes, payment: Payment, payer: Traces) -> list[tuple[Kind, bytes]]:
-    """Everything about this referral that may be on the blocklist."""
-    domain = None if payment.customer_email is None else fraud.blockable(Kind.DOMAIN, payment.customer_email)
-    referrer = None if payment.referrer_id is None else fraud.blockable(Kind.REFERRER, payment.referrer_id)
-    found = [
-        (Kind.REFERRER, None if referrer is None else fraud.trace(key, Kind.REFERRER, referrer)),
-        (Kind.EMAIL, payer.email),
-        (Kind.DOMAIN, None if domain is None else fraud.trace(key, Kind.DOMAIN, domain)),
+    """Everything about this referral that may be on the blocklist, as it is spelled today and was before."""
+    named = [
+        (Kind.REFERRER, payment.referrer_id),
+        (Kind.EMAIL, _mailbox(payment)),
+        (Kind.DOMAIN, payment.customer_email),
+    ]
+    found: list[tuple[Kind, bytes | None]] = [
         (Kind.CARD, payer.card),
         (Kind.IP, payer.ip),
         (Kind.IP_RANGE, payer.ip_range),
     ]
+    for kind, value in named:
+        known = None if value is None else fraud.spellings(kind, value)
+        found += [] if known is None else [(kind, fraud.trace(key, kind, one)) for one in (known.today, *known.before)]
     return [(kind, value) for kind, value in found if value is not None]

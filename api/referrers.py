@@ -338,13 +338,19 @@ async def block(session: AsyncSession, sealer: Sealer, workspace: Workspace, bod
     key = await fingerprints.open_key(session, sealer, workspace.id)
     if (body.value is None) == (body.payment_id is None):
         raise Problem("validation_failed", "value: give it, or a payment_id, and not both.")
+    before: frozenset[str] = frozenset()
     if body.payment_id is not None:
         value_hash, hint = await _of_payment(session, workspace, key, body.kind, body.payment_id)
     else:
-        value = fraud.blockable(body.kind, body.value or "")
+        value = fraud.spellings(body.kind, body.value or "")
         if value is None:
             raise Problem("validation_failed", f"value: not a {body.kind.value}.")
-        value_hash, hint = fraud.trace(key, body.kind, value), _hint(body.kind, value)
+        before = value.before
+        value_hash, hint = fraud.trace(key, body.kind, value.today), _hint(body.kind, value.today)
+    if await referrers.blocked(
+        session, workspace.id, [(body.kind, fraud.trace(key, body.kind, one)) for one in before]
+    ):
+        raise Problem("already_exists", "It is on the blocklist already.")
     try:
         return await referrers.block(
             session,

@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
+from domain.mailbox import same_id
 from domain.money import Money, MoneyError
 
 
@@ -101,12 +102,8 @@ def claw_back(commission: Money, *, gone: Money, of: Money, taken: Money) -> Mon
 def _refusal(rate: Decimal, referrer_id: str | None, customer_id: str | None) -> CommissionRefusal | None:
     if not referrer_id:
         return CommissionRefusal.NO_REFERRER
-    if customer_id is not None and _same_person(referrer_id, customer_id):
+    if customer_id is not None and same_id(referrer_id, customer_id):
         return CommissionRefusal.SELF_REFERRAL
     if rate <= 0:
         return CommissionRefusal.NO_RATE
     return None
-
-
-def _same_person(referrer_id: str, customer_id: str) -> bool:
-    return referrer_id.strip().casefold() == customer_id.strip().casefold()

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-MAIL_WITHOUT_DOTS = frozenset({"gmail.com", "googlemail.com"})
-"""Mail services where dots in the local part make no difference; both names are one."""
+from domain.mailbox import Spellings, domain_of, domain_spellings, mailbox_spellings, normal_email, visible
+
 IPV4_RANGE, IPV6_RANGE = 24, 64
 """What counts as one place: a /24 of IPv4 (an office, a household behind one provider), a /64 of IPv6 (one site)."""
 
@@ -163,27 +163,6 @@ _SHOWN = {
 }
 
 
-def normal_email(text: str) -> str | None:
-    """One spelling for one mailbox: case, spaces and a plus-tag do not count, nor dots where the service ignores them.
-
-    None when it is no e-mail.
-    """
-    local, at, domain = text.strip().casefold().rpartition("@")
-    domain = domain.rstrip(".")
-    if not at or not domain:
-        return None
-    local = local.partition("+")[0]
-    if domain in MAIL_WITHOUT_DOTS:
-        local, domain = local.replace(".", ""), "gmail.com"
-    return f"{local}@{domain}" if local else None
-
-
-def domain_of(text: str) -> str | None:
-    """The domain of an e-mail, or a domain itself, in one spelling."""
-    domain = text.strip().casefold().rpartition("@")[2].rstrip(".")
-    return domain or None
-
-
 def normal_ip(text: str) -> str | None:
     """One spelling for one address; an IPv4 address in IPv6 clothes is the IPv4 one. None when it is no address."""
     address = _address(text)
@@ -243,6 +222,21 @@ def blockable(kind: Kind, value: str) -> str | None:
         case Kind.IP_RANGE:
             return ip_range(value)
         case Kind.REFERRER:
-            return value.strip().casefold() or None
+            return normal_email(value) or visible(value) or None
         case Kind.CARD:
             return value.strip() or None
+
+
+def spellings(kind: Kind, value: str) -> Spellings | None:
+    """What something may be on the blocklist as: today's spelling, and what releases before kept of it.
+
+    Only keyed hashes are kept, so what was blocked before is found by asking for each.
+    """
+    match kind:
+        case Kind.EMAIL:
+            return mailbox_spellings(value)
+        case Kind.DOMAIN:
+            return domain_spellings(value)
+        case _:
+            today = blockable(kind, value)
+            return None if today is None else Spellings(today, frozenset({value.strip().casefold()} - {today}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -11,8 +12,11 @@ from uuid import UUID
 from domain.money import Money
 from domain.payout import LineStatus
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""A cell that begins with one of these is a formula to a spreadsheet."""
+FORMULA_STARTS = ("=", "@", "\uff1d", "\uff20")
+"""A cell that begins with one of these is a formula to a spreadsheet, in some also in the full-width form."""
+SIGNS = ("+", "-", "\uff0b", "\uff0d")
+"""So is one that begins with a sign and goes on to reckon or to call; a telephone number or an amount does not."""
+_RECKONS = re.compile(r"""[=|!&"'*^%<>{}@;:$\\]|[^\W\d_][\w.]*\s*\(""")
 COLUMNS = ("line_id", "referrer_id", "name", "amount", "currency")
 RESULT_COLUMNS = ("line_id", "result", "reference")
 RESULTS = {status.value: status for status in (LineStatus.PAID, LineStatus.FAILED, LineStatus.RETURNED)}
@@ -44,9 +48,18 @@ class ResultRow:
     problem: str | None = None
 
 
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet may take a cell for something to work out, beyond a number with its sign."""
+    inner = text.lstrip()
+    return inner.startswith(FORMULA_STARTS) or (inner.startswith(SIGNS) and _RECKONS.search(inner) is not None)
+
+
 def plain(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: an apostrophe in front makes it text."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    """A cell as the bank is to read it: its value unchanged, in quotes, which is all that makes a text of it.
+
+    Only what would be worked out gets an apostrophe in front: no account, telephone number or name looks like that.
+    """
+    return f"'{text}" if is_formula(text) else text
 
 
 def payout_csv(lines: Sequence[PayeeLine], *, currency: str) -> bytes:
@@ -108,9 +121,14 @@ def _result(number: int, cells: Mapping[str, str]) -> ResultRow:
         line_id = UUID(cells.get("line_id", ""))
     except ValueError:
         return ResultRow(number, problem="no_line_id")
-    result, reference = cells.get("result", "").casefold(), cells.get("reference", "").removeprefix("'") or None
+    result, reference = cells.get("result", "").casefold(), _as_given(cells.get("reference", "")) or None
     if result not in RESULTS:
         return ResultRow(number, line_id, problem="no_result")
     if reference is not None and (len(reference) > MAX_TEXT or not reference.isprintable()):
         return ResultRow(number, line_id, problem="bad_reference")
     return ResultRow(number, line_id, RESULTS[result], reference)
+
+
+def _as_given(text: str) -> str:
+    """The reverse of `plain`: an apostrophe that is the bank's own stays."""
+    return text[1:] if text.startswith("'") and is_formula(text[1:]) else text

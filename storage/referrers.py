@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
-from domain.fraud import Kind, ip_range, normal_email, normal_ip, trace
+from domain.fraud import Kind, ip_range, normal_ip, trace
+from domain.mailbox import normal_email
 from storage import audit
 from storage.models import Blocked, Commission, Payment, PaymentMethod, Referrer
 from storage.paging import newest_first
@@ -151,7 +152,7 @@ async def blocked(session: AsyncSession, workspace_id: UUID, hashes: Sequence[tu
         tuple_(Blocked.kind, Blocked.value_hash).in_([(kind.value, value) for kind, value in hashes]),
     )
     found = set(await session.scalars(query))
-    return [kind for kind, _ in hashes if kind.value in found]
+    return [kind for kind in dict.fromkeys(kind for kind, _ in hashes) if kind.value in found]
 
 
 async def block(

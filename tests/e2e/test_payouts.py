@@ -89,7 +89,7 @@ async def test_from_what_is_owed_to_the_last_result(shop: Shop) -> None:
     head, *rows, footer = await file_of(shop, payout["id"])
     assert head == ["line_id", "referrer_id", "name", "amount", "currency", "bank", "iban"]
     assert [row[1:] for row in rows] == [
-        ["ann", "'=Ann", "15.56", "ILS", "'+1", "IL620108000000099999999"],
+        ["ann", "'=Ann", "15.56", "ILS", "+1", "IL620108000000099999999"],
         ["ben", "", "8.00", "ILS", "", ""],
     ]
     assert footer == ["total", "2", "", "23.56", "ILS", "", ""]

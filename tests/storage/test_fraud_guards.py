@@ -20,7 +20,7 @@ from domain.fraud import Kind, trace
 from domain.payment import PaymentStatus
 from providers.base import ProviderPayment
 from storage import audit, fingerprints, payments
-from storage.models import AuditEntry, Payment, PaymentMethod, Referrer
+from storage.models import AuditEntry, Blocked, Payment, PaymentMethod, Referrer
 from storage.sealing import Sealer
 from tests.support.referrals import commission_of, money, owed, sold, state_of
 from tests.support.service import Service, Shop
@@ -57,6 +57,42 @@ async def test_the_referrers_own_e_mail_is_refused_in_whatever_spelling(shop: Sh
     assert await commission_of(shop, payment_id) is None
     assert (await shop.read(str(payment_id)))["status"] == "paid"
     assert (await owed(shop)).minor == 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "paid_with"),
+    [
+        ("noa@proton.me", {"customer_email": "n.oa@protonmail.com"}),
+        ("noa@bücher.example", {"customer_email": "noa@xn--bcher-kva.example"}),
+        ("noa@example.com", {"customer_email": "n\u200boa@example.com"}),
+        ("noa@example.com", {"customer_id": "Noa@Example.com"}),
+    ],
+)
+async def test_what_was_recorded_by_an_earlier_release_is_still_found(
+    shop: Shop, recorded: str, paid_with: dict[str, str]
+) -> None:
+    """Hashes on record were made of other spellings: the referrer's, and those of the blocklist."""
+    await shop.api.post("/referrers", json={"id": "partner-5", "email": recorded})
+    async with shop.service.database.transaction() as session:
+        key = await fingerprints.open_key(session, shop.service.sealer, shop.workspace.id)
+        row = await session.get(Referrer, (shop.workspace.id, "partner-5"))
+        assert row is not None
+        row.email_hash = trace(key, Kind.EMAIL, recorded)
+        session.add(
+            Blocked(
+                id=uuid4(),
+                workspace_id=shop.workspace.id,
+                kind=Kind.EMAIL.value,
+                value_hash=trace(key, Kind.EMAIL, recorded),
+                hint="n…",
+                created_by="test",
+            )
+        )
+    payment_id = await sold(shop, money(shop)("100.00"), **{"customer_id": "c-1", **paid_with})
+    rules = {one["rule"] for one in (await said(shop, payment_id))[1]["rules"]}
+    assert rules == {"self_referral_email", "blocklist"}
+    again = await shop.api.post("/blocklist", json={"kind": "email", "value": recorded})
+    assert (again.status_code, again.json()["code"]) == (409, "already_exists")
 
 
 async def test_an_id_that_is_an_e_mail_counts_as_one(shop: Shop) -> None:

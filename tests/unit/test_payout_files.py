@@ -20,7 +20,7 @@ from domain.ledger import (
 )
 from domain.money import Money, MoneyError
 from domain.payout import Due, due, is_paid_out, reminder_after
-from domain.payout_file import FORMULA_STARTS, MAX_RESULT_ROWS, PayeeLine, payout_csv, plain, read_results
+from domain.payout_file import MAX_RESULT_ROWS, PayeeLine, is_formula, payout_csv, plain, read_results
 from domain.statement import Statement, statement
 
 CURRENCIES = st.sampled_from(["JPY", "ILS", "KWD"])
@@ -103,8 +103,62 @@ def test_reminders_grow_to_a_week() -> None:
 @given(st.text(max_size=50))
 def test_no_cell_is_a_formula_and_none_loses_anything(text: str) -> None:
     kept = plain(text)
-    assert not kept.startswith(FORMULA_STARTS)
+    assert not is_formula(kept)
     assert kept.removeprefix("'") == text.removeprefix("'")
+
+
+@given(st.sampled_from("+-＋－"), st.text(st.characters(categories=["Nd", "L", "M", "Zs"]) | st.sampled_from("-./,#")))
+def test_what_begins_with_a_sign_and_calls_nothing_is_written_as_it_is(sign: str, rest: str) -> None:
+    assert plain(sign + rest) == sign + rest
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "+972541234567",
+            "+972 54-123-4567",
+            "+972 (54) 123 4567",
+            "+972 54 123 4567 (נייד)",
+            "-12.50",
+            "-1,250.00",
+            "-",
+        ),
+        *(
+            "IL620108000000099999999",
+            "0541234567",
+            "00123",
+            "12-345-67890",
+            "O'Brien",
+            "'quoted'",
+            "Dana  Levi ",
+            "1/2",
+        ),
+    ],
+)
+def test_the_bank_reads_what_was_given(value: str) -> None:
+    content = payout_csv([PayeeLine(LINE, value, value, ils("1.00"), {"phone": value})], currency="ILS")
+    row = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))[1]
+    assert row == [str(LINE), value, value, "1.00", "ILS", value]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *('=HYPERLINK("http://x")', "=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!A0", "＝1+1"),
+        *('+HYPERLINK("x")', "-IMPORTXML (A1)", "\t=1", "\r=1", " =1", "+1&A1", "-A1*2", "+@SUM(A1)"),
+    ],
+)
+def test_what_a_spreadsheet_would_work_out_is_disarmed_and_read_back(value: str) -> None:
+    assert plain(value) == f"'{value}"
+    rows = f'line_id,result,reference\n{LINE},paid,"\'{value.strip()}"\n' if '"' not in value else None
+    if rows is not None and value.isprintable():
+        assert [row.reference for row in read_results(rows.encode())] == [value.strip()]
+
+
+def test_an_apostrophe_of_the_banks_own_stays() -> None:
+    (row,) = read_results(f"line_id,result,reference\n{LINE},paid,'7 of 9\n".encode())
+    assert row.reference == "'7 of 9"
 
 
 @given(
@@ -121,7 +175,7 @@ def test_the_footer_is_the_sum_of_the_lines(rows: list[tuple[str, int, dict[str,
     assert {len(row) for row in (head, *body, footer)} == {len(head)}
     assert sum(Money.parse(row[3], currency).minor for row in body) == Money.parse(footer[3], currency).minor
     assert footer[:2] == ["total", str(len(lines))]
-    assert not any(cell.startswith(FORMULA_STARTS) for row in (head, *body, footer) for cell in row)
+    assert not any(is_formula(cell) for row in (head, *body, footer) for cell in row)
     assert not [row for row in read_results(payout_csv(lines, currency=currency)) if row.problem != "no_head"]
 
 
