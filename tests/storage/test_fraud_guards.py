@@ -69,7 +69,7 @@ async def test_the_referrers_own_e_mail_is_refused_in_whatever_spelling(shop: Sh
     ],
 )
 async def test_what_was_recorded_by_an_earlier_release_is_still_found(
-    shop: Shop, recorded: str, paid_with: dict[str, str]
+    shop: Shop, recorded: str, paid_with: dict[str, Any]
 ) -> None:
     """Hashes on record were made of other spellings: the referrer's, and those of the blocklist."""
     await shop.api.post("/referrers", json={"id": "partner-5", "email": recorded})
