@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -23,10 +24,22 @@ ssl.create_default_context = functools.cache(ssl.create_default_context)  # type
 # the HTTP client looks for this package at every request, through the whole path, and can do without it
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
-# new cases at every local run; the same ones in CI, where a red run must mean a change
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("local", deadline=None)
+# new cases at every run, in CI too; a failure prints how to repeat it, and the head of the output has the seed
+for profile in ("ci", "local"):  # Hypothesis has a "ci" of its own with the same cases every time
+    hypothesis.settings.register_profile(profile, derandomize=False, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed of this run's cases, unless one is given; processes of pytest-xdist get the same one."""
+    if config.getoption("hypothesis_seed") is None:
+        config.option.hypothesis_seed = secrets.randbits(32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """How to draw the same cases again."""
+    return f"cases of Hypothesis: repeat them with --hypothesis-seed={config.getoption('hypothesis_seed')}"
 
 
 # the default renders tracebacks with all variables: slow by seconds, and not what the service does
