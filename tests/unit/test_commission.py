@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.commission import CommissionDecision, CommissionRefusal, decide_commission
+from domain.commission import CommissionDecision, CommissionRefusal, claw_back, decide_commission
 from domain.ledger import LedgerEntry, capture_entries, payout_entries
-from domain.money import Money
+from domain.money import Money, MoneyError
 from domain.vat import split_gross
 
 
@@ -72,3 +72,32 @@ def test_a_payout_balances_and_leaves_nothing_owed(minor: int, currency: str) ->
 
 def test_nothing_paid_out_is_no_movement() -> None:
     assert payout_entries(amount=Money.zero("ILS"), referrer="r") == []
+
+
+@pytest.mark.parametrize(
+    ("paid", "minimum", "amount"),
+    [("10.00", "1.00", "1.00"), ("9.94", "1.00", None), ("0.10", "0.00", "0.01"), ("0.04", "0.00", None)],
+)
+def test_the_minimum_is_enough_and_nothing_is_no_commission(paid: str, minimum: str, amount: str | None) -> None:
+    found = decide_commission(
+        paid=Money.parse(paid, "ILS"),
+        rate=Decimal("0.1"),
+        minimum=Money.parse(minimum, "ILS"),
+        referrer_id="r",
+        customer_id=None,
+    )
+    assert found == (
+        CommissionDecision(None, CommissionRefusal.BELOW_MINIMUM)
+        if amount is None
+        else CommissionDecision(Money.parse(amount, "ILS"), None)
+    )
+
+
+def test_nothing_gone_takes_nothing_and_more_than_all_cannot_be_gone() -> None:
+    whole, of, zero = Money(100, "ILS"), Money(1000, "ILS"), Money.zero("ILS")
+    assert claw_back(whole, gone=zero, of=of, taken=zero) == zero
+    assert claw_back(whole, gone=zero, of=of, taken=Money(40, "ILS")) == Money(-40, "ILS")
+    assert claw_back(whole, gone=of, of=of, taken=Money(40, "ILS")) == Money(60, "ILS")
+    for gone in (-1, 1001):
+        with pytest.raises(MoneyError, match="at most what was captured can be gone"):
+            claw_back(whole, gone=Money(gone, "ILS"), of=of, taken=zero)
