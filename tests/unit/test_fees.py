@@ -37,7 +37,7 @@ def test_by_hand(rate: str, fixed: str, captured: str, fee: str) -> None:
 def test_an_account_without_a_schedule_keeps_nothing_and_gives_nothing_back() -> None:
     schedule = FeeSchedule()
     assert schedule.of(Money(12345, "ILS")) == Money.zero("ILS")
-    assert (schedule.rate, schedule.fixed, schedule.returned) == (0, 0, False)
+    assert (schedule.rate, schedule.fixed, schedule.returned) == (Decimal(0), Decimal(0), False)
 
 
 def test_the_fixed_part_is_of_the_captures_currency() -> None:
