@@ -162,6 +162,8 @@ class DisputeActivities:
 
 def _notice_data(payment: Payment, row: Dispute) -> dict[str, Any]:
     return payments.notice_data(payment, PaymentStatus(payment.status)) | {
+        "amount": str(row.money),
+        "currency": row.currency,
         "dispute_id": str(row.id),
         "dispute_status": row.status,
         "disputed_amount": str(row.money),

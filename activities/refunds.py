@@ -337,6 +337,7 @@ def _tell(
         at=at,
         actor="provider",
         reason=refund.reason,
+        details={"refund_id": str(refund.id), "refunded_amount": str(refund.money)},
     )
     outbox.add_notice(
         session,

@@ -130,6 +130,7 @@ class SurplusActivities:
                     at=self._now(),
                     actor="workflow",
                     reason="order_paid_twice",
+                    details={"refunded_amount": str(row.money), "refunded_total": str(row.money)},
                 )
         log.info("surplus", surplus_id=str(row.id), payment_id=str(row.payment_id), status=status.value)
         return status

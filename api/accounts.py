@@ -13,11 +13,12 @@ from uuid import UUID, uuid4
 
 import structlog
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Administrator, Caller, Services, ServicesDep, acting_workspace
+from api.fields import Id, RequestBody
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem, answers
 from api.routing import OF_EVERY_ACCOUNT, faults_of
@@ -69,12 +70,10 @@ def _few(credentials: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return credentials
 
 
-class NewAccount(BaseModel):
+class NewAccount(RequestBody):
     """A provider's credentials. They are encrypted at rest and never returned."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    workspace_id: UUID | None = Field(None, description="For platform keys; a workspace's key uses its own.")
+    workspace_id: Id | None = Field(None, description="For platform keys; a workspace's key uses its own.")
     provider: str = Field(max_length=32, examples=["stripe"])
     name: str = Field("default", min_length=1, max_length=100)
     credentials: dict[str, SecretStr] = Field(
@@ -92,10 +91,8 @@ class NewAccount(BaseModel):
         return with_callback_token(self.provider, given)
 
 
-class Fees(BaseModel):
+class Fees(RequestBody):
     """What the provider keeps of each capture, as agreed with it: `fixed + rate × amount`. Later captures only."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     rate: str = Field("0", pattern=r"^0(\.[0-9]{1,6})?$", examples=["0.029"], description="A fraction below 1.")
     fixed: str = Field("0", pattern=r"^[0-9]{1,9}(\.[0-9]{1,4})?$", examples=["1.20"], description="Major units.")
@@ -126,10 +123,8 @@ class AccountCheckOut(BaseModel):
     detail: str = ""
 
 
-class AccountChanges(BaseModel):
+class AccountChanges(RequestBody):
     """What to change; what is left out stays."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     enabled: bool | None = None
     credentials: dict[str, SecretStr] = Field(default_factory=dict, max_length=MAX_CREDENTIALS)

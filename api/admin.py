@@ -13,12 +13,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from standardwebhooks.webhooks import Webhook
 
 from api.context import Administrator, ServicesDep, acting_workspace
+from api.fields import Id, OneOf, RequestBody
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem, answers
 from domain.dunning import FinalAction
@@ -30,6 +30,9 @@ from storage.sealing import Sealer
 
 router = APIRouter(tags=["administration"])
 
+SECRET_BYTES = (24, 64)
+"""Least and most, as the standard has it."""
+MOST_SECRETS = 2
 _INSIDE = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?")
 
@@ -46,16 +49,31 @@ def _rate(value: object) -> object:
     return value
 
 
-class WorkspaceSettings(BaseModel):
-    """What a workspace prints, taxes and pays. Rates are fractions as strings: "0.18" is eighteen percent."""
+def signing_secrets(text: str) -> list[str]:
+    """The secrets of notifications, newest first. Raises ValueError unless they are as Standard Webhooks has them."""
+    secrets = [part.strip() for part in text.split(",")]
+    if len(secrets) > MOST_SECRETS:
+        raise ValueError("at most two secrets, the newest first; the older one goes when the receiver has the new one")
+    for secret in secrets:
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            raise ValueError("a Standard Webhooks secret is whsec_ and base64") from None
+        if not SECRET_BYTES[0] <= len(key) <= SECRET_BYTES[1]:
+            raise ValueError(f"a Standard Webhooks secret has {SECRET_BYTES[0]} to {SECRET_BYTES[1]} bytes in base64")
+    if len(set(secrets)) < len(secrets):
+        raise ValueError("two secrets that are the same")
+    return secrets
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+class WorkspaceSettings(RequestBody):
+    """What a workspace prints, taxes and pays. Rates are fractions as strings: "0.18" is eighteen percent."""
 
     name: str = Field(max_length=200, examples=["Clinic North"])
     country: str = Field("IL", pattern=r"^[A-Z]{2}$")
     timezone: str = Field("Asia/Jerusalem", examples=["Asia/Jerusalem"])
     language: str = Field("en", pattern=r"^(he|en)$")
-    dealer: Dealer = Dealer.COMPANY
+    dealer: OneOf[Dealer] = Dealer.COMPANY
     legal_name: str | None = Field(None, max_length=200)
     legal_name_he: str | None = Field(None, max_length=200)
     business_number: str | None = Field(None, max_length=32)
@@ -89,25 +107,21 @@ class WorkspaceSettings(BaseModel):
         description="Days to wait before each retry of a renewal that was declined softly.",
     )
     dunning_grace_days: int = Field(21, ge=0, le=180, description="How long a renewal may stay unpaid.")
-    dunning_final_action: FinalAction = Field(
+    dunning_final_action: OneOf[FinalAction] = Field(
         FinalAction.CANCEL, description="What the end of the grace does: cancel, expire, or keep it past due."
     )
     cancel_on_full_refund: bool = Field(
         default=True, description="The full refund of the current period's payment cancels its subscription."
     )
-    provider_order: list[UUID] = Field(
+    provider_order: list[Id] = Field(
         default_factory=list, max_length=10, description="Accounts to try in turn for payments that name none."
     )
     order_webhook_url: str | None = Field(None, max_length=2000, examples=["https://shop.example/hooks/payments"])
     order_webhook_secret: SecretStr | None = Field(
-        None, description="Standard Webhooks secret (whsec_ and base64); signs what you receive."
+        None,
+        description="Standard Webhooks secret (whsec_ and base64 of 24 to 64 bytes); signs what you receive. Two, "
+        "separated by a comma, while it is rotated, the newest first: then each notification is signed with both.",
     )
-
-    @field_validator("dunning_retry_days", mode="before")
-    @classmethod
-    def _listed(cls, value: object) -> object:
-        """The command line has no lists: 2,5,7,7."""
-        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     _rates = field_validator("vat_rate", "commission_rate", mode="before")(_rate)
 
@@ -121,15 +135,8 @@ class WorkspaceSettings(BaseModel):
 
     @field_validator("order_webhook_secret")
     @classmethod
-    def _signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            text = value.get_secret_value()
-            try:
-                Webhook(text)  # skips what is no base64, so that a mistyped secret would sign with other bytes
-                base64.b64decode(text.removeprefix("whsec_"), validate=True)
-            except Exception:
-                raise ValueError("a Standard Webhooks secret is whsec_ and base64") from None
-        return value
+    def _signing_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(",".join(signing_secrets(value.get_secret_value())))
 
 
 class NewWorkspace(WorkspaceSettings):
@@ -183,12 +190,10 @@ class WorkspaceOut(BaseModel):
     created_at: datetime | None
 
 
-class NewKey(BaseModel):
+class NewKey(RequestBody):
     """An API key to make."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    workspace_id: UUID | None = None
+    workspace_id: Id | None = None
     name: str = Field(min_length=1, max_length=100, examples=["shop backend"])
     scopes: list[str] = Field(min_length=1, examples=[["payments:write", "payments:read"]])
 

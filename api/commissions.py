@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, decode_cursor, encode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
-from api.fields import Cursor, PageSize
+from api.fields import Cursor, PageSize, RequestBody
 from api.problems import Problem, answers
 from domain.commission import CommissionState, CommissionStatus, Review
 from domain.money import Money
@@ -75,18 +75,14 @@ class ReferrerReport(BaseModel):
     commissions: list[CommissionOut]
 
 
-class MarkPaid(BaseModel):
+class MarkPaid(RequestBody):
     """How it was paid out."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     reference: str | None = Field(None, max_length=200, examples=["bank-transfer-2026-11"])
 
 
-class ReviewDecision(BaseModel):
+class ReviewDecision(RequestBody):
     """What a person decides on a commission that a fraud guard holds."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     decision: Literal["approve", "reject"] = Field(examples=["approve"])
     reason: str = Field(min_length=1, max_length=300, examples=["the office shares one address"])

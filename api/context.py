@@ -17,10 +17,10 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from limits import RateLimitItemPerMinute
 from limits.aio.strategies import MovingWindowRateLimiter
-from pydantic import AfterValidator, AwareDatetime
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.fields import in_utc
 from api.problems import Problem
 from dispatch.inbox import InboxDispatcher
 from domain.payment import PollPlan
@@ -237,18 +237,6 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, UUID] | None:
     if parsed.tzinfo is None:
         raise _bad_cursor()
     return position
-
-
-def in_utc(moment: datetime) -> datetime:
-    """The same moment. Raises ValueError for one that UTC's calendar does not have."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("a moment between the years 1 and 9999, in UTC") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
-"""A moment with its zone, as a request gives it; kept in UTC, so one moment is one request."""
 
 
 def _bad_cursor() -> Problem:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from api.fields import Flag
 from storage.rehearsal import Effects
 
-DryRun = Annotated[bool, Query(description="Say what it would do, checked as the real thing is, and do nothing.")]
+DryRun = Annotated[Flag, Query(description="Say what it would do, checked as the real thing is, and do nothing.")]
 
 
 class EffectsOut(BaseModel):

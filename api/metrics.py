@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from api.context import Administrator, ServicesDep
+from api.media import TEXT, answers_with
 from api.problems import Problem
 from storage.metrics import families
 
@@ -17,7 +18,7 @@ router = APIRouter(tags=["health"])
     "/metrics",
     summary="Metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
+    responses=answers_with("text/plain", TEXT, "Prometheus' text format"),
 )
 async def metrics(caller: Administrator, services: ServicesDep) -> Response:
     """Counts of all workspaces; needs a platform key. Every replica answers the same, so scrape one."""

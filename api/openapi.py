@@ -96,6 +96,8 @@ def _add_problems(path: str, operation: dict[str, Any], shared: dict[str, Any]) 
     if "HTTPValidationError" in str(content.get("application/json")):  # FastAPI's own words, which are never answered
         del content["application/json"]
         responses["422"]["description"] = ""
+        if not content:
+            del responses["422"]
     for status, added in answers(*_usual(path, operation)).items():
         here = responses.setdefault(str(status), {"description": "", "content": {}})
         problems = here.setdefault("content", {}).setdefault(MEDIA_TYPE, added["content"][MEDIA_TYPE])

@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 from activities.confirmation import new_method
 from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
-from api.fields import Cursor, PageSize, PlainText
+from api.fields import Cursor, Id, PageSize, PlainText, RequestBody
 from api.idempotency import IdempotencyKey
 from api.problems import Problem, answers, key_reused
 from api.routing import sheet_of
@@ -39,10 +39,8 @@ SETUP_LIFETIME = timedelta(hours=1)
 _CARD_NUMBER = re.compile(r"[0-9 -]{12,23}")
 
 
-class MethodOwner(BaseModel):
+class MethodOwner(RequestBody):
     """Whose method it is. `id` is the merchant's own id of the customer."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     id: PlainText = Field(min_length=1, max_length=128, examples=["cust-77"])
     name: PlainText | None = Field(None, max_length=200, examples=["Dana Levi"])
@@ -50,12 +48,10 @@ class MethodOwner(BaseModel):
     phone: PlainText | None = Field(None, max_length=32, examples=["0541234567"])
 
 
-class NewSetup(BaseModel):
+class NewSetup(RequestBody):
     """A method to be saved. The customer enters it on the provider's page; nothing is charged."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={
             "example": {
                 "customer": {"id": "cust-77", "email": "dana@example.com"},
@@ -66,7 +62,7 @@ class NewSetup(BaseModel):
 
     customer: MethodOwner
     provider: str | None = Field(None, max_length=32, examples=["stripe"])
-    provider_account_id: UUID | None = None
+    provider_account_id: Id | None = None
     make_default: bool = Field(default=True, description="Charge this method from now on.")
     success_url: HttpUrl | None = None
     cancel_url: HttpUrl | None = None
@@ -78,14 +74,12 @@ class NewSetup(BaseModel):
         return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
-class NewToken(BaseModel):
+class NewToken(RequestBody):
     """A token that the provider's own library made in your page. Never a card number: those are refused."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     customer: MethodOwner
     provider: str | None = Field(None, max_length=32, examples=["payu"])
-    provider_account_id: UUID | None = None
+    provider_account_id: Id | None = None
     token: SecretStr = Field(min_length=8, max_length=500, examples=["f6f1b1b6-0b1f-4b1e-9f0a-2a6d3c1e5b7d"])
     brand: str | None = Field(None, max_length=32, examples=["VISA"])
     last4: str | None = Field(None, pattern=r"^\d{4}$")

@@ -18,7 +18,6 @@ from pydantic import (
     EmailStr,
     Field,
     HttpUrl,
-    IPvAnyAddress,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -28,7 +27,7 @@ from uuid_utils.compat import uuid7
 
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut
-from api.fields import AmountText, Cursor, PageSize, PlainText, SmallTexts
+from api.fields import AmountText, Cursor, Id, IpAddress, PageSize, PlainText, RequestBody, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
@@ -53,10 +52,8 @@ SAVED_LIFETIME = timedelta(days=3)
 CANCEL_WAIT = timedelta(seconds=20)
 
 
-class Customer(BaseModel):
+class Customer(RequestBody):
     """Who pays. Printed on the receipt; never written to logs or workflow histories, except the opaque `id`."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     id: PlainText | None = Field(None, min_length=1, max_length=128, examples=["cust-77"])
     name: PlainText | None = Field(None, max_length=200, examples=["Dana Levi"])
@@ -65,7 +62,7 @@ class Customer(BaseModel):
     phone: PlainText | None = Field(None, max_length=32, examples=["0541234567"])
     document_type: str | None = Field(None, pattern=r"^[A-Z]{1,8}$", examples=["CC"])
     document: PlainText | None = Field(None, max_length=32, examples=["1020304050"])
-    ip: IPvAnyAddress | None = Field(None, description="The payer's IP address, where a provider asks for it.")
+    ip: IpAddress | None = Field(None, description="The payer's IP address, where a provider asks for it.")
 
     @property
     def payer(self) -> Payer:
@@ -81,12 +78,10 @@ class Customer(BaseModel):
         )
 
 
-class NewPayment(BaseModel):
+class NewPayment(RequestBody):
     """A payment to be made. Amounts are decimal strings in major units."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={
             "example": {
                 "amount": "129.90",
@@ -108,7 +103,7 @@ class NewPayment(BaseModel):
     customer: Customer = Field(default_factory=Customer)
     referrer_id: PlainText | None = Field(None, min_length=1, max_length=128)
     provider: str | None = Field(None, max_length=32, examples=["stripe"])
-    provider_account_id: UUID | None = None
+    provider_account_id: Id | None = None
     checkout_mode: bool = Field(
         default=True, description="true: the provider's hosted page; false: your page with the provider's library."
     )
@@ -118,7 +113,7 @@ class NewPayment(BaseModel):
     method_fields: SmallTexts = Field(
         default_factory=dict, max_length=10, description="What the method asks for, such as the payer's bank."
     )
-    payment_method_id: UUID | None = Field(
+    payment_method_id: Id | None = Field(
         None, description="Charge this saved method; there is no checkout, unless the payer's bank asks for one."
     )
     off_session: bool = Field(
@@ -397,6 +392,8 @@ async def cancel_payment(
     if status is None:
         response.status_code = 202
         return CancelOut(id=payment_id, status=PaymentStatus(payment.status))
+    if status in OPEN:  # a slow method is at work, such as a bank debit: only its bank can end it
+        response.status_code = 202
     return CancelOut(id=payment_id, status=status)
 
 

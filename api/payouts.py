@@ -9,15 +9,16 @@ from typing import Annotated, Literal, TypeAlias
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from activities.payouts import FINAL, approve_or_reject, tell, tell_returned
-from api.context import Member, Moment, Services, ServicesDep, cut_page, decode_cursor, member
+from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
-from api.fields import Cursor, PageSize
+from api.fields import Cursor, Flag, Moment, PageSize, RequestBody
 from api.idempotency import IdempotencyKey
+from api.media import TEXT, answers_with, takes
 from api.problems import Problem, answers, key_reused, try_again
 from domain.money import Money
 from domain.payout import Decided, DecidePayout, LineStatus, PayoutStatus, StartPayout
@@ -42,10 +43,8 @@ LINE_PROBLEMS = answers("payout_line_has_result", "payout_line_not_paid", "payou
 DECISION_PROBLEMS = answers("approval_by_preparer", "payout_changed", "payout_is_final")
 
 
-class NewPayout(BaseModel):
+class NewPayout(RequestBody):
     """A batch to prepare: what has vested by the cut-off, now if none is given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cut_off: Moment | None = Field(None, description="Not in the future.", examples=["2026-11-30T22:00:00Z"])
 
@@ -99,34 +98,26 @@ class PayoutPage(BaseModel):
     next_cursor: str | None
 
 
-class Refusal(BaseModel):
+class Refusal(RequestBody):
     """Why a batch is given up."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     reason: str = Field(min_length=1, max_length=300, examples=["the bank details of two referrers are old"])
 
 
-class LinePaid(BaseModel):
+class LinePaid(RequestBody):
     """How a line was paid."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     reference: str | None = Field(None, min_length=1, max_length=MAX_TEXT, examples=["transfer-4711"])
 
 
-class LineFailed(BaseModel):
+class LineFailed(RequestBody):
     """Why a line could not be paid."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     reason: str = Field(min_length=1, max_length=MAX_TEXT, examples=["account closed"])
 
 
-class LineReturned(BaseModel):
+class LineReturned(RequestBody):
     """Why the bank brought the money back."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     reason: str = Field(min_length=1, max_length=MAX_TEXT, examples=["account closed"])
 
@@ -165,7 +156,7 @@ async def prepare_payout(
     response: Response,
     idempotency_key: IdempotencyKey = None,
     *,
-    dry_run: Annotated[bool, Query(description="Say what would be paid, and to whom not yet, and do nothing.")] = False,
+    dry_run: Annotated[Flag, Query(description="Say what would be paid, and to whom not yet, and do nothing.")] = False,
 ) -> PayoutOut:
     """Collect what every referrer is owed, reserve it, and wait for an approval. One batch at a time is open.
 
@@ -256,7 +247,7 @@ async def reject_payout(
     "/payouts/{payout_id}/export.csv",
     summary="The file for the bank",
     response_class=Response,
-    responses=answers("payout_file_not_made", "payout_not_approved") | {200: {"content": {"text/csv": {}}}},
+    responses=answers("payout_file_not_made", "payout_not_approved") | answers_with("text/csv", TEXT, "The file"),
 )
 async def export_payout(payout_id: UUID, caller: Preparer, services: ServicesDep) -> Response:
     """The approved lines with payout details and their sum: always the same file. The audit log says who fetched it."""
@@ -329,7 +320,7 @@ async def line_returned(
 @router.post(
     "/payouts/{payout_id}/results",
     summary="Take in a file of results",
-    openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {}}}},
+    openapi_extra=takes("text/csv", description="line_id, result, reference"),
 )
 async def take_results(
     payout_id: UUID, request: Request, caller: Preparer, services: ServicesDep, *, dry_run: DryRun = False

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun
-from api.fields import AmountText, Cursor, PageSize
+from api.fields import AmountText, Cursor, Flag, OneOf, PageSize, RequestBody
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem, answers
 from domain.billing_calendar import Unit
@@ -29,12 +29,10 @@ Administrator = Annotated[Member, Depends(member("admin"))]
 MOST_OF_UNIT = {Unit.DAY: 365, Unit.WEEK: 52, Unit.MONTH: 36, Unit.YEAR: 3}
 
 
-class NewPlan(BaseModel):
+class NewPlan(RequestBody):
     """A plan to offer, or the next version of its code. The price is for one period and one unit, tax included."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={
             "example": {
                 "code": "clinic-monthly",
@@ -51,7 +49,7 @@ class NewPlan(BaseModel):
     name: str = Field(min_length=1, max_length=200, description="Printed on receipts.")
     currency: str = Field(pattern=r"^[A-Z]{3}$", examples=["ILS"])
     amount: AmountText
-    interval: Unit = Unit.MONTH
+    interval: OneOf[Unit] = Unit.MONTH
     interval_count: int = Field(1, ge=1, le=365)
     trial_days: int = Field(0, ge=0, le=730)
 
@@ -147,7 +145,7 @@ async def list_plans(
     *,
     limit: PageSize = 20,
     cursor: Cursor = None,
-    active: Annotated[bool, Query(description="Only those that can be taken.")] = False,
+    active: Annotated[Flag, Query(description="Only those that can be taken.")] = False,
 ) -> PlanPage:
     """Newest first, all versions unless only active ones are asked for."""
     async with services.database.transaction() as session:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from storage.session import is_outage, is_unstorable
 
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:durable-payments:problem:"
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 CODES: dict[str, tuple[int, str]] = {
     "validation_failed": (422, "The request is not valid"),
     "malformed_body": (400, "The body cannot be read"),
@@ -72,7 +74,7 @@ CODES: dict[str, tuple[int, str]] = {
     "timestamp_out_of_range": (400, "The callback's time is too far from now"),
     "rate_limited": (429, "Too many requests"),
     "internal_error": (500, "Something went wrong on our side"),
-    "temporarily_unavailable": (503, "A part of the service is restarting"),
+    "temporarily_unavailable": (503, "Not possible at this moment"),
 }
 
 
@@ -162,6 +164,9 @@ _WORDS = {
     "extra_forbidden": "there is no such field",
     "url_parsing": "a whole address, such as https://shop.example/thanks",
     "uuid_parsing": "an id such as 018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
+    "bool_type": "true or false, without quotes",
+    "int_type": "a whole number, without quotes",
+    "string_type": "a string",
     "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
 }
 _PATTERNS = {
@@ -190,11 +195,23 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if code is None:
         code = "malformed_body" if error.status_code < 500 else "internal_error"  # noqa: PLR2004
     headers = dict(error.headers) if error.headers else None
+    if code == "method_not_allowed":
+        headers = {"allow": ", ".join(_methods_of(request))}
     if code == "not_found":
         return answer(code, "There is nothing at this address; /docs lists all routes.", headers=headers)
     if code == "method_not_allowed":
         return answer(code, f"Nothing here takes {request.method}; /docs lists all routes.", headers=headers)
     return answer(code, str(error.detail), headers=headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All methods that some route of this path takes; the router itself names those of the first one."""
+    scope, allowed = dict(request.scope), set()
+    scope["root_path"] = scope.get("app_root_path", scope.get("root_path", ""))  # as it was before a mount took it
+    for route in request.app.router.routes:
+        asked = ("GET", "HEAD") if isinstance(route, Mount) else METHODS  # a mount is of files
+        allowed |= {one for one in asked if route.matches(scope | {"method": one})[0] is Match.FULL}
+    return sorted(allowed)
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.fields import Cursor, PageSize
+from api.media import BINARY, answers_with
 from api.problems import Problem, answers
 from domain.money import Money
 from domain.receipt import ISRAELI_CODE, DocumentKind, ReceiptDocument
@@ -65,7 +66,7 @@ async def list_receipts(
     "/receipts/{receipt_id}.pdf",
     summary="The PDF of a document",
     response_class=Response,
-    responses=answers("receipt_not_rendered") | {200: {"content": {"application/pdf": {}}}},
+    responses=answers("receipt_not_rendered") | answers_with("application/pdf", BINARY, "The document"),
 )
 async def read_pdf(receipt_id: UUID, caller: Reader, services: ServicesDep) -> Response:
     """The document as it was rendered once; 503 with Retry-After in the moment before that."""

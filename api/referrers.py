@@ -8,12 +8,12 @@ from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, IPvAnyAddress, SecretStr, field_validator
+from pydantic import BaseModel, EmailStr, Field, SecretStr, field_validator
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
-from api.fields import Cursor, PageSize
+from api.fields import Cursor, Day, Id, IpAddress, OneOf, PageSize, RequestBody
 from api.idempotency import IdempotencyKey, answer_once
 from api.problems import Problem, answers
 from domain import fraud
@@ -34,14 +34,12 @@ MAX_MOVEMENTS = 1_000
 MAX_DETAILS, MAX_DETAIL = 20, 200
 
 
-class ReferrerChanges(BaseModel):
+class ReferrerChanges(RequestBody):
     """What is known of a referrer. What is left out stays, what is null is forgotten."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     name: str | None = Field(None, max_length=200, examples=["Noa Bar"])
     email: EmailStr | None = Field(None, examples=["noa@example.com"])
-    ip: IPvAnyAddress | None = Field(None, description="Where the referrer signed up from, if you know.")
+    ip: IpAddress | None = Field(None, description="Where the referrer signed up from, if you know.")
     payout_details: dict[str, SecretStr] | None = Field(
         None, description="Where the money goes, as columns of the payout file.", examples=[{"iban": "IL62…"}]
     )
@@ -136,14 +134,12 @@ class StatementOut(BaseModel):
     more: bool = Field(description=f"Whether there are more than the {MAX_MOVEMENTS} that are listed.")
 
 
-class NewBlock(BaseModel):
+class NewBlock(RequestBody):
     """Something that earns no commission: by its value, or as a payment has it (a card is known by payments only)."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    kind: Kind
+    kind: OneOf[Kind]
     value: str | None = Field(None, min_length=1, max_length=320, examples=["spam.example"])
-    payment_id: UUID | None = Field(None, description="Block the payer's card, e-mail, domain or address.")
+    payment_id: Id | None = Field(None, description="Block the payer's card, e-mail, domain or address.")
     reason: str | None = Field(None, max_length=300)
 
 
@@ -240,8 +236,8 @@ async def referrer_statement(
     referrer_id: str,
     caller: Reader,
     services: ServicesDep,
-    since: Annotated[date, Query(alias="from", description="First day, in the workspace's time zone.")],
-    until: Annotated[date, Query(alias="to", description="Last day.")],
+    since: Annotated[Day, Query(alias="from", description="First day, in the workspace's time zone.")],
+    until: Annotated[Day, Query(alias="to", description="Last day.")],
 ) -> StatementOut:
     """Opening balance, accruals, claw-backs, payouts and closing balance, from the ledger alone."""
     async with services.database.transaction() as session:

@@ -20,7 +20,7 @@ from activities.returned_refunds import NotReturned, settle_outside
 from activities.settlement import ORDER_PAID_TWICE
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
-from api.fields import AmountText, Cursor, PageSize, PlainText
+from api.fields import AmountText, Cursor, Id, PageSize, PlainText, RequestBody
 from api.idempotency import IdempotencyKey, answer_once
 from api.payments import existing_payment
 from api.problems import Problem, answers, key_reused, unusable_credentials
@@ -45,12 +45,10 @@ Refunder = Annotated[Member, Depends(member("refunds:write"))]
 FIRST_ANSWER = timedelta(seconds=20)
 
 
-class NewRefund(BaseModel):
+class NewRefund(RequestBody):
     """A refund to be made. Without an amount all that is left goes back. Amounts are strings in major units."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={
             "example": {
                 "payment_id": "736bceb7-640b-57b9-bccf-02bb69b2f788",
@@ -60,7 +58,7 @@ class NewRefund(BaseModel):
         },
     )
 
-    payment_id: UUID
+    payment_id: Id
     amount: AmountText | None = None
     reason: str | None = Field(None, max_length=300, description="Printed on the credit note.")
 
@@ -130,12 +128,10 @@ class RefundOut(BaseModel):
     finished_at: datetime | None
 
 
-class SettleOutside(BaseModel):
+class SettleOutside(RequestBody):
     """How a refund that came back was paid to the payer after all."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={"example": {"reference": "SEPA 2026-11-20 / 4711"}},
     )
 

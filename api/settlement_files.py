@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from api.accounts import owned_account
 from api.context import Administrator, Services, ServicesDep
+from api.media import takes
 from api.problems import Problem, answers, unusable_credentials
 from api.webhooks import TakenIn, Told, store_many
 from providers.base import ProviderMisconfigured, ReadsSettlementFiles, SettlementRow
@@ -55,7 +56,7 @@ class FileReport(BaseModel):
     "/provider-accounts/{account_id}/settlement-file",
     summary="Take in a settlement file",
     response_model=FileReport,
-    openapi_extra={"requestBody": {"description": "The file as it is.", "required": True, "content": {"*/*": {}}}},
+    openapi_extra=takes("application/octet-stream", "text/csv", description="The file as it is."),
     responses=answers("method_unavailable", "provider_misconfigured"),
 )
 async def take_settlement_file(

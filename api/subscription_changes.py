@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl
+from pydantic import BaseModel, Field, HttpUrl
 
 from activities import billing
 from activities.subscription_changes import Refused, apply, change_id_for
-from api.context import Member, Moment, Services, ServicesDep
+from api.context import Member, Services, ServicesDep
 from api.effects import DryRun, EffectsOut, effects_out
+from api.fields import Id, Moment, RequestBody, Whole
 from api.idempotency import IdempotencyKey
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, create_setup
 from api.problems import Problem, answers, try_again
@@ -36,19 +37,15 @@ class ChangeOut(BaseModel):
     subscription: SubscriptionOut
 
 
-class CancelSubscription(BaseModel):
+class CancelSubscription(RequestBody):
     """When it ends."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     at: Literal["now", "period_end"] = "period_end"
     reason: str | None = Field(None, max_length=300)
 
 
-class ChangePlan(BaseModel):
+class ChangePlan(RequestBody):
     """To which plan, and when. The quantity stays unless it is given."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     plan: str | None = Field(None, min_length=1, max_length=64, description="Code; the present plan if not given.")
     quantity: int | None = Field(None, ge=1, le=1_000_000)
@@ -57,29 +54,23 @@ class ChangePlan(BaseModel):
     reason: str | None = Field(None, max_length=300)
 
 
-class Pause(BaseModel):
+class Pause(RequestBody):
     """Until when; until it is resumed if not given."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     resume_at: Moment | None = Field(None, description="In the future, at most ten years ahead.")
     reason: str | None = Field(None, max_length=300)
 
 
-class Resume(BaseModel):
+class Resume(RequestBody):
     """Go on: after a pause, or after a cancel to the period's end."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     reason: str | None = Field(None, max_length=300)
 
 
-class ChangeMethod(BaseModel):
+class ChangeMethod(RequestBody):
     """Which saved method is charged from now on; without one the answer has a page where the customer saves one."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    payment_method_id: UUID | None = None
+    payment_method_id: Id | None = None
     success_url: HttpUrl | None = None
     cancel_url: HttpUrl | None = None
 
@@ -150,7 +141,7 @@ async def preview_change(
     caller: Reader,
     services: ServicesDep,
     plan: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
-    quantity: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+    quantity: Annotated[Whole | None, Query(ge=1, le=1_000_000)] = None,
     at: Literal["now", "period_end"] = "now",
 ) -> ChangeOut:
     """Credit, charge and what would be due at this moment; nothing is done."""

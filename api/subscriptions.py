@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 from activities import billing
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun
-from api.fields import Cursor, PageSize, PlainText, SmallTexts
+from api.fields import Cursor, Id, PageSize, PlainText, RequestBody, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.invoices import InvoiceOut, invoice_outs
 from api.payment_methods import MethodOwner, NewSetup, chargeable, create_setup
@@ -52,12 +52,10 @@ class Subscriber(Customer):
     id: PlainText = Field(min_length=1, max_length=128, examples=["cust-77"])
 
 
-class NewSubscription(BaseModel):
+class NewSubscription(RequestBody):
     """A subscription to begin. With a saved method it is charged at once; without one there is a page to pay at."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={
             "example": {
                 "plan": "clinic-monthly",
@@ -70,11 +68,11 @@ class NewSubscription(BaseModel):
     plan: str = Field(min_length=1, max_length=64, description="Code of an active plan.", examples=["clinic-monthly"])
     customer: Subscriber
     quantity: int = Field(1, ge=1, le=1_000_000)
-    payment_method_id: UUID | None = None
+    payment_method_id: Id | None = None
     trial_days: int | None = Field(None, ge=0, le=730, description="In place of the plan's own; 0 for none.")
     referrer_id: PlainText | None = Field(None, min_length=1, max_length=128)
     provider: str | None = Field(None, max_length=32)
-    provider_account_id: UUID | None = None
+    provider_account_id: Id | None = None
     success_url: HttpUrl | None = None
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$")

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.context import Member, Services, ServicesDep, member
-from api.fields import SmallTexts
-from api.patience import come_back, waited
+from api.fields import Id, RequestBody, SmallTexts
+from api.patience import back_in, come_back, waited
 from api.payments import existing_payment, opening_failed
 from api.problems import Problem, answers, try_again
 from api.routing import Fit, Wanted, route
@@ -28,17 +28,15 @@ MOST_WAYS = 10
 """Ways to pay one payment; more are a mistake of the caller."""
 
 
-class NewWay(BaseModel):
+class NewWay(RequestBody):
     """Another way to pay the same payment."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        str_strip_whitespace=True,
         json_schema_extra={"example": {"provider": "payu", "method": "efecty"}},
     )
 
     provider: str | None = Field(None, max_length=32)
-    provider_account_id: UUID | None = None
+    provider_account_id: Id | None = None
     method: str | None = Field(None, max_length=32)
     method_fields: SmallTexts = Field(default_factory=dict, max_length=10)
 
@@ -79,6 +77,7 @@ async def list_ways(payment_id: UUID, caller: Reader, services: ServicesDep) -> 
         "provider_declined",
         "provider_misconfigured",
         "provider_rejected",
+        "provider_unavailable",
         "unknown_provider",
     )
     | {200: {"model": WayOut, "description": "It is open already"}, 202: {"model": WayOut}},
@@ -113,6 +112,18 @@ async def open_way(payment_id: UUID, body: NewWay, caller: Writer, services: Ser
     return _out(attempt, payment) if fresh is None else _out(*fresh)
 
 
+async def _first_not_open(services: Services, payment: Payment) -> Problem:
+    """Why there is no further way yet: the first one is being opened, or its provider is asked nothing for now."""
+    seconds = await back_in(services, [payment.provider_account_id, *payment.fallback_accounts])
+    if seconds is None:
+        return try_again("The first way is being opened; try again.")
+    return Problem(
+        "provider_unavailable",
+        f"{payment.provider} does not answer and is asked again in {seconds} s; the first way is opened then.",
+        headers={"retry-after": str(seconds)},
+    )
+
+
 def _is_final() -> Problem:
     return Problem("payment_is_final", "The payment is no longer open; start another one.")
 
@@ -125,7 +136,7 @@ async def _accept(services: Services, caller: Member, payment_id: UUID, body: Ne
         if PaymentStatus(payment.status) not in OPEN:
             raise Problem("payment_is_final", f"The payment is {payment.status}.", status_now=payment.status)
         if payment.provider_session_id is None:
-            raise try_again("The first way is being opened; try again.")
+            raise await _first_not_open(services, payment)
         fitting = await route(
             session,
             services,

@@ -12,9 +12,11 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Member, Services, ServicesDep, member
+from api.media import takes
 from api.problems import Problem, answers, unusable_credentials
 from dispatch.inbox import Handover, settled_already
 from dispatch.methods import ABOUT_METHODS, MethodHandover, named
@@ -34,7 +36,7 @@ log = structlog.get_logger()
 DISPATCHER_WAITS = timedelta(seconds=5)
 """The dispatcher leaves a new event to this route for so long."""
 
-AS_SENT = {"requestBody": {"description": "As the provider sends it.", "required": True, "content": {"*/*": {}}}}
+AS_SENT = takes("*/*", description="As the provider sends it.")
 REFUSALS = answers("provider_misconfigured", "signature_invalid", "timestamp_out_of_range")
 MAX_EVENT_ID = 255
 """Characters that are kept of a provider's name for an event."""
@@ -48,10 +50,46 @@ _PROBLEM_OF = {
 }
 
 
+class Latency(BaseModel):
+    """Milliseconds from receipt to the outcome, of the events of the last day; null where there was none to measure."""
+
+    p50: int | None
+    p95: int | None
+
+
+class InboxHealth(BaseModel):
+    """Provider events: how many in each status, with which outcome, repeats, what waits, and what was refused."""
+
+    counts: dict[str, int]
+    outcomes: dict[str, int]
+    repeated: int
+    oldest_waiting_since: datetime | None
+    last_handled_received_at: datetime | None
+    handled_within_ms: Latency
+    refused: dict[str, int] = Field(description="By reason, such as bad_signature.")
+
+
+class OutboxHealth(BaseModel):
+    """Order notifications: how many in each status, and those that fail now."""
+
+    counts: dict[str, int]
+    failing: int
+    oldest_failing_since: datetime | None
+    last_error: str | None
+
+
+class WebhookHealth(BaseModel):
+    """Both directions of one workspace."""
+
+    callbacks: InboxHealth
+    order_notifications: OutboxHealth
+
+
 @router.post(
     "/webhooks/{provider}/{account_id}",
     summary="Callback of one provider account",
     responses=REFUSALS,
+    response_class=Response,
     openapi_extra=AS_SENT,
 )
 async def receive_for_account(provider: str, account_id: str, request: Request, services: ServicesDep) -> Response:
@@ -63,6 +101,7 @@ async def receive_for_account(provider: str, account_id: str, request: Request, 
     "/webhooks/{provider}/{account_id}/{path_token}",
     summary="Callback with a secret address",
     responses=REFUSALS,
+    response_class=Response,
     openapi_extra=AS_SENT,
 )
 async def receive_with_token(
@@ -76,6 +115,7 @@ async def receive_with_token(
     "/webhooks/{provider}",
     summary="Callback of the provider's default account",
     responses=REFUSALS,
+    response_class=Response,
     openapi_extra=AS_SENT,
 )
 async def receive_for_default(provider: str, request: Request, services: ServicesDep) -> Response:
@@ -86,14 +126,14 @@ async def receive_for_default(provider: str, request: Request, services: Service
 @router.get("/webhooks/health", summary="How callbacks and notifications are doing")
 async def webhook_health(
     services: ServicesDep, caller: Annotated[Member, Depends(member("payments:read"))]
-) -> dict[str, Any]:
+) -> WebhookHealth:
     """Counts by status, what waits since when, latencies, refusals by reason; the same for order notifications."""
     async with services.database.transaction() as session:
         accounts = await workspaces.accounts_of(session, caller.workspace.id)
-        return {
-            "callbacks": await inbox.health(session, [account.id for account in accounts]),
-            "order_notifications": await outbox.health(session, caller.workspace.id),
-        }
+        return WebhookHealth(
+            callbacks=InboxHealth(**await inbox.health(session, [account.id for account in accounts])),
+            order_notifications=OutboxHealth(**await outbox.health(session, caller.workspace.id)),
+        )
 
 
 async def _receive(
@@ -379,6 +419,7 @@ def _inbox_values(
         "body": _without_secrets(body, event),
         "status": status,
         "outcome": outcome,
+        "received_at": now,  # by the clock of the line below: what is decided on arrival has taken no time
         "handled_at": None if outcome is None else now,
         "next_attempt_at": now,
         "occurred_at": event.occurred_at,

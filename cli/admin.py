@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_origin
 from uuid import UUID
 
 import click
@@ -48,7 +49,7 @@ _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--dunning-final-action", {"type": click.Choice(["cancel", "expire", "keep"]), "help": "At the grace's end."}),
     ("--cancel-on-full-refund", {"type": click.Choice(["true", "false"]), "help": "A refund ends a subscription."}),
     ("--order-webhook-url", {"help": "Where the order service listens."}),
-    ("--order-webhook-secret", {"help": "Standard Webhooks secret; '-' asks for it."}),
+    ("--order-webhook-secret", {"help": "Standard Webhooks secret, or new,old while it is rotated; '-' asks for it."}),
 )
 
 
@@ -280,12 +281,26 @@ def _given(chosen: dict[str, str | None]) -> dict[str, str]:
 def _checked(model: type[WorkspaceSettings], values: dict[str, str]) -> Any:
     """Validate as the API does. Raises UsageError naming the option."""
     try:
-        return model.model_validate(values)
+        return model.model_validate({name: _typed(model, name, value) for name, value in values.items()})
     except ValidationError as error:
         fault = error.errors()[0]
         field = str(fault["loc"][0]).replace("_", "-")
         label = "SLUG" if field == "slug" else f"--{field}"
         raise click.UsageError(f"{label}: {words_of(fault)}") from None
+
+
+def _typed(model: type[WorkspaceSettings], name: str, text: str) -> object:
+    """An option's text as the JSON type of its field; what does not fit stays text, and is refused as such."""
+    kind = model.model_fields[name].annotation
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, text)
+    if kind is int:
+        return _number(text)
+    return [_number(part) for part in text.split(",") if part.strip()] if get_origin(kind) is list else text
+
+
+def _number(text: str) -> object:
+    return int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else text
 
 
 def _columns(settings: Settings, wanted: WorkspaceSettings, *, has_secret: bool = False) -> dict[str, Any]:

@@ -117,7 +117,8 @@ class OutboxRelay:
             return "the workspace has no order webhook any more"
         body, at = json.dumps(notice.payload, separators=(",", ":")), self._now()
         try:
-            signature = Webhook(self._sealer.open(workspace.order_webhook_secret)).sign(str(notice.id), at, body)
+            secrets = self._sealer.open(workspace.order_webhook_secret).split(",")  # two while they are rotated
+            signature = " ".join(Webhook(secret).sign(str(notice.id), at, body) for secret in secrets)
         except (SealingError, ValueError) as error:  # the key was lost, or what it sealed is no secret
             return f"cannot be signed: {type(error).__name__}"
         headers = {

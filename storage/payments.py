@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.money import Money
 from domain.payment import (
     CAPTURED,
     OPEN,
@@ -127,13 +129,19 @@ def change_status(
 
 
 def notice_data(payment: Payment, previous: PaymentStatus) -> dict[str, Any]:
-    """What the merchant's order service is told about a payment. No personal data."""
+    """What the merchant's order service is told about a payment. No personal data.
+
+    `amount` is the payment's; a notification about another object, such as a refund, puts that object's in its place.
+    """
     return {
         "payment_id": str(payment.id),
         "order_id": payment.order_id,
         "status": payment.status,
         "previous_status": previous.value,
+        "review_reason": payment.flag,
         "amount": str(payment.money),
+        "payment_amount": str(payment.money),
+        "refunded_total": str(Money.from_decimal(payment.refunded or Decimal(0), payment.currency)),
         "currency": payment.currency,
         "provider": payment.provider,
         "provider_transaction_id": payment.provider_transaction_id,

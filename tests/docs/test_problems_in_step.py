@@ -31,8 +31,7 @@ REFUSALS_ELSEWHERE = ("activities.subscription_changes",)
 OF_A_CHANGE_OF_PLAN = {"amount_not_representable", "plan_not_available"}
 REACHED_AND_NEVER_ANSWERED = {
     "list_methods": {"provider_misconfigured"},  # such an account offers nothing
-    "open_way": {"provider_unavailable"},  # stands for a provider's code that is missing
-    "create_payment": {"provider_unavailable"},
+    "create_payment": {"provider_unavailable"},  # stands for a provider's code that is missing
     "create_setup": {"provider_unavailable"},
     "create_subscription": {"provider_unavailable"},
     "cancel_subscription": {"payment_method_not_active", *OF_A_CHANGE_OF_PLAN},
