@@ -584,5 +584,7 @@ async def test_money_of_another_currency_beyond_the_payment_is_not_counted_with_
     await books.settle(payment_id, observed)
     foreign = captured("500.00", "USD")
     await books.settle(payment_id, foreign)
-    rows: list[SurplusCapture] = await books.rows(SurplusCapture, payment_id)
-    assert [(row.transaction_id, row.amount, row.currency) for row in rows] == [(foreign.transaction_id, 500, "USD")]
+    rows = await books.rows(SurplusCapture, payment_id)
+    assert [(row.transaction_id, row.amount, row.currency) for row in rows] == [
+        (foreign.transaction_id, Decimal(500), "USD")
+    ]
