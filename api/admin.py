@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.context import Administrator, ServicesDep, acting_workspace
 from api.fields import Id, OneOf, RequestBody
 from api.idempotency import IdempotencyKey, answer_once
+from api.printing import check_names
 from api.problems import Problem, answers
 from domain.dunning import FinalAction
 from domain.money import minor_digits
@@ -214,7 +216,7 @@ class KeyOut(BaseModel):
     "/workspaces",
     status_code=201,
     summary="Create a workspace",
-    responses=answers("already_exists", "idempotency_key_reused"),
+    responses=answers("already_exists", "idempotency_key_reused", "name_not_printable"),
 )
 async def create_workspace(
     body: NewWorkspace, caller: Administrator, services: ServicesDep, idempotency_key: IdempotencyKey = None
@@ -222,6 +224,7 @@ async def create_workspace(
     """Platform administrators only."""
     if caller.workspace is not None:
         raise Problem("forbidden", "Only a platform key creates workspaces.")
+    check_names(printed_names(body, body.model_fields_set))
 
     async def work(session: AsyncSession) -> WorkspaceOut:
         plain = services.limits.allow_plain_http_notices
@@ -242,12 +245,13 @@ async def create_workspace(
         raise Problem("already_exists", f"The slug {body.slug} is taken.") from None
 
 
-@router.patch("/workspaces/{workspace_id}", summary="Change a workspace")
+@router.patch("/workspaces/{workspace_id}", summary="Change a workspace", responses=answers("name_not_printable"))
 async def change_workspace(
     workspace_id: UUID, body: WorkspaceChanges, caller: Administrator, services: ServicesDep
 ) -> WorkspaceOut:
     """What is not given stays. Documents that were issued before keep what they were printed with."""
     changes = body.model_fields_set
+    check_names(printed_names(body, changes))
     async with services.database.transaction() as session:
         row = await workspaces.get(session, await acting_workspace(session, caller, workspace_id))
         if row is None:
@@ -356,6 +360,14 @@ def _check_public(url: str | None) -> None:
         inside = "." not in host or host.endswith(_INSIDE) or _NUMERIC.fullmatch(host) is not None
     if inside:
         raise Problem("validation_failed", "order_webhook_url: use a public host name.")
+
+
+def printed_names(body: WorkspaceSettings, given: Collection[str]) -> dict[str, str | None]:
+    """The names among what was given that documents carry; `name` stands for a legal name that is not given."""
+    names = {"legal_name": body.legal_name, "legal_name_he": body.legal_name_he}
+    if body.legal_name is None:
+        names["name"] = body.name
+    return {name: value for name, value in names.items() if name in given}
 
 
 def workspace_values(

@@ -31,6 +31,7 @@ from api.fields import AmountText, Cursor, Id, IpAddress, PageSize, PlainText, R
 from api.idempotency import IdempotencyKey
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
+from api.printing import check_names
 from api.problems import Problem, answers, key_reused, try_again
 from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
@@ -292,6 +293,7 @@ class TimelineEntry(BaseModel):
         "no_provider_account",
         "not_found",
         "order_is_paid",
+        "name_not_printable",
         "payer_data_missing",
         "payment_method_not_active",
         "payments_disabled",
@@ -474,6 +476,7 @@ async def _fitting(
         raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
     if body.currency != workspace.currency:
         raise Problem("currency_not_of_workspace", f"This workspace takes {workspace.currency}.")
+    check_names({"customer.name": body.customer.name})
     if body.payment_method_id is not None:
         if workspace.one_capture_per_order and await surplus.order_is_paid(session, workspace.id, body.order_id):
             raise Problem("order_is_paid", "Another payment of this order was captured; nothing was charged.")

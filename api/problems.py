@@ -57,6 +57,7 @@ CODES: dict[str, tuple[int, str]] = {
     "method_unavailable": (422, "The account does not offer this method"),
     "amount_not_representable": (422, "The provider cannot take this amount"),
     "amount_out_of_range": (422, "The amount is outside the method's limits"),
+    "name_not_printable": (422, "A document cannot show this name"),
     "payer_data_missing": (422, "The method needs more about the payer"),
     "refund_exceeds_payment": (422, "More than is left to refund"),
     "payment_not_refundable": (409, "There is nothing to refund"),

@@ -14,7 +14,7 @@ from api.fields import Cursor, PageSize
 from api.media import BINARY, answers_with
 from api.problems import Problem, answers
 from domain.money import Money
-from domain.receipt import ISRAELI_CODE, DocumentKind, ReceiptDocument
+from domain.receipt import DocumentKind, ReceiptDocument, israeli_code
 from storage import receipts
 from storage.models import Receipt
 
@@ -96,14 +96,15 @@ async def read_receipt(receipt_id: UUID, caller: Reader, services: ServicesDep) 
 
 
 def _out(receipt: Receipt) -> ReceiptOut:
+    document = ReceiptDocument.from_json(receipt.document)
     return ReceiptOut(
         id=receipt.id,
         payment_id=receipt.payment_id,
         kind=receipt.kind,
-        israeli_code=ISRAELI_CODE[DocumentKind(receipt.kind)],
+        israeli_code=israeli_code(DocumentKind(receipt.kind), document.dealer),
         fiscal_year=receipt.fiscal_year,
         number=receipt.number,
-        display_number=ReceiptDocument.from_json(receipt.document).display_number,
+        display_number=document.display_number,
         issued_on=receipt.issued_on,
         currency=receipt.currency,
         net=str(Money.from_decimal(receipt.net, receipt.currency)),

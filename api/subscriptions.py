@@ -23,9 +23,10 @@ from api.effects import DryRun
 from api.fields import Cursor, Id, PageSize, PlainText, RequestBody, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.invoices import InvoiceOut, invoice_outs
-from api.payment_methods import MethodOwner, NewSetup, begin_setup, chargeable
+from api.payment_methods import MethodOwner, NewSetup, chargeable, create_setup
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
+from api.printing import check_names
 from api.problems import Problem, answers, key_reused
 from api.routing import Wanted, check_step, route
 from dispatch.inbox import subscription_command
@@ -152,6 +153,7 @@ class SubscriptionEffects(BaseModel):
         "currency_not_of_provider",
         "idempotency_key_reused",
         "method_unavailable",
+        "name_not_printable",
         "no_provider_account",
         "not_found",
         "payer_data_missing",
@@ -268,6 +270,7 @@ async def _values(
     workspace, customer = caller.workspace, body.customer
     if not workspace.payments_enabled:
         raise Problem("payments_disabled", "An administrator switches them on: PATCH /api/v1/workspaces/{id}.")
+    check_names({"customer.name": customer.name})
     plan = await plans.active(session, workspace.id, body.plan)
     if plan is None:
         raise Problem("plan_not_available", f"There is no active plan {body.plan}; POST /api/v1/plans makes one.")
@@ -365,8 +368,7 @@ async def _setup_url(services: Services, caller: Member, body: NewSubscription, 
         cancel_url=body.cancel_url,
     )
     try:
-        key = f"subscription-{row.id}"
-        return (await begin_setup(setup, caller, services, Response(), key, subscription_id=row.id)).url
+        return (await create_setup(setup, caller, services, Response(), f"subscription-{row.id}")).url
     except Problem:
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, get_origin
 from uuid import UUID
@@ -16,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import wiring
 from api.accounts import check_form, with_callback_token
-from api.admin import NewWorkspace, WorkspaceSettings, workspace_values
+from api.admin import NewWorkspace, WorkspaceSettings, printed_names, workspace_values
+from api.printing import check_names
 from api.problems import Problem, words_of
 from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, with_database, workspace_named
 from providers.base import ProviderError
@@ -71,7 +73,8 @@ def workspace() -> None:
 @_with_settings
 def create_workspace(slug: str, name: str, currency: str, **chosen: str | None) -> None:
     """Create a workspace."""
-    wanted = _checked(NewWorkspace, _given(chosen) | {"slug": slug, "name": name, "currency": currency})
+    typed = _given(chosen) | {"slug": slug, "name": name, "currency": currency}
+    wanted = _checked(NewWorkspace, typed, typed)
 
     async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
         values = _columns(settings, wanted) | {"slug": wanted.slug, "currency": wanted.currency}
@@ -95,7 +98,7 @@ def update_workspace(slug: str, **chosen: str | None) -> None:
 
     async def work(session: AsyncSession, settings: Settings) -> dict[str, Any]:
         row = await workspace_named(session, slug)
-        wanted = _checked(WorkspaceSettings, {"name": row.name, **changes})
+        wanted = _checked(WorkspaceSettings, {"name": row.name, **changes}, changes)
         values = _columns(settings, wanted, has_secret=row.order_webhook_secret is not None)
         await administration.update_workspace(session, row, {name: values[name] for name in changes}, actor=ACTOR)
         return _workspace_row(row)
@@ -278,10 +281,14 @@ def _given(chosen: dict[str, str | None]) -> dict[str, str]:
     return given
 
 
-def _checked(model: type[WorkspaceSettings], values: dict[str, str]) -> Any:
+def _checked(model: type[WorkspaceSettings], values: dict[str, str], given: Collection[str]) -> Any:
     """Validate as the API does. Raises UsageError naming the option."""
     try:
-        return model.model_validate({name: _typed(model, name, value) for name, value in values.items()})
+        wanted = model.model_validate({name: _typed(model, name, value) for name, value in values.items()})
+        check_names(printed_names(wanted, given))
+        return wanted  # noqa: TRY300  (what both raise is told)
+    except Problem as problem:
+        raise click.UsageError(f"--{problem.detail.replace('_', '-', 2)}") from None
     except ValidationError as error:
         fault = error.errors()[0]
         field = str(fault["loc"][0]).replace("_", "-")

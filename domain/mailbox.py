@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
+from domain.characters import is_unseen
+
 _SIDE_BY_SIDE = (
     ("gmail.com", "googlemail.com"),
     ("proton.me", "protonmail.com", "protonmail.ch", "pm.me"),
@@ -24,8 +26,6 @@ _FASTMAIL = frozenset({"fastmail.com", "fastmail.fm"})
 """Services where anything@name.fastmail.com goes to name@fastmail.com."""
 _LABEL_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 """What stands for a dot between the labels of a domain (UTS 46)."""
-_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks that have no picture: fillers, and a braille cell without dots."""
 _ACE = "xn--"
 
 
@@ -140,8 +140,4 @@ def _folded(text: str) -> str:
 
 
 def _unseen(character: str) -> bool:
-    """White space, controls, format characters, variation selectors and other letters without a picture."""
-    if character in _BLANK_LETTERS or "\ufe00" <= character <= "\ufe0f" or "\u180b" <= character <= "\u180f":
-        return True
-    category = unicodedata.category(character)
-    return category in ("Cc", "Cf", "Zs", "Zl", "Zp") or "\U000e0100" <= character <= "\U000e01ef"
+    return character.isspace() or is_unseen(character)

@@ -21,15 +21,6 @@ class DocumentKind(StrEnum):
     RECEIPT = "receipt"
 
 
-ISRAELI_CODE = {
-    DocumentKind.TAX_INVOICE: 305,
-    DocumentKind.TAX_INVOICE_RECEIPT: 320,
-    DocumentKind.CREDIT_NOTE: 330,
-    DocumentKind.RECEIPT: 400,
-}
-"""Codes of the Israeli Tax Authority's unified file, appendix 1."""
-
-
 class Dealer(StrEnum):
     """The seller's tax standing."""
 
@@ -39,10 +30,30 @@ class Dealer(StrEnum):
     FOREIGN = "foreign"
 
 
+ISRAELI_CODE = {
+    DocumentKind.TAX_INVOICE: 305,
+    DocumentKind.TAX_INVOICE_RECEIPT: 320,
+    DocumentKind.CREDIT_NOTE: 330,
+    DocumentKind.RECEIPT: 400,
+}
+"""Codes of the Israeli Tax Authority's unified file, appendix 1."""
+
+
+def israeli_code(kind: DocumentKind, dealer: Dealer) -> int:
+    """The code of a document. 330 is the credit of a tax invoice: who issues none takes a receipt (400) back."""
+    if kind is DocumentKind.CREDIT_NOTE and not is_registered(dealer):
+        return ISRAELI_CODE[DocumentKind.RECEIPT]
+    return ISRAELI_CODE[kind]
+
+
+def is_registered(dealer: Dealer) -> bool:
+    """Whether the seller is registered for VAT in Israel, and so issues tax invoices and credits of them."""
+    return dealer in (Dealer.AUTHORIZED, Dealer.COMPANY)
+
+
 def kind_for_capture(dealer: Dealer) -> DocumentKind:
     """What a payment in full issues: a registered Israeli seller a tax invoice/receipt, all others a plain receipt."""
-    registered = dealer in (Dealer.AUTHORIZED, Dealer.COMPANY)
-    return DocumentKind.TAX_INVOICE_RECEIPT if registered else DocumentKind.RECEIPT
+    return DocumentKind.TAX_INVOICE_RECEIPT if is_registered(dealer) else DocumentKind.RECEIPT
 
 
 def vat_rate_for(dealer: Dealer, workspace_rate: Decimal) -> Decimal:

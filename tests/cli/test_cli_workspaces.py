@@ -223,3 +223,14 @@ async def test_wrong_use(operator: Operator, shop: Shop) -> None:
     assert "There is no workspace nowhere" in message
     assert shop.workspace.slug in message
     assert "Missing option '--currency'" in await operator.says("workspace", "create", "x", "--name", "y", code=2)
+
+
+async def test_a_name_that_no_document_can_show_is_refused(operator: Operator, shop: Shop, slug: str) -> None:
+    refusals = [
+        await operator(*creation(slug, "--legal-name", "Clinic 🙂"), code=2),
+        await operator("workspace", "update", shop.workspace.slug, "--legal-name-he", "🙂", code=2),
+    ]
+    assert [("--legal-name: " in one.stderr, "--legal-name-he: " in one.stderr) for one in refusals] == [
+        (True, False),
+        (False, True),
+    ]
