@@ -15,23 +15,35 @@ _SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 _SECRET_VALUES = re.compile(
-    r"(dp_(?:live|test)_[\w-]{8,}|[sr]k_(?:test|live)_\w+|whsec_[\w+/=]+|[\w.+-]+@[\w-]+\.[\w.-]+"
+    r"(dp_(?:live|test)_[\w-]{8,256}|[sr]k_(?:test|live)_\w{1,256}|whsec_[\w+/=]{1,256}"
+    r"|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,190}"
     r"|\b(?:\d[ -]?){13,19}\b"
-    r"|://[^/\s:@]+:[^/\s@]+@)"
+    r"|://[^/\s:@]{1,256}:[^/\s@]{1,256}@)"
 )
-_CALLBACK_TOKEN = re.compile(r"(/webhooks/[^/\s]+/[^/\s]+/)[^\s?#\"']+")
+"""Every repeat has a bound, so that the cost is linear in the text, whoever wrote it."""
+_CALLBACK_TOKEN = re.compile(r"(/webhooks/[^/\s]{1,64}/[^/\s]{1,64}/)[^\s?#\"']{1,512}")
 """The last part of a callback address may be all that authenticates it."""
 MASK = "[redacted]"
+MAX_TEXT = 4_000
+"""Characters of one value that are logged; a traceback may have four times as many."""
+LONG = {"exception": 4 * MAX_TEXT}
+_CUT_OFF = 512
+"""Dropped at the end of what was cut: half a secret there would look like none."""
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask by name what must not be logged, and by shape what slipped into a text."""
+    """Mask by name what must not be logged, and by shape what slipped into a text. Long texts are cut first."""
     for name, value in event.items():
         if _SECRET_NAMES.search(name):
             event[name] = MASK
         elif isinstance(value, str):
-            event[name] = _CALLBACK_TOKEN.sub(rf"\1{MASK}", _SECRET_VALUES.sub(MASK, value))
+            event[name] = _masked(value, LONG.get(name, MAX_TEXT))
     return event
+
+
+def _masked(text: str, limit: int) -> str:
+    shown = _CALLBACK_TOKEN.sub(rf"\1{MASK}", _SECRET_VALUES.sub(MASK, text[:limit]))
+    return shown if len(text) <= limit else f"{shown[:-_CUT_OFF]}… ({len(text)} characters)"
 
 
 def configure(*, style: Literal["json", "console"], level: str = "INFO") -> None:

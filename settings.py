@@ -50,6 +50,18 @@ class Settings(BaseSettings):
         description="How payers and providers reach the API: callback addresses and the pages that it shows itself",
     )
     rate_limit_per_minute: int = Field(6000, ge=1, description="Requests a minute for each API key")
+    webhook_rate_limit_per_minute: int = Field(
+        6000, ge=1, description="Authentic webhooks a minute for each provider account; the provider sends again"
+    )
+    refusals_per_minute: int = Field(
+        120,
+        ge=1,
+        description="Unknown keys, or refused webhooks of one account, after which an address waits for a minute",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks, comma separated, whose X-Forwarded-For names the client",
+    )
     key_cache_seconds: float = Field(
         5.0, ge=0, description="How long a good API key is remembered; a revoked one may work so long"
     )
@@ -96,6 +108,11 @@ class Settings(BaseSettings):
     def credentials_key_list(self) -> list[str]:
         """The Fernet keys, newest first."""
         return listed(self.credentials_keys.get_secret_value())
+
+    @property
+    def trusted_proxy_list(self) -> list[str]:
+        """The proxies' addresses and networks."""
+        return listed(self.trusted_proxies)
 
     @property
     def temporal_codec_key_list(self) -> list[str]:

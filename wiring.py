@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import ipaddress
 
 import asyncpg
 import structlog
@@ -43,6 +44,11 @@ def require_usable(settings: Settings) -> None:
         raise SystemExit("TEMPORAL_TLS_CERT_PATH and TEMPORAL_TLS_KEY_PATH belong together; set both or neither.")
     if settings.environment == "production" and not settings.public_base_url.startswith("https://"):
         log.warning("PUBLIC_BASE_URL is not an https address: payers and providers may not reach it")
+    try:
+        for proxies in settings.trusted_proxy_list:
+            ipaddress.ip_network(proxies, strict=False)
+    except ValueError:
+        raise SystemExit("TRUSTED_PROXIES: write addresses or networks, such as 10.0.0.0/8, comma separated.") from None
     if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://")):
         raise SystemExit("REDIS_URL cannot be read; write it as redis://host:6379/0.")
 

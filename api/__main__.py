@@ -10,7 +10,8 @@ import logs
 import process
 import wiring
 from api.app import create_app
-from api.limits import KEEP_ALIVE_SECONDS, BoundedHttp
+from api.door import Addresses
+from api.limits import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, BoundedHttp
 from api.services import open_services
 from api.stopping import STOP_SECONDS
 from settings import load_settings
@@ -22,6 +23,7 @@ def main() -> int:
     logs.configure(style=settings.log_style, level=settings.log_level)
     wiring.require_usable(settings)
     app = create_app(lambda: open_services(settings))
+    BoundedHttp.trusted = Addresses(settings.trusted_proxy_list).is_trusted
     config = uvicorn.Config(
         app,
         host=settings.api_host,
@@ -30,6 +32,8 @@ def main() -> int:
         access_log=False,
         http=BoundedHttp,
         proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

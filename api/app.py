@@ -1,14 +1,11 @@
-"""The application: routers, problems, logging of requests."""
+"""The application: routers, problems, and what stands before them."""
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 
 from api import (
     accounts,
@@ -36,12 +33,11 @@ from api import (
     ways,
     webhooks,
 )
-from api.context import Services
-from api.limits import BodyLimits
+from api.answers import Answers
+from api.context import Services, authenticate
+from api.door import Door
 from api.openapi import TAGS, describe
 from api.stopping import ComeBack
-
-log = structlog.get_logger()
 
 PREFIX = "/api/v1"
 V1 = (
@@ -66,7 +62,6 @@ V1 = (
     admin,
 )
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
-_PAYMENT = re.compile(r"/payments/([0-9a-fA-F-]{36})")
 
 
 def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) -> FastAPI:
@@ -97,22 +92,7 @@ def create_app(services: Callable[[], AbstractAsyncContextManager[Services]]) ->
         app.include_router(module.router, prefix=PREFIX)
     describe(app)
     docs.install(app)
-    app.add_middleware(BodyLimits, own_limit_below=f"{PREFIX}/webhooks/")
-    app.middleware("http")(log_requests)  # outside: it would wrap what is raised inside of it
+    app.add_middleware(Door, authenticate=authenticate)
+    app.add_middleware(Answers)
     app.add_middleware(ComeBack)
     return app
-
-
-async def log_requests(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """One line a request, with the payment's id where the address names one. Never the query or a header."""
-    structlog.contextvars.clear_contextvars()
-    named = _PAYMENT.search(request.url.path)
-    if named is not None:
-        structlog.contextvars.bind_contextvars(payment_id=named.group(1))
-    begun = time.perf_counter()
-    response = await call_next(request)
-    if not request.url.path.endswith("z"):
-        milliseconds = round((time.perf_counter() - begun) * 1000, 1)
-        path, status = request.url.path, response.status_code
-        log.info("request", method=request.method, path=path, status=status, ms=milliseconds)
-    return response

@@ -20,8 +20,10 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.door import Addresses
 from api.fields import in_utc
 from api.problems import Problem
+from api.strangers import SEEN_SECONDS, RefusedWebhooks, Strangers
 from dispatch.inbox import InboxDispatcher
 from domain.payment import PollPlan
 from engine.payments import PaymentEngine
@@ -41,6 +43,7 @@ class ApiLimits:
 
     webhook_max_body_bytes: int
     rate_limit_per_minute: int
+    webhook_rate_limit_per_minute: int
     checkout_wait_seconds: float
     checkout_expires_seconds: int
     key_cache_seconds: float
@@ -96,6 +99,9 @@ class Services:
     limiter: MovingWindowRateLimiter
     poll: PollPlan
     limits: ApiLimits
+    addresses: Addresses
+    strangers: Strangers
+    refused_webhooks: RefusedWebhooks
     keys: KeyCache = field(default_factory=KeyCache)
 
     def now(self) -> datetime:
@@ -113,6 +119,8 @@ def services_of(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services_of)]
 
 
+MAX_KEY_LENGTH = 200
+
 BEARER = HTTPBearer(
     auto_error=False,
     scheme_name="ApiKey",
@@ -121,36 +129,62 @@ BEARER = HTTPBearer(
 )
 
 
-async def caller_of(
-    services: ServicesDep, shown: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None
-) -> Caller:
-    """Who is asking, within the rate limit. Raises Problem unauthenticated or rate_limited."""
-    key = "" if shown is None else shown.credentials
-    if not key.startswith("dp_"):
+async def authenticate(request: Request) -> None:
+    """Put the caller on the request's state, before its body is read.
+
+    Raises Problem unauthenticated or rate_limited.
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.startswith("dp_") or len(key) > MAX_KEY_LENGTH:
         raise Problem(
             "unauthenticated",
             "Send your API key as 'Authorization: Bearer dp_…'; payment-cli api-key create makes one.",
             headers={"www-authenticate": "Bearer"},
         )
+    services = services_of(request)
     caller = services.keys.get(key, services.limits.key_cache_seconds)
     if caller is None:
+        caller = await _identify(services, key, services.addresses.of(request.scope))
+        services.keys.put(key, caller)
+    await limit_rate(services, str(caller.key_id), services.limits.rate_limit_per_minute)
+    request.state.caller = caller
+
+
+async def _identify(services: Services, key: str, address: str) -> Caller:
+    """Whose key it is. An unknown one is asked for once, and an address that tries many is not listened to."""
+    strangers = services.strangers
+    if not strangers.bad.has(key, services.limits.key_cache_seconds):
+        if not strangers.good.has(key, SEEN_SECONDS):
+            await strangers.admit("key", address)
         async with services.database.statement() as session:
             found = await workspaces.authenticate(session, key)
-        if found is None:
-            raise Problem(
-                "unauthenticated",
-                "This API key is unknown or revoked; check that it belongs to this installation.",
-                headers={"www-authenticate": "Bearer"},
-            )
-        caller = Caller(found[0].id, frozenset(found[0].scopes), found[1])
-        services.keys.put(key, caller)
-    await limit_rate(services, str(caller.key_id))
+        if found is not None:
+            strangers.good.put(key)
+            return Caller(found[0].id, frozenset(found[0].scopes), found[1])
+        strangers.bad.put(key)
+        await strangers.refused("key", address)
+    raise Problem(
+        "unauthenticated",
+        "This API key is unknown or revoked; check that it belongs to this installation.",
+        headers={"www-authenticate": "Bearer"},
+    )
+
+
+async def caller_of(
+    request: Request,
+    _shown: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)] = None,  # for the description
+) -> Caller:
+    """Who is asking, within the rate limit. Raises Problem unauthenticated or rate_limited."""
+    if not hasattr(request.state, "caller"):  # a route outside of the versioned API
+        await authenticate(request)
+    caller = request.state.caller
+    assert isinstance(caller, Caller)  # noqa: S101
     return caller
 
 
-async def limit_rate(services: Services, who: str) -> None:
+async def limit_rate(services: Services, who: str, per_minute: int) -> None:
     """Count one request of `who`. Raises Problem rate_limited with Retry-After."""
-    item = RateLimitItemPerMinute(services.limits.rate_limit_per_minute)
+    item = RateLimitItemPerMinute(per_minute)
     try:
         if await services.limiter.hit(item, who):
             return
@@ -161,7 +195,7 @@ async def limit_rate(services: Services, who: str) -> None:
     seconds = max(1, round(window.reset_time - time.time()))
     raise Problem(
         "rate_limited",
-        f"At most {services.limits.rate_limit_per_minute} requests a minute; wait {seconds} s.",
+        f"At most {per_minute} requests a minute; wait {seconds} s.",
         headers={"retry-after": str(seconds)},
     )
 

@@ -12,7 +12,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-ASSETS = "/docs/assets"
+from api.answers import ASSETS
+
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 

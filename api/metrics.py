@@ -24,6 +24,7 @@ async def metrics(caller: Administrator, services: ServicesDep) -> Response:
     """Counts of all workspaces; needs a platform key. Every replica answers the same, so scrape one."""
     if caller.workspace is not None:
         raise Problem("forbidden", "Metrics are of all workspaces: use a platform key.")
+    await services.refused_webhooks.flush()
     async with services.database.transaction() as session:
         counted = await families(session)
     registry = CollectorRegistry()

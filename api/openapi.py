@@ -15,8 +15,10 @@ OF_INPUT: Final = ("validation_failed",)
 OF_BODIES: Final = ("malformed_body", "body_too_large")
 OF_PATHS: Final = ("not_found",)
 OF_THE_SERVICE: Final = ("internal_error", "temporarily_unavailable")
+OF_NO_ROUTE: Final = ("method_not_allowed", "target_too_long", "headers_too_large")
+"""Codes that are answered before a route is chosen."""
 OF_EVERY_ROUTE: Final = frozenset(
-    {*OF_SECURED_ROUTES, *OF_WORKSPACES, *OF_INPUT, *OF_BODIES, *OF_THE_SERVICE, "method_not_allowed"}
+    {*OF_SECURED_ROUTES, *OF_WORKSPACES, *OF_INPUT, *OF_BODIES, *OF_THE_SERVICE, *OF_NO_ROUTE}
 )
 """Codes that need not be named route by route: they follow from the form of the route."""
 OF_THE_PLATFORM: Final = ("administration", "health")

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from storage.session import is_outage, is_unstorable
 
@@ -21,6 +23,10 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:durable-payments:problem:"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+MAX_FAULTS = 20
+"""Fields that one answer names."""
+MAX_FIELD_NAME = 200
+"""Characters of a field's name that are answered; a stranger to our models chose it."""
 CODES: dict[str, tuple[int, str]] = {
     "validation_failed": (422, "The request is not valid"),
     "malformed_body": (400, "The body cannot be read"),
@@ -51,6 +57,8 @@ CODES: dict[str, tuple[int, str]] = {
     "payout_file_not_made": (503, "The file is being made"),
     "already_exists": (409, "It exists already"),
     "body_too_large": (413, "The body is too large"),
+    "target_too_long": (414, "The address is too long"),
+    "headers_too_large": (431, "The headers are too large"),
     "no_provider_account": (422, "The workspace has no account for this payment"),
     "payments_disabled": (403, "The workspace takes no new payments"),
     "currency_not_of_provider": (422, "The provider does not take this currency"),
@@ -132,6 +140,12 @@ def example_of(code: str) -> dict[str, Any]:
     return {"type": f"{TYPE}{code}", "title": title, "status": status, "code": code, "detail": f"{title}: …"}
 
 
+def route_of(scope: Scope) -> str:
+    """The route's template, for logs: an address holds what a stranger wrote, or a token."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "none"
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the application a problem."""
     app.add_exception_handler(Problem, _problem)
@@ -139,7 +153,22 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for kind in (SQLAlchemyError, OSError, TimeoutError):  # an answer like any other: the connection is not cut off
         app.add_exception_handler(kind, _unexpected)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to an error that was raised before the routes, where no handler is installed."""
+    if isinstance(error, Problem):
+        return await _problem(request, error)
+    if isinstance(error, HTTPException):
+        return await _http(request, error)
+    return await _unexpected(request, error)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The sender hung up in the middle of its body: nobody reads this, and nothing is wrong with us."""
+    return answer("malformed_body", "The body did not come to its end.", headers={"connection": "close"})
 
 
 async def _problem(_request: Request, error: Exception) -> JSONResponse:
@@ -149,15 +178,17 @@ async def _problem(_request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  (registered for this type only)
-    faults = [{"field": _field(fault["loc"]), "message": words_of(fault)} for fault in error.errors()]
-    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+    found = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in found):
         return answer("malformed_body", "The body is not valid JSON.")
+    faults = [{"field": _field(fault["loc"]), "message": words_of(fault)} for fault in found[:MAX_FAULTS]]
     summary = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:3])
     return answer("validation_failed", summary, errors=faults)
 
 
 def _field(location: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in location[1:]) or str(location[0] if location else "body")
+    named = ".".join(str(part)[:MAX_FIELD_NAME] for part in location[1:]) or str(location[0] if location else "body")
+    return named[:MAX_FIELD_NAME]
 
 
 _WORDS = {
@@ -217,9 +248,9 @@ def _methods_of(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     if is_outage(error):
-        log.warning("database is away", path=request.url.path, error=type(error).__name__)
+        log.warning("database is away", route=route_of(request.scope), error=type(error).__name__)
         return answer("temporarily_unavailable", "Try again in a moment.", headers={"retry-after": "2"})
     if is_unstorable(error):
         return answer("validation_failed", "A value holds a character that cannot be stored, such as NUL.")
-    log.error("unexpected error", path=request.url.path, error=type(error).__name__, exc_info=error)
+    log.error("unexpected error", route=route_of(request.scope), error=type(error).__name__, exc_info=error)
     return answer("internal_error", "The error was logged; nothing was changed that is not on record.")

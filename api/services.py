@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
+from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 import wiring
 from api.context import ApiLimits, Services
+from api.door import Addresses
+from api.strangers import RefusedWebhooks, Strangers
 from dispatch.inbox import InboxDispatcher
 from engine.client import connect
 from engine.payments import PaymentEngine
@@ -38,17 +41,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     client = await connect(wiring.temporal_target(settings), lazy=True)
     engine = PaymentEngine(client, settings.temporal_task_queue)
     poll = wiring.poll_plan(settings)
+    counts = _counts(settings)
+    refused = RefusedWebhooks(store)
     services = Services(
         database=store,
         sealer=opener,
         pool=pool,
         engine=engine,
         dispatcher=InboxDispatcher(store, engine, poll),
-        limiter=MovingWindowRateLimiter(_counts(settings)),
+        limiter=MovingWindowRateLimiter(counts),
+        addresses=Addresses(settings.trusted_proxy_list),
+        strangers=Strangers(FixedWindowRateLimiter(counts), settings.refusals_per_minute),
+        refused_webhooks=refused,
         poll=poll,
         limits=ApiLimits(
             webhook_max_body_bytes=settings.webhook_max_body_bytes,
             rate_limit_per_minute=settings.rate_limit_per_minute,
+            webhook_rate_limit_per_minute=settings.webhook_rate_limit_per_minute,
             checkout_wait_seconds=settings.checkout_wait_seconds,
             checkout_expires_seconds=settings.checkout_expires_seconds,
             key_cache_seconds=settings.key_cache_seconds,
@@ -56,8 +65,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             allow_plain_http_notices=settings.environment != "production",
         ),
     )
+    flushing = asyncio.create_task(refused.keep_flushing())
     try:
         yield services
     finally:
+        flushing.cancel()
+        with suppress(Exception):  # counts of refusals are no reason to fail an orderly end
+            await refused.flush()
         await pool.close()
         await store.close()

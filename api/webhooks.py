@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -15,9 +15,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.context import Member, Services, ServicesDep, member
+from api.context import Member, Services, ServicesDep, limit_rate, member
 from api.media import takes
 from api.problems import Problem, answers, unusable_credentials
+from api.strangers import SEEN_SECONDS
 from dispatch.inbox import Handover, settled_already
 from dispatch.methods import ABOUT_METHODS, MethodHandover, named
 from dispatch.subscriptions import SubscriptionHandover, followed
@@ -37,7 +38,7 @@ DISPATCHER_WAITS = timedelta(seconds=5)
 """The dispatcher leaves a new event to this route for so long."""
 
 AS_SENT = takes("*/*", description="As the provider sends it.")
-REFUSALS = answers("provider_misconfigured", "signature_invalid", "timestamp_out_of_range")
+REFUSALS = answers("provider_misconfigured", "rate_limited", "signature_invalid", "timestamp_out_of_range")
 MAX_EVENT_ID = 255
 """Characters that are kept of a provider's name for an event."""
 
@@ -128,6 +129,7 @@ async def webhook_health(
     services: ServicesDep, caller: Annotated[Member, Depends(member("payments:read"))]
 ) -> WebhookHealth:
     """Counts by status, what waits since when, latencies, refusals by reason; the same for order notifications."""
+    await services.refused_webhooks.flush()
     async with services.database.transaction() as session:
         accounts = await workspaces.accounts_of(session, caller.workspace.id)
         return WebhookHealth(
@@ -139,20 +141,29 @@ async def webhook_health(
 async def _receive(
     services: Services, request: Request, provider: str, account_id: str | None, path_token: str | None = None
 ) -> Response:
-    account = await _account(services, provider, account_id)
-    body = await _read(request, services, account)
+    sender = services.addresses.of(request.scope)
+    account = await _account(services, provider, account_id, sender)
+    of_account = f"webhook:{account.id}"
+    await services.strangers.admit(of_account, sender)
+
+    async def refuse(reason: str) -> None:
+        await services.strangers.refused(of_account, sender)
+        _count_refusal(services, provider, str(account.id), reason)
+
+    body = await _read(request, services, refuse)
     try:
         event = services.pool.of(account).verify_webhook(Callback(request.headers, body, services.now(), path_token))
     except (ProviderMisconfigured, SealingError):
-        await _refuse(services, provider, str(account.id), "account_misconfigured")
+        await refuse("account_misconfigured")
         raise unusable_credentials() from None
     except WebhookRejected as error:
-        await _refuse(services, provider, str(account.id), error.reason.value)
+        await refuse(error.reason.value)
         code, detail = _PROBLEM_OF[error.reason]
         raise Problem(code, detail) from None
     if event.proof is not None and not await _proven(services, account, event):
-        await _refuse(services, provider, str(account.id), Rejection.WRONG_TOKEN.value)
+        await refuse(Rejection.WRONG_TOKEN.value)
         raise Problem(*_PROBLEM_OF[Rejection.WRONG_TOKEN])
+    await limit_rate(services, of_account, services.limits.webhook_rate_limit_per_minute)
     taken = await _store(services, account, Told(event, body))
     if taken.handover is not None:
         await _signal(services, taken.handover)
@@ -181,7 +192,7 @@ class Told:
     body: bytes
 
 
-async def _read(request: Request, services: Services, account: ProviderAccount) -> bytes:
+async def _read(request: Request, services: Services, refuse: Callable[[str], Awaitable[None]]) -> bytes:
     """The raw body, never more than the limit: what is beyond is not read."""
     limit = services.limits.webhook_max_body_bytes
     parts: list[bytes] = []
@@ -196,13 +207,16 @@ async def _read(request: Request, services: Services, account: ProviderAccount) 
                 break
             parts.append(part)
     if too_large:
-        await _refuse(services, account.provider, str(account.id), "body_too_large")
-        raise Problem("body_too_large", f"A callback has at most {limit} bytes.", headers={"connection": "close"})
+        await refuse("body_too_large")
+        raise Problem("body_too_large", f"A callback has at most {limit} bytes.")
     return b"".join(parts)
 
 
-async def _account(services: Services, provider: str, account_id: str | None) -> ProviderAccount:
-    account = None
+async def _account(services: Services, provider: str, account_id: str | None, sender: str) -> ProviderAccount:
+    """The account that the address names. Who asks for many that there are not is not listened to for a while."""
+    account, name, strangers = None, f"{provider}/{account_id}", services.strangers
+    if not strangers.good.has(name, SEEN_SECONDS):
+        await strangers.admit("account", sender)
     if provider in PROVIDERS:
         async with services.database.statement() as session:
             if account_id is None:
@@ -210,8 +224,10 @@ async def _account(services: Services, provider: str, account_id: str | None) ->
             elif (parsed := _uuid(account_id)) is not None:
                 account = await workspaces.account(session, parsed, provider)
     if account is None:
-        await _refuse(services, provider if provider in PROVIDERS else "unknown", "unknown", "unknown_account")
+        await strangers.refused("account", sender)
+        _count_refusal(services, provider if provider in PROVIDERS else "unknown", "unknown", "unknown_account")
         raise Problem("not_found", "No provider account has this callback address.")
+    strangers.good.put(name)
     return account
 
 
@@ -222,13 +238,9 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-async def _refuse(services: Services, provider: str, account: str, reason: str) -> None:
-    """Count a refusal. Names are those of accounts that exist, or `unknown`: nobody can fill the table with others."""
-    log.warning("callback refused", provider=provider, account=account, reason=reason)
-    async with services.database.statement() as session:
-        await inbox.count_rejection(
-            session, account=account, provider=provider, reason=reason, day=services.now().date()
-        )
+def _count_refusal(services: Services, provider: str, account: str, reason: str) -> None:
+    """Names are those of accounts that exist, or `unknown`: nobody can fill the table with others."""
+    services.refused_webhooks.add(account=account, provider=provider, reason=reason, day=services.now().date())
 
 
 async def _store(services: Services, account: ProviderAccount, told: Told) -> TakenIn:

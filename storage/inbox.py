@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -224,13 +224,17 @@ async def replay(session: AsyncSession, *, actor: str, inbox_id: int | None = No
     return accounts.total()
 
 
-async def count_rejection(session: AsyncSession, *, account: str, provider: str, reason: str, day: date) -> None:
-    """Count a refused callback; nothing else about it is kept."""
-    statement = insert(WebhookRejection).values(account=account, provider=provider, reason=reason, day=day)
+async def count_rejections(session: AsyncSession, counts: Mapping[tuple[str, str, str, date], int]) -> None:
+    """Add refused webhooks, by account, provider, reason and day; nothing else about them is kept."""
+    rows = [
+        {"account": account, "provider": provider, "reason": reason, "day": day, "count": number}
+        for (account, provider, reason, day), number in sorted(counts.items())
+    ]
+    statement = insert(WebhookRejection).values(rows)
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["account", "provider", "reason", "day"],
-            set_={"count": WebhookRejection.count + 1, "last_at": func.now()},
+            set_={"count": WebhookRejection.count + statement.excluded.count, "last_at": func.now()},
         )
     )
 

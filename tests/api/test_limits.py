@@ -10,6 +10,7 @@ import pytest_asyncio
 import uvicorn
 
 from api import limits
+from api.door import MAX_FILE_BYTES, MAX_JSON_BYTES
 from api.limits import BoundedHttp
 from embedded.parts import free_port
 from tests.support.service import Service, Shop
@@ -109,8 +110,9 @@ async def test_honest_requests_pass_one_after_the_other_and_with_large_bodies(po
 
 
 async def test_no_route_reads_more_than_its_limit(shop: Shop, service: Service) -> None:
-    huge = b'{"amount": "' + b"1" * (limits.MAX_BODY_BYTES + 1) + b'"}'
-    for path in ("/payments", "/provider-accounts", f"/provider-accounts/{shop.account.id}/settlement-file"):
+    file = f"/provider-accounts/{shop.account.id}/settlement-file"
+    for path, limit in (("/payments", MAX_JSON_BYTES), ("/provider-accounts", MAX_JSON_BYTES), (file, MAX_FILE_BYTES)):
+        huge = b'{"amount": "' + b"1" * (limit + 1) + b'"}'
         refused = await shop.api.post(path, content=huge, headers={"content-type": "application/json"})
         assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
 

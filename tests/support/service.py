@@ -108,6 +108,8 @@ def settings_for(stack: Stack, **changes: Any) -> Settings:
         "outbox_first_retry_seconds": 0.2,
         "provider_timeout_seconds": 3.0,
         "rate_limit_per_minute": 1_000_000,
+        "webhook_rate_limit_per_minute": 1_000_000,
+        "refusals_per_minute": 1_000_000,
         "key_cache_seconds": 0.0,
         "db_pool_size": 20,
     }
