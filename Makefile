@@ -9,7 +9,7 @@ SECONDS ?= 60
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test cover check bench chaos fmt lock clean
+.PHONY: help up demo test cover check bench chaos mutate fmt lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench: $(READY) ## ratios against a bare workflow, in one run; writes bench/resu
 
 chaos: $(READY) ## payments under kill -9, failing providers and hostile webhooks; exit code 0 only if every promise held
 	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+mutate: $(READY) ## rules and postings changed in one place at a time: do tests notice? About half an hour; writes build/mutation.txt
+	@exec $(BIN)/python -m tests.mutation $(if $(PART),--part $(PART)) $(if $(MODULE),--module $(MODULE))
 
 fmt: $(READY) ## format and mend what can be mended
 	@$(BIN)/ruff format .

@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities.next_method import NextMethod, next_method
 from domain.billing_calendar import boundary
 from domain.declines import DeclineClass, decline_class
-from domain.dunning import Decision, FinalAction, Next, at_the_end, decide, on_new_method
+from domain.dunning import Decision, FinalAction, Next, ask_by_link, at_the_end, decide, on_new_method
 from domain.money import Money
 from domain.payment import PaymentStatus
-from domain.setup import MethodStatus
 from domain.steps import cut, invoice_parts
 from domain.subscription import (
     ENDED,
@@ -30,8 +30,8 @@ from domain.subscription import (
     invoice_id_for,
 )
 from providers.registry import capabilities_of
-from storage import audit, outbox, payment_methods, payments, plans, refunds, subscriptions, workspaces
-from storage.models import Invoice, Payment, PaymentMethod, Plan, ProviderAccount, Subscription, Workspace
+from storage import audit, charged_methods, outbox, payment_methods, payments, plans, refunds, subscriptions, workspaces
+from storage.models import Invoice, Payment, Plan, ProviderAccount, Subscription, Workspace
 
 LINK_LIFE = timedelta(hours=23)
 """How long a link to pay by lives; less than the shortest limit of a provider (a day)."""
@@ -230,13 +230,18 @@ async def issue(
     return invoice
 
 
-async def payer_of(held: Held) -> tuple[PaymentMethod | None, ProviderAccount]:
-    """What is charged next, if something is saved, and by which account."""
-    method = await usable_method(held)
-    account_id = held.row.provider_account_id if method is None else method.provider_account_id
+async def charged_next(held: Held, invoice: Invoice | None = None) -> NextMethod:
+    """What is charged next, a saved method or a link: for a new invoice, or for one after its attempts."""
+    return await next_method(held.session, held.row, invoice)
+
+
+async def payer_of(held: Held, invoice: Invoice | None = None) -> tuple[NextMethod, ProviderAccount]:
+    """The same with the account that charges it."""
+    chosen = await charged_next(held, invoice)
+    account_id = held.row.provider_account_id if chosen.method is None else chosen.method.provider_account_id
     account = None if account_id is None else await workspaces.account(held.session, account_id)
     assert account is not None  # noqa: S101  (one is chosen with the subscription)
-    return method, account
+    return chosen, account
 
 
 def step_at(account: ProviderAccount, currency: str) -> int:
@@ -247,9 +252,9 @@ def step_at(account: ProviderAccount, currency: str) -> int:
     return capabilities_of(account.provider).step(currency)
 
 
-async def step_of(held: Held, currency: str) -> int:
+async def step_of(held: Held, currency: str, invoice: Invoice | None = None) -> int:
     """The same at the account that would charge now."""
-    _, account = await payer_of(held)
+    _, account = await payer_of(held, invoice)
     return step_at(account, currency)
 
 
@@ -258,7 +263,7 @@ async def fit_to_step(held: Held, invoice: Invoice) -> bool:
 
     For a method that was given since at a provider with larger steps; else the invoice was issued in steps already.
     """
-    parts = cut(invoice.money, await step_of(held, invoice.currency))
+    parts = cut(invoice.money, await step_of(held, invoice.currency, invoice))
     if not parts.rest.minor:
         return True
     plan, rest = await held.plan(), parts.rest.to_decimal()
@@ -278,7 +283,9 @@ async def charge(held: Held, invoice: Invoice, *, retry: bool, reason: str) -> P
     Its id follows from invoice and attempt, so that a repeat finds the first one.
     """
     row, session = held.row, held.session
-    method, account = await payer_of(held)
+    chosen, account = await payer_of(held, invoice)
+    method = chosen.method
+    charged_methods.record_preferred(invoice, chosen.preferred)
     invoice.attempts += 1
     invoice.retries += int(retry)
     invoice.next_attempt_at, invoice.updated_at = None, held.at
@@ -342,24 +349,15 @@ def _patience(held: Held, invoice: Invoice) -> datetime:
     return max(invoice.grace_until or subscriptions.policy_of(held.workspace).grace_until(held.at), held.at + LINK_LIFE)
 
 
-async def usable_method(held: Held) -> PaymentMethod | None:
-    """The saved method to charge: the subscription's own, else the customer's default; None when neither is active.
-
-    The first payment is made by the method that was named or not at all: somebody who asked for a page gets one.
-    """
-    row = held.row
-    if row.payment_method_id is not None:
-        method = await payment_methods.get(held.session, row.workspace_id, row.payment_method_id)
-        if method is not None and method.status == MethodStatus.ACTIVE:
-            return method
-    if held.status is SubscriptionStatus.INCOMPLETE:
-        return None
-    return await payment_methods.default_of(held.session, row.workspace_id, row.customer_id)
-
-
-def is_another(method: PaymentMethod, payment: Payment) -> bool:
-    """Whether a method is worth a try where this payment failed: another one, or renewed by the bank since."""
-    return method.id != payment.payment_method_id or method.updated_at > payment.updated_at
+async def prefer_method(held: Held, method_id: UUID | None, *, reason: str | None) -> None:
+    """Make a method the subscription's own: it is charged from now on, also where it has failed softly before."""
+    held.row.payment_method_id, held.row.updated_at = method_id, held.at
+    note(held, "payment_method_changed", reason=reason, payment_method_id=None if method_id is None else str(method_id))
+    invoice = await subscriptions.open_invoice(held.session, held.row.id)
+    if invoice is not None and invoice.attempts:
+        default = await payment_methods.default_of(held.session, held.row.workspace_id, held.row.customer_id)
+        known = invoice.preferred_methods or {"default": None if default is None else str(default.id)}
+        invoice.preferred_methods = known | {"own": None}
 
 
 async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
@@ -386,6 +384,8 @@ async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
             return
         failed_before = True
     first, changed = held.status is SubscriptionStatus.INCOMPLETE, invoice.kind == "change"
+    if payment is not None:
+        await _keep_what_paid(held, invoice, payment)
     if payment is not None and invoice.money < payment.money:  # by an attempt from before it was cut to a step
         twice = payment.money - invoice.money
         await subscriptions.grant_credit(held.session, held.row, twice, cause=uuid5(invoice.id, "deferred-and-paid"))
@@ -395,11 +395,46 @@ async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
     await tell(held, what, key=str(invoice.id), invoice=invoice, **details)
 
 
-async def method_saved(session: AsyncSession, subscription_id: UUID, method_id: UUID) -> None:
-    """What a page has saved while it was paid at is charged from now on. Called in settlement's transaction."""
-    row = await session.get(Subscription, subscription_id)
-    if row is not None and row.payment_method_id is None:
+async def _keep_what_paid(held: Held, invoice: Invoice, payment: Payment) -> None:
+    """What paid in place of the method that is preferred is the subscription's own from now on.
+
+    Not where another was preferred while the charge was under way.
+    """
+    row, preferred = held.row, invoice.preferred_methods
+    method = None if payment.payment_method_id is None else str(payment.payment_method_id)
+    if method is None or preferred is None or payment.id != attempt_payment_id(invoice.id, invoice.attempts):
+        return
+    own = None if row.payment_method_id is None else str(row.payment_method_id)
+    if own == preferred["own"] and method != (own or preferred["default"]):
+        row.payment_method_id = payment.payment_method_id
+        reason = "it paid in place of the one before"
+        note(held, "payment_method_changed", reason=reason, payment_method_id=method)
+
+
+async def method_saved(session: AsyncSession, payment: Payment, method_id: UUID) -> None:
+    """What a page has saved while it was paid at is charged from now on. Called in settlement's transaction.
+
+    Money that came beside what had paid the invoice changes nothing.
+    """
+    if payment.subscription_id is None or payment.invoice_id is None:
+        return
+    row = await session.get(Subscription, payment.subscription_id)
+    invoice = await subscriptions.invoice(session, payment.invoice_id)
+    if row is None or invoice is None:
+        return
+    if row.payment_method_id is None or invoice.payment_id == payment.id:
         row.payment_method_id = method_id
+
+
+async def method_set_up(session: AsyncSession, subscription_id: UUID, method_id: UUID, *, at: datetime) -> None:
+    """What a set-up for this subscription has saved is charged for it from now on. The caller wakes it.
+
+    Take the customer's lock on methods before this.
+    """
+    held = await hold(session, subscription_id, at=at, actor="provider")
+    if held is not None and held.status not in ENDED:
+        await prefer_method(held, method_id, reason="it was saved for this subscription")
+        held.row.wake_wanted_at = at
 
 
 async def _back_from_the_end(held: Held, invoice: Invoice, payment: Payment | None) -> bool:
@@ -468,14 +503,14 @@ async def is_still_wanted(session: AsyncSession, payment: Payment) -> bool:
 
 
 async def failed(held: Held, invoice: Invoice, payment: Payment) -> Decision:
-    """An attempt has certainly failed: decide what comes next, once, and tell."""
-    code = _code_of(payment)
-    method = await usable_method(held)
+    """An attempt has certainly failed, or was closed: decide what comes next, once, and tell of a failure."""
+    code, closed = _code_of(payment), payment.status == PaymentStatus.CANCELED
+    chosen = await charged_next(held, invoice)
     invoice.first_failed_at = invoice.first_failed_at or held.at
     policy = subscriptions.policy_of(held.workspace)
     invoice.grace_until = policy.grace_until(invoice.first_failed_at)
-    if method is not None and method.id != payment.payment_method_id and held.at < invoice.grace_until:
-        decision = on_new_method(held.at)
+    if chosen.at_once and held.at < invoice.grace_until:
+        decision = ask_by_link(held.at, code) if chosen.method is None else on_new_method(held.at)
     else:
         decision = decide(
             policy,
@@ -485,13 +520,15 @@ async def failed(held: Held, invoice: Invoice, payment: Payment) -> Decision:
             first_failed_at=invoice.first_failed_at,
             retries_made=invoice.retries,
         )
-    invoice.failed_attempt, invoice.decline_code, invoice.updated_at = invoice.attempts, code, held.at
+    invoice.failed_attempt, invoice.updated_at = invoice.attempts, held.at
+    invoice.decline_code = invoice.decline_code if closed else code
     invoice.next_attempt_at = decision.at if decision.next is Next.RETRY else None
     details = {"invoice_id": str(invoice.id), "payment_id": str(payment.id), "code": code, "next": decision.next.value}
-    note(held, "payment_failed", reason=decision.reason, attempt=invoice.attempts, **details)
+    what = "attempt_closed" if closed else "payment_failed"
+    note(held, what, reason=decision.reason, attempt=invoice.attempts, **details)
     fall_behind(held, reason=code)
     unused = held.status is SubscriptionStatus.INCOMPLETE and payment.payment_method_id is None
-    if decision.next is not Next.GIVE_UP and not unused:  # the end has a message of its own
+    if decision.next is not Next.GIVE_UP and not unused and not closed:  # the end has a message of its own
         await tell(
             held,
             "payment_failed",

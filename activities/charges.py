@@ -31,7 +31,7 @@ from providers.base import (
     ProviderPayment,
     ProviderRejected,
 )
-from storage import attempts, payment_methods, payments
+from storage import attempts, charged_methods, payment_methods, payments
 from storage.attempts import Loaded, Way
 from storage.models import Attempt, Payment, PaymentMethod
 from storage.sealing import Sealer
@@ -73,35 +73,47 @@ class SavedCharges:
         known = _on_record(payment, way.attempt)
         if known is not None:
             return known
-        async with self._database.transaction() as session:
-            locked, _ = await payments.lock(session, payment.id)
-            if locked.status not in OPEN:
-                return Checkout(PaymentStatus(locked.status))
-            method = None
-            if payment.payment_method_id is not None:
-                method = await session.get(PaymentMethod, payment.payment_method_id)
-            values = {
-                "provider": way.account.provider,
-                "provider_account_id": way.account.id,
-                "checkout_mode": CheckoutMode.SAVED.value,
-                "method": payment.method,
-                # what a charge without an answer is found by; the answer's own secret takes its place
-                "session_secret": None if method is None else method.token,
-            }
-            attempt, unsure = await attempts.begin(session, payment.id, 1, values)
+        begun = await self._begin(payment, way)
+        if isinstance(begun, Checkout):
+            return begun
+        method, attempt, unsure = begun
         usable = method is not None and method.status == MethodStatus.ACTIVE
         try:
             charged = await self._earlier(payment, way, attempt, again=usable) if unsure else None
             if charged is None:
                 if method is None or not usable:
                     raise ProviderDeclined("method_detached" if method is None else f"method_{method.status}")
-                charged = await self._ask(way, self._request(payment, method, payer, vat), unsure=unsure)
+                token = self._sealer.open(attempt.session_secret or method.token)
+                charged = await self._ask(way, self._request(payment, method, payer, vat, token), unsure=unsure)
         except ProviderError as error:
             await self._not_charged(attempt, error, unsure=unsure)
             if method is not None and error.code == EXPIRED_CARD:
-                await self._expire(method.id)
+                await self._expire(method.id, attempt)
             raise
         return await self._record(payment, attempt, charged)
+
+    async def _begin(self, payment: Payment, way: Way) -> Checkout | tuple[PaymentMethod | None, Attempt, bool]:
+        """Put on record what is about to be charged; the flag is of `attempts.begin`. How it stands if it is closed."""
+        async with self._database.transaction() as session:
+            locked, _ = await payments.lock(session, payment.id)
+            if locked.status not in OPEN:
+                return Checkout(PaymentStatus(locked.status))
+            method, card = None, dict[str, Any]()
+            if payment.payment_method_id is not None:
+                method = await session.get(PaymentMethod, payment.payment_method_id)
+            if method is not None:  # the token finds a charge without an answer; an answer's own secret takes its place
+                card = {"session_secret": method.token} | charged_methods.columns_of_charge(method)
+            values = {
+                "provider": way.account.provider,
+                "provider_account_id": way.account.id,
+                "checkout_mode": CheckoutMode.SAVED.value,
+                "method": payment.method,
+            }
+            attempt, unsure = await attempts.begin(session, payment.id, 1, values | card)
+            if not unsure:  # an earlier try charged nothing, and the bank may have renewed the card since
+                for name, value in card.items():
+                    setattr(attempt, name, value)
+            return method, attempt, unsure
 
     async def _earlier(self, payment: Payment, way: Way, attempt: Attempt, *, again: bool) -> Charged | None:
         """What an earlier request did that went unanswered; None when it is certain that it did nothing.
@@ -149,11 +161,19 @@ class SavedCharges:
             if error.session_id is not None:
                 await attempts.name_session(session, attempt.id, error.session_id)
 
-    async def _expire(self, method_id: UUID) -> None:
-        """The bank says that the card has expired: it is not charged again, unless the provider tells of a new one."""
+    async def _expire(self, method_id: UUID, charged: Attempt) -> None:
+        """The bank says that the card has expired: it is not charged again, unless the provider tells of a new one.
+
+        One that was renewed while the bank was asked stays as it is.
+        """
         async with self._database.transaction() as session:
             method = await payment_methods.lock(session, method_id)
-            if method is not None and method.status == MethodStatus.ACTIVE:
+            if method is None or method.status != MethodStatus.ACTIVE:
+                return
+            card = charged_methods.columns_of_charge(method)
+            if charged.method_token_hash is None or all(
+                getattr(charged, name) == value for name, value in card.items()
+            ):
                 expired = {"status": MethodStatus.EXPIRED.value}
                 payment_methods.change(session, method, expired, at=self._now(), actor="provider")
 
@@ -191,15 +211,17 @@ class SavedCharges:
         look_now = charged.status in CAPTURED or now_on_record not in OPEN
         return Checkout(now_on_record, url, look_now=look_now)
 
-    def _request(self, payment: Payment, method: PaymentMethod, payer: Payer, vat: Money | None) -> ChargeRequest:
-        """All of it comes from rows, so every try sends the same."""
+    def _request(
+        self, payment: Payment, method: PaymentMethod, payer: Payer, vat: Money | None, token: str
+    ) -> ChargeRequest:
+        """All of it comes from rows, so every try sends the same: also where the method has another token by now."""
         return ChargeRequest(
             reference=attempt_reference(payment.id, 1),
             workspace_id=payment.workspace_id,
             order_id=payment.order_id,
             amount=payment.money,
             description=payment.description,
-            token=self._sealer.open(method.token),
+            token=token,
             customer=method.provider_customer_id,
             created_at=payment.created_at,
             expires_at=payment.expires_at,

@@ -301,8 +301,7 @@ class ConfirmationActivities:
                         at=self._now(),
                         actor="provider",
                     )
-                    if payment.subscription_id is not None:
-                        await billing.method_saved(session, payment.subscription_id, kept.method.id)
+                    await billing.method_saved(session, payment, kept.method.id)
             except Exception as error:
                 if is_outage(error):
                     raise

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities import billing
 from activities.confirmation import new_method
 from activities.customers import ProviderCustomers
 from activities.errors import as_application_error
@@ -39,7 +40,7 @@ from providers.base import (
     SetupRef,
     SetupRequest,
 )
-from storage import audit, inbox, outbox, payment_methods, setups, workspaces
+from storage import audit, inbox, outbox, payment_methods, setups, subscriptions, workspaces
 from storage.models import MethodSetup, PaymentMethod, ProviderAccount, ProviderHealth, Workspace
 from storage.sealing import Sealer
 from storage.session import Database
@@ -253,6 +254,9 @@ class SetupActivities:
             row = await setups.lock(session, command.setup_id)
             status = SetupStatus(row.status)
             if seen.method is not None and status is not SetupStatus.SUCCEEDED:
+                await payment_methods.lock_customer(session, row.workspace_id, row.customer_id)
+                if row.subscription_id is not None:  # before anything is written: the audit log's lock comes last
+                    await subscriptions.lock(session, row.subscription_id)
                 kept = await payment_methods.keep(
                     session,
                     self._sealer,
@@ -263,7 +267,9 @@ class SetupActivities:
                     at=at,
                     actor="provider",
                 )
-                news = kept.news
+                news = kept.news or row.subscription_id is not None
+                if row.subscription_id is not None:
+                    await billing.method_set_up(session, row.subscription_id, kept.method.id, at=at)
                 row.status, row.payment_method_id = SetupStatus.SUCCEEDED.value, kept.method.id
                 row.error_code = None
             elif status in SETUP_OPEN:

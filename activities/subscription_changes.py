@@ -257,12 +257,13 @@ async def _payment_method(held: Held, wish: SubscriptionChange) -> Effects:
         method = await payment_methods.get(held.session, row.workspace_id, wish.payment_method_id)
         if method is None or method.customer_id != row.customer_id or method.status != MethodStatus.ACTIVE:
             raise Refused("payment_method_not_active", "The customer has no such active payment method.")
-    row.payment_method_id, row.updated_at = wish.payment_method_id, held.at
+    await billing.prefer_method(held, wish.payment_method_id, reason=wish.reason)
     overdue = await subscriptions.open_invoice(held.session, row.id)
-    billing.note(held, "payment_method_changed", reason=wish.reason, payment_method_id=str(wish.payment_method_id))
+    charged = None if overdue is None else (await billing.charged_next(held, overdue)).method
+    retried = overdue is not None and method is not None and charged is not None and charged.id == method.id
     return {
         "payment_method_id": None if method is None else str(method.id),
-        "retried_now": None if overdue is None or method is None else str(overdue.money),
+        "retried_now": str(overdue.money) if retried and overdue is not None else None,
         "next_charge_at": _iso(row.current_period_end),
         "notifications": None,
     }

@@ -150,7 +150,7 @@ async def _before_the_trial_ends(held: Held) -> SubscriptionStep | None:
     if held.at < due:
         return SubscriptionStep(held.status, "the end of the trial to come near", wake_at=due)
     row.trial_notice_sent = True
-    method = await billing.usable_method(held)
+    method = (await billing.charged_next(held)).method
     await billing.tell(held, "trial_ending", key="trial", trial_end=row.trial_end, has_method=method is not None)
     return None
 
@@ -232,10 +232,10 @@ async def _follow(held: Held, invoice: Invoice, payment: Payment) -> Subscriptio
     if status in (PaymentStatus.CREATED, PaymentStatus.UNKNOWN):
         return _under_way(held, invoice, payment)
     waits_for_payer = status is PaymentStatus.REQUIRES_ACTION or payment.payment_method_id is None
-    if waits_for_payer and held.status is not SubscriptionStatus.INCOMPLETE:
+    chosen = await billing.charged_next(held, invoice)
+    better = waits_for_payer and chosen.method is not None and chosen.at_once
+    if waits_for_payer and not better and held.status is not SubscriptionStatus.INCOMPLETE:
         await billing.wait_for_payer(held, invoice, payment)
-    method = await billing.usable_method(held)
-    better = waits_for_payer and method is not None and method.id != payment.payment_method_id
     end = _last_moment(held, invoice)
     if better or held.at >= end:
         return SubscriptionStep(
@@ -253,15 +253,16 @@ def _last_moment(held: Held, invoice: Invoice) -> datetime:
 
 
 async def _after_a_failure(held: Held, invoice: Invoice, payment: Payment) -> SubscriptionStep | None:
-    """Between attempts: the next one when it is due or another method was given, else the end of patience."""
+    """Between attempts: the next one when it is due or another method is to be charged, else the end of patience."""
     due, end = invoice.next_attempt_at, _last_moment(held, invoice)
     incomplete = held.status is SubscriptionStatus.INCOMPLETE
+    chosen = await billing.charged_next(held, invoice)
+    if chosen.at_once and held.at < end:
+        given = "the payer is asked by link" if chosen.method is None else "another payment method was given"
+        return await _charge(held, invoice, reason=given)
     if incomplete and (payment.payment_method_id is None or held.at >= end):
         await billing.end(held, SubscriptionStatus.EXPIRED, reason="the first payment was not made", why="unpaid")
         return None
-    method = await billing.usable_method(held)
-    if method is not None and billing.is_another(method, payment) and held.at < end:
-        return await _charge(held, invoice, reason="another payment method was given")
     if due is not None and held.at >= due and not incomplete:
         return await _charge(held, invoice, retry=True, reason=f"retry {invoice.retries + 1}")
     if held.at >= end:

@@ -157,7 +157,20 @@ async def create_setup(
     202 without an address means that the provider is slow: the set-up goes on, read it again. The method is there as
     soon as the set-up's status is `succeeded`.
     """
-    row, created = await _accept(services, caller, body, idempotency_key)
+    return await begin_setup(body, caller, services, response, idempotency_key)
+
+
+async def begin_setup(
+    body: NewSetup,
+    caller: Member,
+    services: Services,
+    response: Response,
+    idempotency_key: str | None,
+    *,
+    subscription_id: UUID | None = None,
+) -> SetupOut:
+    """Begin a set-up, for a subscription of the customer if one is named. Raises Problem."""
+    row, created = await _accept(services, caller, body, idempotency_key, subscription_id)
     opened = await _start(services, row) if created or row.status == SetupStatus.CREATED else None
     if opened is not None and opened.status is SetupStatus.FAILED:
         raise _opening_failed(row, opened)
@@ -258,7 +271,10 @@ async def read_payment_method(method_id: UUID, caller: Reader, services: Service
     responses=answers("payment_method_not_active"),
 )
 async def make_default(method_id: UUID, caller: Writer, services: ServicesDep) -> PaymentMethodOut:
-    """Make it the customer's default: renewals are charged to it. A repeat changes nothing."""
+    """Make it the customer's default. A repeat changes nothing.
+
+    Renewals of subscriptions that have no method of their own are charged to it, and what is overdue is, at once.
+    """
     async with services.database.transaction() as session:
         await existing_method(session, caller.workspace.id, method_id)
         row = await payment_methods.lock(session, method_id)
@@ -327,7 +343,7 @@ async def chargeable(
 
 
 async def _accept(
-    services: Services, caller: Member, body: NewSetup, idempotency_key: str | None
+    services: Services, caller: Member, body: NewSetup, idempotency_key: str | None, subscription_id: UUID | None
 ) -> tuple[MethodSetup, bool]:
     """Put the set-up on record, or find the one that the key names. Raises Problem."""
     workspace, now = caller.workspace, services.now()
@@ -348,6 +364,7 @@ async def _accept(
                 "customer_name": body.customer.name,
                 "customer_email": body.customer.email,
                 "customer_phone": body.customer.phone,
+                "subscription_id": subscription_id,
                 "make_default": body.make_default,
                 "language": body.language or workspace.language,
                 "success_url": str(success_url),
@@ -372,7 +389,7 @@ async def _accept(
             assert known is not None  # noqa: S101  (this statement's or another's)
             if created:
                 return known, True
-    if known.fingerprint != body.fingerprint():
+    if known.fingerprint != body.fingerprint() or known.subscription_id not in (None, subscription_id):
         raise key_reused()
     return known, False
 

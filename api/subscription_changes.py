@@ -15,7 +15,7 @@ from api.context import Member, Services, ServicesDep
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Id, Moment, RequestBody, Whole
 from api.idempotency import IdempotencyKey
-from api.payment_methods import MethodOwner, NewSetup, SetupOut, create_setup
+from api.payment_methods import MethodOwner, NewSetup, SetupOut, begin_setup
 from api.problems import Problem, answers, try_again
 from api.subscriptions import WAIT, Reader, SubscriptionOut, Writer, existing_subscription, subscription_out
 from dispatch.inbox import subscription_command
@@ -239,7 +239,8 @@ async def change_method(
             success_url=wanted.success_url,
             cancel_url=wanted.cancel_url,
         )
-        return MethodLink(setup=await create_setup(setup, caller, services, Response(), idempotency_key))
+        made = await begin_setup(setup, caller, services, Response(), idempotency_key, subscription_id=row.id)
+        return MethodLink(setup=made)
     wish = _wish(
         subscription_id,
         ChangeKind.PAYMENT_METHOD,

@@ -23,7 +23,7 @@ from api.effects import DryRun
 from api.fields import Cursor, Id, PageSize, PlainText, RequestBody, SmallTexts
 from api.idempotency import IdempotencyKey
 from api.invoices import InvoiceOut, invoice_outs
-from api.payment_methods import MethodOwner, NewSetup, chargeable, create_setup
+from api.payment_methods import MethodOwner, NewSetup, begin_setup, chargeable
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
 from api.printing import check_names
@@ -368,7 +368,8 @@ async def _setup_url(services: Services, caller: Member, body: NewSubscription, 
         cancel_url=body.cancel_url,
     )
     try:
-        return (await create_setup(setup, caller, services, Response(), f"subscription-{row.id}")).url
+        key = f"subscription-{row.id}"
+        return (await begin_setup(setup, caller, services, Response(), key, subscription_id=row.id)).url
     except Problem:
         return None
 

@@ -42,6 +42,7 @@ _HARD = frozenset(
         "lost_card",
         "merchant_blacklist",
         "method_detached",
+        "method_expired",
         "method_not_found",
         "new_account_information_available",
         "not_permitted",

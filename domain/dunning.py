@@ -91,6 +91,11 @@ def on_new_method(at: datetime) -> Decision:
     return Decision(Next.RETRY, at, "another payment method was given: tried at once")
 
 
+def ask_by_link(at: datetime, code: str | None) -> Decision:
+    """No saved method is left that could be charged: the payer is asked by a link at once."""
+    return Decision(Next.WAIT_FOR_PAYER, at, f"{code or 'no code'}: no other method is saved, the payer gets a link")
+
+
 def at_the_end(policy: DunningPolicy) -> str:
     """Why the final action is taken, for the audit log."""
     return f"no money within the grace of {policy.grace_days} days: {policy.final_action.value}"

@@ -27,6 +27,9 @@ sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 # new cases at every run, in CI too; a failure prints how to repeat it, and the head of the output has the seed
 for profile in ("ci", "local"):  # Hypothesis has a "ci" of its own, with the same cases every time
     hypothesis.settings.register_profile(profile, derandomize=False, deadline=None, print_blob=True)
+hypothesis.settings.register_profile(  # `make mutate` wants to know that something fails, not the smallest case of it
+    "mutate", deadline=None, database=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

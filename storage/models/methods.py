@@ -95,6 +95,8 @@ class MethodSetup(Base):
     customer_name: Mapped[str | None] = mapped_column(String(200))
     customer_email: Mapped[str | None] = mapped_column(String(320))
     customer_phone: Mapped[str | None] = mapped_column(String(32))
+    subscription_id: Mapped[UUID | None] = mapped_column(ForeignKey("subscriptions.id"))
+    """The subscription that it is for: what is saved is charged for it from then on."""
     make_default: Mapped[bool] = mapped_column(server_default=text("true"))
     language: Mapped[str] = mapped_column(String(2), server_default="en")
     success_url: Mapped[str | None] = mapped_column(Text)

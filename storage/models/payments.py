@@ -175,6 +175,11 @@ class Attempt(Base):
     """opening, then as payments have it; `paid` settled the payment, `surplus` is money beyond it."""
     transaction_id: Mapped[str | None] = mapped_column(String(255))
     error_code: Mapped[str | None] = mapped_column(String(100))
+    method_token_hash: Mapped[bytes | None]
+    """Of the saved method as it was charged; with the next two it tells whether the bank has renewed it since."""
+    method_fingerprint: Mapped[bytes | None]
+    method_expiry: Mapped[str | None] = mapped_column(String(7))
+    """Year and month: 2031-05."""
     created_at: Mapped[datetime] = moment()
     updated_at: Mapped[datetime] = moment()
 

@@ -163,6 +163,8 @@ class Invoice(Base):
     grace_until: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime | None]
     decline_code: Mapped[str | None] = mapped_column(String(200))
+    preferred_methods: Mapped[dict[str, str | None] | None] = mapped_column(JSONB(none_as_null=True))
+    """The subscription's own method and the customer's default when the last attempt was made (`own`, `default`)."""
     due_at: Mapped[datetime]
     paid_at: Mapped[datetime | None]
     payment_id: Mapped[UUID | None]

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.payment import CAPTURED, OPEN, Advance, PaymentStatus, PollPlan, advance, payment_id_for
+from domain.money import Money
+from domain.payment import (
+    CAPTURED,
+    OPEN,
+    Advance,
+    Checkout,
+    Confirm,
+    Confirmation,
+    PaymentOutcome,
+    PaymentStatus,
+    PollPlan,
+    StartPayment,
+    Watch,
+    advance,
+    payment_id_for,
+)
 
 facts = st.lists(
     st.sampled_from(
@@ -69,3 +85,66 @@ def test_looks_become_rarer_up_to_a_bound(looks: int, roll: float) -> None:
     assert timedelta(seconds=54) <= wait <= timedelta(seconds=3960)
     if looks == 0:
         assert wait <= timedelta(seconds=66)
+
+
+@pytest.mark.parametrize(
+    ("looks", "roll", "seconds"),
+    [
+        (0, 0.5, 60.0),
+        (1, 0.5, 120.0),
+        (5, 0.5, 1920.0),
+        (6, 0.5, 3600.0),
+        (10_000, 0.5, 3600.0),
+        (0, 0.0, 54.0),
+        (0, 1.0, 66.0),
+        (6, 0.75, 3780.0),
+    ],
+)
+def test_waits_double_to_an_hour_and_are_spread_by_a_tenth(looks: int, roll: float, seconds: float) -> None:
+    assert PollPlan().interval(looks, roll) == timedelta(seconds=seconds)
+
+
+def test_a_plan_of_ones_own() -> None:
+    plan = PollPlan(first_seconds=2, growth=1.5, max_seconds=10, jitter=0)
+    assert [plan.interval(looks, 0.9).total_seconds() for looks in range(5)] == [2, 3, 4.5, 6.75, 10]
+
+
+def test_what_a_command_says_when_nothing_else_is_said() -> None:
+    """Histories of earlier releases are read with these."""
+    payment_id, at = uuid4(), datetime(2027, 1, 1, tzinfo=UTC)
+    start = StartPayment(payment_id, payment_id, "stripe", payment_id, "o-1", None, 12990, "ILS", at)
+    assert start.amount == Money.parse("129.90", "ILS")
+    assert (start.poll, start.resumed, start.payment_method_id, start.subscription_id) == (
+        PollPlan(60.0, 2.0, 3600.0, 0.1),
+        None,
+        None,
+        None,
+    )
+    watch = Watch()
+    assert (watch.status, watch.looks_done, watch.seen_event_ids, watch.checkout_url) == (
+        PaymentStatus.PENDING,
+        0,
+        (),
+        None,
+    )
+    assert (watch.others_open, watch.receipt_id, watch.triggers, watch.cancel_requested, watch.retry_in) == (
+        False,
+        None,
+        (),
+        False,
+        None,
+    )
+    checkout = Checkout(PaymentStatus.PENDING)
+    assert (checkout.url, checkout.error_code, checkout.error_detail, checkout.error_type, checkout.look_now) == (
+        None,
+        None,
+        None,
+        None,
+        False,
+    )
+    asked = Confirm(payment_id)
+    assert (asked.inbox_ids, asked.close_as) == ((), None)
+    confirmed = Confirmation(PaymentStatus.PAID)
+    assert (confirmed.receipt_id, confirmed.flag, confirmed.others_open) == (None, None, False)
+    assert (confirmed.surplus_ids, confirmed.subscription_id) == ((), None)
+    assert PaymentOutcome(payment_id, PaymentStatus.PAID).receipt_id is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -80,3 +81,45 @@ def test_edges_and_refusals() -> None:
         unused(-price, start=START, end=END, at=START)
     with pytest.raises(MoneyError, match="cannot change"):
         prorate(price, Money(1, "COP"), start=START, end=END, at=START)
+
+
+@pytest.mark.parametrize("make", [prorate, restart])
+def test_refusals_say_why(make: Callable[..., object]) -> None:
+    price = ils("10.00")
+    for values, says in (
+        ({"new": Money(1, "COP")}, "cannot change from ILS to COP"),
+        ({"old": -price}, "a price is not negative"),
+        ({"start": END, "end": START}, "a period ends after it starts"),
+        ({"end": START}, "a period ends after it starts"),
+    ):
+        with pytest.raises(MoneyError) as refused:
+            make(**({"old": price, "new": price, "start": START, "end": END, "at": START} | values))
+        assert str(refused.value) == says
+
+
+@pytest.mark.parametrize(
+    ("at", "left"),
+    [
+        (START - timedelta(days=1), 10),
+        (START, 10),
+        (START + timedelta(microseconds=1), 10),
+        (START + timedelta(days=3), 9),
+        (START + timedelta(days=15), 5),
+        (START + timedelta(days=16, hours=12), 4),  # 4.5: ties go to the used part
+        (END - timedelta(microseconds=1), 0),
+        (END, 0),
+        (END + timedelta(days=9), 0),
+    ],
+)
+def test_what_is_left_at_a_moment(at: datetime, left: int) -> None:
+    assert unused(Money(10, "ILS"), start=START, end=END, at=at) == Money(left, "ILS")
+
+
+def test_a_free_plan_gives_and_takes_nothing() -> None:
+    assert unused(ils("0.00"), start=START, end=END, at=START) == ils("0.00")
+
+
+def test_a_restart_before_and_after_the_period() -> None:
+    for at, credit in ((START, "30.00"), (END, "0.00")):
+        found = restart(ils("30.00"), ils("300.00"), start=START, end=END, at=at)
+        assert (found.credit, found.charge, found.due) == (ils(credit), ils("300.00"), ils("300.00") - ils(credit))

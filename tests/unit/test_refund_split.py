@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 
 from domain.commission import claw_back
 from domain.money import Money, MoneyError
-from domain.refund import share, split_refund
+from domain.refund import ReconcileRefunds, RefundProgress, RefundSplit, RefundState, share, split_refund
+
+
+def ils(minor: int) -> Money:
+    return Money(minor, "ILS")
+
 
 CURRENCIES = st.sampled_from(["JPY", "ILS", "KWD", "COP"])
 
@@ -62,3 +68,36 @@ def test_more_than_is_left_is_no_refund(part: int, before: int) -> None:
     total = Money(100, "ILS")
     with pytest.raises(MoneyError):
         share(total, part=Money(part, "ILS"), of=total, before=Money(before, "ILS"))
+
+
+@pytest.mark.parametrize(("part", "before"), [(101, 0), (1, 100), (0, 0), (-1, 50), (50, -1)])
+def test_a_refusal_says_why(part: int, before: int) -> None:
+    with pytest.raises(MoneyError) as refused:
+        share(ils(100), part=ils(part), of=ils(100), before=ils(before))
+    assert str(refused.value) == "a refund is positive and at most what is left"
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "back"),
+    [(100, 0, 18), (1, 0, 0), (3, 0, 1), (50, 50, 9), (1, 99, 0), (3, 97, 1), (25, 25, 4), (25, 0, 5)],
+)
+def test_shares_by_hand(part: int, before: int, back: int) -> None:
+    """Of 18 in 100: rounded on the running total."""
+    assert share(ils(18), part=ils(part), of=ils(100), before=ils(before)) == ils(back)
+
+
+def test_the_parts_of_one_refund_by_hand() -> None:
+    split = split_refund(
+        amount=ils(5900), before=ils(2950), total=ils(11800), vat=ils(1800), commission=ils(590), fee=ils(372)
+    )
+    assert split == RefundSplit(net=ils(5000), vat=ils(900), commission=ils(590), fee=ils(186))
+    assert split.total == ils(5900)
+    kept = split_refund(amount=ils(5900), before=ils(0), total=ils(11800), vat=ils(1800), commission=ils(0))
+    assert kept == RefundSplit(net=ils(5000), vat=ils(900), commission=ils(0), fee=ils(0))
+
+
+def test_what_a_command_says_when_nothing_else_is_said() -> None:
+    one = uuid4()
+    progress = RefundProgress(one, RefundState.PENDING)
+    assert (progress.receipt_id, progress.failure_code) == (None, None)
+    assert ReconcileRefunds(one).inbox_ids == ()

@@ -88,3 +88,49 @@ def test_payu_takes_the_multiples_of_its_step_and_nothing_else(minor: int) -> No
     except ProviderRejected:
         taken = False
     assert taken == (minor % capabilities_of("payu").step("COP") == 0)
+
+
+@pytest.mark.parametrize(("minor", "step"), [(-1, 10), (1, 0), (1, -1)])
+def test_what_cannot_be_cut(minor: int, step: int) -> None:
+    with pytest.raises(MoneyError) as refused:
+        cut(Money(minor, "KWD"), step)
+    assert str(refused.value) == "an amount that is not negative is cut at a step of at least one minor unit"
+
+
+@pytest.mark.parametrize(
+    ("minor", "step", "whole", "rest"),
+    [(0, 1, 0, 0), (0, 10, 0, 0), (9, 10, 0, 9), (10, 10, 10, 0), (11, 10, 10, 1), (7, 1, 7, 0), (199, 100, 100, 99)],
+)
+def test_cuts_by_hand(minor: int, step: int, whole: int, rest: int) -> None:
+    assert cut(Money(minor, "KWD"), step) == Cut(Money(whole, "KWD"), Money(rest, "KWD"))
+
+
+@pytest.mark.parametrize(
+    ("subtotal", "credit", "total", "used", "deferred"),
+    [
+        ("5.000", "0.000", "5.000", "0.000", "0.000"),
+        ("5.000", "5.000", "0.000", "5.000", "0.000"),
+        ("5.000", "9.000", "0.000", "5.000", "0.000"),
+        ("5.005", "1.000", "4.000", "1.000", "0.005"),
+        ("0.009", "0.000", "0.000", "0.000", "0.009"),
+        ("5.000", "4.995", "0.000", "4.995", "0.005"),
+    ],
+)
+def test_credit_pays_first_and_what_is_below_a_step_waits(
+    subtotal: str, credit: str, total: str, used: str, deferred: str
+) -> None:
+    parts = invoice_parts(kwd(subtotal), credit=kwd(credit), step=10)
+    assert (str(parts.total), str(parts.credit), str(parts.deferred)) == (total, used, deferred)
+
+
+@pytest.mark.parametrize(
+    ("amount", "step", "says"),
+    [
+        ("5.124", 10, "payu takes KWD in steps of 0.010: 5.120 or 5.130, not 5.124."),
+        ("0.004", 10, "payu takes KWD in steps of 0.010: 0.010, not 0.004."),
+        ("0.010", 10, "payu takes KWD in steps of 0.010: 0.010 or 0.020, not 0.010."),
+        ("1.950", 100, "payu takes KWD in steps of 0.100: 1.900 or 2.000, not 1.950."),
+    ],
+)
+def test_what_to_send_in_place_of_it(amount: str, step: int, says: str) -> None:
+    assert advice("payu", kwd(amount), step) == says

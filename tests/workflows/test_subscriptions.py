@@ -170,23 +170,44 @@ async def test_the_end_of_the_grace(lab: Lab, action: str, status: str, last: st
     assert len(charges) == (7 if action == "keep" else 6)
 
 
-async def test_a_hard_decline_waits_for_another_card_and_charges_it_at_once(lab: Lab) -> None:
+async def test_a_hard_decline_asks_the_payer_by_link_and_another_card_is_charged_at_once(lab: Lab) -> None:
     subscription, _ = await begun(lab, "2027-01-10 09:00")
-    lab.bank.answers = ["stolen_card"]
+    lab.bank.answers = ["stolen_card", *["link"] * 3]
     await lab.live_to(moment("2027-02-20 15:30"))
-    assert len(await lab.charges(subscription, JERUSALEM)) == 2
+    assert await lab.charges(subscription, JERUSALEM) == [
+        ("2027-01-10 09:00", "100.00", "paid"),
+        ("2027-02-10 09:00", "100.00", "failed"),
+        ("2027-02-10 09:00", "100.00", "expired"),
+        ("2027-02-12 09:00", "100.00", "expired"),
+        ("2027-02-17 09:00", "100.00", "expired"),
+    ]
+    assert [one.payment_method_id is None for one in await lab.payments(subscription)][1:] == [False, True, True, True]
     row = await lab.row(subscription)
     assert row.status == "past_due"
     done = await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=await lab.card(row.customer_id))
     assert done.effects["retried_now"] == "100.00"
     await lab.live_to(moment("2027-03-11 00:00"))
-    assert await lab.charges(subscription, JERUSALEM) == [
-        ("2027-01-10 09:00", "100.00", "paid"),
-        ("2027-02-10 09:00", "100.00", "failed"),
+    assert (await lab.charges(subscription, JERUSALEM))[5:] == [
         ("2027-02-20 15:30", "100.00", "paid"),
         ("2027-03-10 09:00", "100.00", "paid"),
     ]
-    assert await lab.told(subscription) == ["activated", "payment_failed", "recovered", "renewed"]
+    assert await lab.told(subscription) == [
+        "activated", "payment_failed", *["action_required", "payment_failed"] * 3, "recovered", "renewed",
+    ]  # fmt: skip
+
+
+async def test_a_link_that_another_card_takes_the_place_of_is_closed_and_is_no_failure(lab: Lab) -> None:
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["stolen_card", "link"]
+    await lab.live_to(moment("2027-02-10 15:30"))
+    row = await lab.row(subscription)
+    await lab.change(subscription, ChangeKind.PAYMENT_METHOD, payment_method_id=await lab.card(row.customer_id))
+    await lab.live_to(moment("2027-02-11 15:30"))
+    assert [status for _, _, status in await lab.charges(subscription, JERUSALEM)] == [
+        "paid", "failed", "canceled", "paid",
+    ]  # fmt: skip
+    assert await lab.told(subscription) == ["activated", "payment_failed", "action_required", "recovered"]
+    assert (await lab.invoices(subscription))[1].decline_code == "stolen_card"
 
 
 async def test_a_bank_that_asks_for_the_payer_is_waited_for(lab: Lab) -> None:
