@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Literal
@@ -180,5 +181,12 @@ def markdown_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the table. Returns the exit code."""
+    argparse.ArgumentParser(prog="python -m settings", description=__doc__).parse_args()
     sys.stdout.write(markdown_table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ Any number may run; each can be stopped or killed at any moment.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -213,6 +214,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 def main() -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code."""
+    argparse.ArgumentParser(prog="python -m worker", description=__doc__).parse_args()
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
     wiring.require_usable(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 
 import uvicorn
@@ -19,6 +20,7 @@ from settings import load_settings
 
 def main() -> int:
     """Serve. Returns the exit code."""
+    argparse.ArgumentParser(prog="python -m api", description=__doc__).parse_args()
     settings = load_settings()
     logs.configure(style=settings.log_style, level=settings.log_level)
     wiring.require_usable(settings)

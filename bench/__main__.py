@@ -215,7 +215,7 @@ def _footer(machine: dict[str, object], disturbance: Figure) -> str:
 
 def main() -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", default=os.environ.get("BENCH_QUICK", "") not in ("", "0"))
     quick = parser.parse_args().quick
     return asyncio.run(run(QUICK, QUICK_RESULTS) if quick else run(FULL, RESULTS))

@@ -63,7 +63,7 @@ async def a_row(database: Database) -> dict[str, object]:
 
 def main() -> int:
     """Serve until SIGTERM. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="bench.bare_api")
+    parser = argparse.ArgumentParser(prog="python -m bench.bare_api", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     chosen = parser.parse_args()
     app = create_app(Database(async_url(os.environ["DATABASE_URL"])))

@@ -84,7 +84,7 @@ async def serve(address: str, ready_file: Path) -> None:
 
 def main() -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="bench.worker")
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--address", required=True)
     asyncio.run(serve(parser.parse_args().address, Path(os.environ["READY_FILE"])))
     return 0

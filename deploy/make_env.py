@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import os
 import re
@@ -45,5 +46,11 @@ def write(folder: Path) -> int:
     return 0
 
 
+def main() -> int:
+    """Returns the exit code."""
+    argparse.ArgumentParser(prog="make_env.py", description=__doc__).parse_args()
+    return write(Path(__file__).parent)
+
+
 if __name__ == "__main__":
-    sys.exit(write(Path(__file__).parent))
+    sys.exit(main())

@@ -1,6 +1,16 @@
 #!/bin/sh
 # Creates or updates Temporal's own tables. The password comes from SQL_PASSWORD.
 set -eu
+case ${1-} in
+  -h | --help)
+    echo "usage: temporal-schema.sh [--help]
+
+Makes or updates Temporal's own tables on temporal-postgres, with SQL_PASSWORD."
+    exit 0 ;;
+  ?*)
+    echo "usage: temporal-schema.sh [--help]" >&2
+    exit 2 ;;
+esac
 schema=/etc/temporal/schema/postgresql/v12
 
 tool() {

@@ -126,7 +126,7 @@ def main() -> int:
 
     1 for what did not work, 2 for what is not understood.
     """
-    parser = argparse.ArgumentParser(prog="python -m embedded")
+    parser = argparse.ArgumentParser(prog="python -m embedded", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up")
     commands.add_parser("demo").add_argument("--provider", default="stripe")

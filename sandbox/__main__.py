@@ -12,7 +12,7 @@ from sandbox.app import create_app
 
 def main() -> None:
     """Serve until stopped."""
-    parser = argparse.ArgumentParser(prog="sandbox")
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8100)
     parser.add_argument("--state-file", type=Path)

@@ -213,7 +213,7 @@ def _show(title: str, done: Counter[str]) -> None:
 
 def main() -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long everything fails")
     parser.add_argument("--people", type=int, default=8, help="how many buy at once")
     parser.add_argument("--seed", type=int, default=None)

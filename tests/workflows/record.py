@@ -1,14 +1,14 @@
 """Records the history of each outcome on a real server into tests/histories; run it once for a new outcome.
 
-`python -m tests.workflows.record NAME` with a name of RECORDINGS, SUBSCRIPTIONS, DAYS or PAYOUTS. A history that
-exists is never written again: it stands for a payment that is running somewhere.
+`python -m tests.workflows.record NAME` with a name of RECORDINGS, SUBSCRIPTIONS, DAYS, PAYOUTS or SETUPS. A history
+that exists is never written again: it stands for a payment that is running somewhere.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -620,7 +620,14 @@ async def _keep(name: str, environment: WorkflowEnvironment, recorded_id: str) -
 
 
 def main() -> int:
-    return asyncio.run(record(sys.argv[1:] or [*RECORDINGS, *SUBSCRIPTIONS, *DAYS, *PAYOUTS, *SETUPS]))
+    parser = argparse.ArgumentParser(prog="python -m tests.workflows.record", description=__doc__)
+    every = [*RECORDINGS, *SUBSCRIPTIONS, *DAYS, *PAYOUTS, *SETUPS]
+    parser.add_argument("name", nargs="*", metavar="NAME", help="an outcome; all of them when none is named")
+    chosen = parser.parse_args().name
+    unknown = [name for name in chosen if name not in every]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; outcomes are {', '.join(every)}")
+    return asyncio.run(record(chosen or every))
 
 
 if __name__ == "__main__":
