@@ -15,15 +15,17 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.next_method import NextMethod, next_method
-from domain.billing_calendar import boundary
+from domain.billing_calendar import Anchor, length_of_pause
 from domain.declines import DeclineClass, decline_class
 from domain.dunning import Decision, FinalAction, Next, ask_by_link, at_the_end, decide, on_new_method
 from domain.money import Money
 from domain.payment import PaymentStatus
-from domain.steps import cut, invoice_parts
+from domain.steps import InvoiceParts, cut, invoice_parts
 from domain.subscription import (
     ENDED,
     InvoiceStatus,
+    NextCharge,
+    NoCharge,
     SubscriptionStatus,
     attempt_payment_id,
     change,
@@ -128,6 +130,7 @@ async def tell(held: Held, what: str, *, key: str, invoice: Invoice | None = Non
             "credit_applied": str(Money.from_decimal(invoice.credit_applied, invoice.currency)),
             "currency": invoice.currency,
         }
+    data["next_charge"] = _told_of(await next_charge(held))
     shown = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in more.items()}
     await outbox.add_subscription_notice(
         held.session,
@@ -138,6 +141,96 @@ async def tell(held: Held, what: str, *, key: str, invoice: Invoice | None = Non
         at=held.at,
         data=data | shown,
     )
+
+
+def _told_of(charge: NextCharge | NoCharge) -> dict[str, Any] | None:
+    if isinstance(charge, NoCharge):
+        return None
+    method = charge.payment_method_id
+    return {
+        "at": charge.at.isoformat(),
+        "amount": str(charge.amount),
+        "currency": charge.amount.currency,
+        "payment_method_id": None if method is None else str(method),
+    }
+
+
+async def next_charge(held: Held) -> NextCharge | NoCharge:
+    """What is charged next and when, as things stand, or why nothing is: for every answer and every notification.
+
+    What is under way at this moment is not meant: the charge after it is.
+    """
+    row = held.row
+    if held.status not in ENDED and row.managed_by != "provider":
+        invoice = await subscriptions.open_invoice(held.session, row.id)
+        if invoice is not None and invoice.first_failed_at is not None and not await _under_way(held, invoice):
+            return await _next_retry(held, invoice)
+    why = _no_renewal(held)
+    if why is not None:
+        return why
+    at = row.current_period_end
+    if row.resume_at is not None:
+        at = end_after_pause(held, await held.plan(), max(row.resume_at, held.at)).moment(held.zone)
+    plan, quantity = await coming(held)
+    credit = await subscriptions.credit_of(held.session, row, plan.currency)
+    parts = await _parts_of(held, price_of(plan, quantity), credit=credit)
+    method = (await charged_next(held)).method
+    return NextCharge(
+        at=at,
+        amount=parts.total,
+        credit_applied=parts.credit,
+        deferred=parts.deferred,
+        plan=plan.code,
+        quantity=quantity,
+        payment_method_id=None if method is None else method.id,
+    )
+
+
+def _no_renewal(held: Held) -> NoCharge | None:
+    row, status = held.row, held.status
+    reasons = {
+        NoCharge.ENDED: status in ENDED,
+        NoCharge.MANAGED_BY_PROVIDER: row.managed_by == "provider",
+        NoCharge.FIRST_PAYMENT: status is SubscriptionStatus.INCOMPLETE,
+        NoCharge.CANCEL_SCHEDULED: row.cancel_at_period_end,
+        NoCharge.PAUSED: status is SubscriptionStatus.PAUSED and row.resume_at is None,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+async def _under_way(held: Held, invoice: Invoice) -> bool:
+    """Whether an overdue invoice is being tried by a saved method now, or is about to be charged to another one."""
+    last = await held.session.get(Payment, attempt_payment_id(invoice.id, invoice.attempts))
+    if last is None:
+        return False
+    if (await charged_next(held, invoice)).at_once:
+        return True
+    asks = last.payment_method_id is None or last.status == PaymentStatus.REQUIRES_ACTION
+    return invoice.failed_attempt < invoice.attempts and not asks
+
+
+async def _next_retry(held: Held, invoice: Invoice) -> NextCharge | NoCharge:
+    """The next try of an overdue invoice."""
+    at, end = invoice.next_attempt_at, invoice.grace_until
+    if at is None or (end is not None and at > end):
+        return NoCharge.PAYER_HAS_TO_ACT
+    chosen, account = await payer_of(held, invoice)
+    parts = cut(invoice.money, step_at(account, invoice.currency))
+    return NextCharge(
+        at=at,
+        amount=parts.whole,
+        credit_applied=Money.from_decimal(invoice.credit_applied, invoice.currency),
+        deferred=Money.from_decimal(held.row.deferred, invoice.currency) + parts.rest,
+        plan=(await held.plan()).code,
+        quantity=held.row.quantity,
+        payment_method_id=None if chosen.method is None else chosen.method.id,
+    )
+
+
+async def coming(held: Held) -> tuple[Plan, int]:
+    """Plan and quantity of the next period: the present ones, but for what a change to the period's end says."""
+    row = held.row
+    return await held.plan(row.pending_plan_id), row.pending_quantity or row.quantity
 
 
 async def begin_period(held: Held, plan: Plan, *, kind: str) -> Invoice:
@@ -152,8 +245,34 @@ async def begin_period(held: Held, plan: Plan, *, kind: str) -> Invoice:
 
 def period_end(held: Held, plan: Plan) -> datetime:
     """Where the current period ends, counted from the anchor."""
+    return _end_of(held.row, plan).moment(held.zone)
+
+
+def agreed_end(held: Held, plan: Plan) -> Anchor:
+    """The end of the current period as later periods may be counted from: with the agreed day, not a short month's."""
     row = held.row
-    return boundary(row.anchor, held.zone, plans.interval_of(plan), row.period - row.anchor_period + 1)
+    end = _end_of(row, plan)
+    return end if end.moment(held.zone) == row.current_period_end else Anchor.at(row.current_period_end, held.zone)
+
+
+def end_after_pause(held: Held, plan: Plan, at: datetime) -> Anchor:
+    """Where the current period would end if the pause ended at `at`: the paid time that was left is left again."""
+    paused_at = held.row.paused_at
+    assert paused_at is not None  # noqa: S101  (set with the status)
+    return agreed_end(held, plan).later(length_of_pause(held.zone, paused_at=paused_at, resumed_at=at))
+
+
+def _end_of(row: Subscription, plan: Plan) -> Anchor:
+    return subscriptions.anchor_of(row).after(plans.interval_of(plan), row.period - row.anchor_period + 1)
+
+
+def set_anchor(held: Held, anchor: Anchor, *, period: int, moment: datetime | None = None) -> datetime:
+    """Count the periods from `period` on from this anchor. Returns when it is: `moment`, if that is known better."""
+    row, moment = held.row, moment or anchor.moment(held.zone)
+    for name, value in subscriptions.anchor_columns(anchor, moment).items():
+        setattr(row, name, value)
+    row.anchor_period = period
+    return moment
 
 
 def plan_line(plan: Plan, quantity: int, amount: Money, *, kind: str = "plan") -> dict[str, Any]:
@@ -180,13 +299,13 @@ async def issue(
     if lines is None:
         whole = price_of(plan, row.quantity)
         lines = [(plan_line(plan, row.quantity, whole), whole)]
-    if before.minor:
-        lines = [*lines, (plan_line(plan, 1, before, kind=DEFERRED), before)]
-    parts = invoice_parts(
+    parts = await _parts_of(
+        held,
         sum((amount for _, amount in lines), Money.zero(plan.currency)),
         credit=await subscriptions.lock_credit(held.session, row, plan.currency),
-        step=await step_of(held, plan.currency),
     )
+    if before.minor:
+        lines = [*lines, (plan_line(plan, 1, before, kind=DEFERRED), before)]
     if parts.deferred.minor:
         lines = [*lines, (plan_line(plan, 1, -parts.deferred, kind=ROUNDING), -parts.deferred)]
     row.deferred = parts.deferred.to_decimal()
@@ -228,6 +347,12 @@ async def issue(
     if total.minor == 0:
         await paid(held, invoice, None)
     return invoice
+
+
+async def _parts_of(held: Held, amount: Money, *, credit: Money) -> InvoiceParts:
+    """How an invoice of this amount, and of what earlier ones deferred, is met by who would be charged now."""
+    before = Money.from_decimal(held.row.deferred, amount.currency)
+    return invoice_parts(amount + before, credit=credit, step=await step_of(held, amount.currency))
 
 
 async def charged_next(held: Held, invoice: Invoice | None = None) -> NextMethod:
@@ -443,7 +568,9 @@ async def _back_from_the_end(held: Held, invoice: Invoice, payment: Payment | No
     Else the money goes back in full: the customer has cancelled, or would pay for a time that is over.
     """
     if held.status is SubscriptionStatus.EXPIRED and held.at < invoice.period_end:
-        held.row.ended_at = held.row.cancelled_at = held.row.end_reason = None
+        held.row.ended_at = held.row.end_reason = None
+        if not held.row.cancel_at_period_end:
+            held.row.cancelled_at = None
         used = Money.from_decimal(invoice.credit_applied, invoice.currency)  # was given back at the end
         again = min(await subscriptions.lock_credit(held.session, held.row, invoice.currency), used)
         if again.minor:
@@ -627,6 +754,7 @@ async def end(held: Held, wanted: SubscriptionStatus, *, reason: str, why: str, 
     set_status(held, wanted, reason=reason, why=why, deferred_and_forgiven=never_charged)
     row.ended_at, row.end_reason = held.at, reason[:300]
     row.cancelled_at = row.cancelled_at or held.at
-    row.cancel_at_period_end, row.pending_plan_id, row.pending_quantity = False, None, None
+    if wanted is SubscriptionStatus.CANCELLED:  # an expired one lives again with what was planned, if its money comes
+        row.cancel_at_period_end, row.pending_plan_id, row.pending_quantity = False, None, None
     row.next_action_at = row.resume_at = None
     await tell(held, wanted.value, key=f"period-{row.period}", reason=reason, why=why, code=code)

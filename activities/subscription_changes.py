@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from activities import billing
 from activities.billing import Held, plan_line, price_of
-from domain.billing_calendar import moved_by_pause
+from domain.billing_calendar import Anchor
 from domain.money import Money
 from domain.proration import Proration, prorate, restart
 from domain.setup import MethodStatus
@@ -16,6 +16,7 @@ from domain.steps import advice
 from domain.subscription import (
     ENDED,
     ChangeKind,
+    NoCharge,
     SubscriptionChange,
     SubscriptionChanged,
     SubscriptionStatus,
@@ -36,6 +37,7 @@ class Refused(Exception):
 
 
 NOT_NOW = "subscription_not_changeable"
+ENDS = "subscription_cancel_scheduled"
 LONGEST_PAUSE = timedelta(days=3653)
 
 
@@ -48,8 +50,29 @@ async def apply(held: Held, wish: SubscriptionChange) -> SubscriptionChanged:
         raise Refused(NOT_NOW, "The provider manages this subscription: change it there, it is followed here.")
     if held.status in ENDED and wish.kind not in (ChangeKind.CANCEL, ChangeKind.CANCEL_AT_PERIOD_END):
         raise Refused(NOT_NOW, f"The subscription is {held.status.value}.")
-    effects = await _KINDS[wish.kind](held, wish)
-    return SubscriptionChanged(held.status, effects)
+    effects: Effects = await _KINDS[wish.kind](held, wish)
+    return SubscriptionChanged(held.status, effects | await _upcoming(held))
+
+
+async def _upcoming(held: Held) -> Effects:
+    """What stands after the change: what is planned for the period's end, and the next charge or why there is none."""
+    row, charge = held.row, await billing.next_charge(held)
+    pending = None if row.pending_plan_id is None else (await held.plan(row.pending_plan_id)).code
+    planned = {
+        "pending_plan": pending,
+        "pending_quantity": None if row.pending_quantity is None else str(row.pending_quantity),
+    }
+    if isinstance(charge, NoCharge):
+        nothing = dict.fromkeys(("next_charge", "next_charge_at", "next_charge_currency", "next_charge_method"))
+        return planned | nothing | {"no_charge_because": charge.value}
+    method = charge.payment_method_id
+    return planned | {
+        "next_charge": str(charge.amount),
+        "next_charge_at": _iso(charge.at),
+        "next_charge_currency": charge.amount.currency,
+        "next_charge_method": "link" if method is None else str(method),
+        "no_charge_because": None,
+    }
 
 
 async def _cancel(held: Held, wish: SubscriptionChange) -> Effects:
@@ -57,24 +80,28 @@ async def _cancel(held: Held, wish: SubscriptionChange) -> Effects:
     if held.status in ENDED:
         return {"ended_at": _iso(row.ended_at)}
     running = [str(payment.id) for payment in await subscriptions.open_payments(held.session, row.id)]
+    dropped = await _drop_pending(held, plan=True, quantity=True)
     await billing.end(
         held, SubscriptionStatus.CANCELLED, reason=wish.reason or "cancelled by the merchant", why="cancelled"
     )
     return {
         "ended_at": _iso(row.ended_at),
         "payments_closed": ", ".join(running) or None,
+        "dropped": dropped,
         "notifications": "subscription.cancelled",
     }
 
 
 async def _cancel_at_period_end(held: Held, wish: SubscriptionChange) -> Effects:
-    """In a period that is not paid there is nothing to wait for: then it ends now, and dunning with it."""
+    """In a period that is not paid there is nothing to wait for: then it ends now, and dunning with it.
+
+    A change of plan to the period's end stays planned: it counts again when the cancel is withdrawn.
+    """
     row = held.row
     if held.status in (*ENDED, SubscriptionStatus.INCOMPLETE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.PAUSED):
         return await _cancel(held, wish)
     if not row.cancel_at_period_end:
         row.cancel_at_period_end, row.cancelled_at, row.updated_at = True, held.at, held.at
-        row.pending_plan_id = row.pending_quantity = None
         billing.note(held, "cancel_scheduled", reason=wish.reason, ends_at=_iso(row.current_period_end))
         await billing.tell(held, "cancel_scheduled", key=str(wish.change_id), ends_at=row.current_period_end)
     return {"ends_at": _iso(row.current_period_end), "notifications": "subscription.cancel_scheduled"}
@@ -85,8 +112,12 @@ async def _pause(held: Held, wish: SubscriptionChange) -> Effects:
     if wish.resume_at is not None and not held.at < wish.resume_at < held.at + LONGEST_PAUSE:
         raise Refused("validation_failed", "resume_at: must be in the future, and at most ten years ahead.")
     if held.status is SubscriptionStatus.PAUSED:
-        row.resume_at = wish.resume_at
-        return {"resume_at": _iso(row.resume_at)}
+        before = row.resume_at
+        dropped = None if before in (None, wish.resume_at) else f"resume_at {_iso(before)}"
+        if before != wish.resume_at:
+            row.resume_at, row.updated_at = wish.resume_at, held.at
+            billing.note(held, "pause_changed", reason=wish.reason, resume_at=_iso(row.resume_at), dropped=dropped)
+        return {"resume_at": _iso(row.resume_at), "dropped": dropped}
     await _must_be_settled(held, "paused", allowed=(SubscriptionStatus.ACTIVE,))
     if row.current_period_end <= held.at:
         raise Refused(NOT_NOW, "A new period is just beginning; try again in a moment.")
@@ -104,7 +135,7 @@ async def _pause(held: Held, wish: SubscriptionChange) -> Effects:
 async def _resume(held: Held, wish: SubscriptionChange) -> Effects:
     row = held.row
     if held.status is SubscriptionStatus.PAUSED:
-        resume(held, reason=wish.reason or "resumed by the merchant")
+        await resume(held, reason=wish.reason or "resumed by the merchant")
         await billing.tell(held, "resumed", key=str(wish.change_id))
     elif row.cancel_at_period_end:
         row.cancel_at_period_end, row.cancelled_at, row.updated_at = False, None, held.at
@@ -112,27 +143,46 @@ async def _resume(held: Held, wish: SubscriptionChange) -> Effects:
         await billing.tell(held, "resumed", key=str(wish.change_id))
     else:
         raise Refused(NOT_NOW, f"The subscription is {held.status.value} and was not to be cancelled.")
-    return {"next_charge_at": _iso(row.current_period_end), "notifications": "subscription.resumed"}
+    return {"current_period_end": _iso(row.current_period_end), "notifications": "subscription.resumed"}
 
 
-def resume(held: Held, *, reason: str) -> None:
+async def resume(held: Held, *, reason: str) -> None:
     """Go on after a pause: the paid time that was left is left again, and later periods follow from its end."""
     row = held.row
-    assert row.paused_at is not None  # noqa: S101  (set with the status)
-    end = moved_by_pause(row.current_period_end, held.zone, paused_at=row.paused_at, resumed_at=held.at)
-    row.current_period_end, row.anchor, row.anchor_period = end, end, row.period + 1
+    end = billing.set_anchor(held, billing.end_after_pause(held, await held.plan(), held.at), period=row.period + 1)
+    row.current_period_end = end
     row.paused_at = row.resume_at = None
     billing.set_status(held, SubscriptionStatus.ACTIVE, reason=reason, current_period_end=end.isoformat())
 
 
+async def _drop_pending(held: Held, *, plan: bool, quantity: bool) -> str | None:
+    """Take back these parts of a change to the period's end; what they were, for people."""
+    row, dropped = held.row, []
+    if plan and row.pending_plan_id is not None:
+        dropped.append(f"plan {(await held.plan(row.pending_plan_id)).code}")
+        row.pending_plan_id = None
+    if quantity and row.pending_quantity is not None:
+        dropped.append(f"quantity {row.pending_quantity}")
+        row.pending_quantity = None
+    return ", ".join(dropped) or None
+
+
 async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
+    """Plan, quantity or both, now. What was planned for the period's end stays, but for what is named here."""
     row = held.row
+    _must_not_end(held)
     await _must_be_settled(held, "changed", allowed=(SubscriptionStatus.ACTIVE, SubscriptionStatus.TRIALING))
     before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
-    quantity = wish.quantity or row.quantity
-    if (after.id, quantity) == (before.id, row.quantity):
-        return _same(after, quantity)
+    quantity, names_plan, names_quantity = wish.quantity or row.quantity, wish.plan_id is not None, bool(wish.quantity)
     old, new = price_of(before, row.quantity), await _payable(held, after, quantity)
+    then = after if names_plan else await held.plan(row.pending_plan_id or after.id)
+    await _payable(held, then, quantity if names_quantity else row.pending_quantity or quantity)
+    dropped = await _drop_pending(held, plan=names_plan, quantity=names_quantity)
+    if (after.id, quantity) == (before.id, row.quantity):
+        if dropped:
+            row.updated_at = held.at
+            billing.note(held, "plan_change_withdrawn", reason=wish.reason, dropped=dropped)
+        return _same(after, quantity, dropped)
     if held.status is SubscriptionStatus.TRIALING:
         proration = Proration(Money.zero(new.currency), Money.zero(new.currency))
     else:
@@ -143,11 +193,11 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
     ]
     restarts = held.status is not SubscriptionStatus.TRIALING and _other_interval(before, after)
     row.plan_id, row.quantity, row.updated_at = after.id, quantity, held.at
-    row.pending_plan_id = row.pending_quantity = None
     due = proration.due
     if restarts:
         row.period += 1
-        row.anchor, row.anchor_period, row.current_period_start = held.at, row.period, held.at
+        billing.set_anchor(held, Anchor.at(held.at, held.zone), period=row.period, moment=held.at)
+        row.current_period_start = held.at
         row.current_period_end = billing.period_end(held, after)
     charged = Money.zero(due.currency)
     if due.minor > 0:
@@ -162,7 +212,7 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
         "credit": str(proration.credit),
         "charge": str(proration.charge),
     }
-    billing.note(held, "plan_changed", reason=wish.reason, plan_version=after.version, **facts)
+    billing.note(held, "plan_changed", reason=wish.reason, plan_version=after.version, dropped=dropped, **facts)
     await billing.tell(held, "plan_changed", key=str(wish.change_id), **facts)
     return {
         "plan": after.code,
@@ -173,8 +223,7 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
         "deferred": str(Money.from_decimal(row.deferred, due.currency)) if row.deferred else "0",
         "carried_forward": str(-due) if due.minor < 0 else "0",
         "currency": due.currency,
-        "next_charge_at": _iso(row.current_period_end),
-        "next_charge": str(new),
+        "dropped": dropped,
         "notifications": "subscription.plan_changed",
     }
 
@@ -190,37 +239,31 @@ def _other_interval(before: Plan, after: Plan) -> bool:
 
 
 async def _change_plan_at_period_end(held: Held, wish: SubscriptionChange) -> Effects:
+    """Plan, quantity or both, with the next period: each is planned by itself, and the present one is no plan."""
     row = held.row
     if held.status is SubscriptionStatus.INCOMPLETE:
         raise Refused(NOT_NOW, "The first payment was not made yet.")
-    before, after = await held.plan(), await _wanted_plan(held, wish.plan_id)
-    quantity = wish.quantity or row.quantity
-    if row.cancel_at_period_end:
-        raise Refused(NOT_NOW, "It ends with the period; POST …/resume first.")
-    if (after.id, quantity) == (before.id, row.quantity):
-        row.pending_plan_id = row.pending_quantity = None
-        return _same(after, quantity)
+    _must_not_end(held)
+    plan_id, number = row.pending_plan_id, row.pending_quantity
+    if wish.plan_id is not None:
+        plan_id = None if wish.plan_id == row.plan_id else (await _wanted_plan(held, wish.plan_id)).id
+    if wish.quantity is not None:
+        number = None if wish.quantity == row.quantity else wish.quantity
+    after, quantity = await held.plan(plan_id), number or row.quantity
     await _payable(held, after, quantity)
-    row.pending_plan_id, row.pending_quantity, row.updated_at = after.id, quantity, held.at
-    billing.note(held, "plan_change_scheduled", reason=wish.reason, plan=after.code, plan_version=after.version)
-    return {
-        "plan": after.code,
-        "quantity": str(quantity),
-        "credit": "0",
-        "charge": "0",
-        "due_now": "0",
-        "deferred": "0",
-        "carried_forward": "0",
-        "currency": after.currency,
-        "next_charge_at": _iso(row.current_period_end),
-        "next_charge": str(price_of(after, quantity)),
-        "notifications": None,
-    }
+    if (plan_id, number) == (row.pending_plan_id, row.pending_quantity):
+        return {"currency": after.currency, "credit": "0", "charge": "0"} | _same(after, quantity, None)
+    dropped = await _drop_pending(held, plan=plan_id != row.pending_plan_id, quantity=number != row.pending_quantity)
+    row.pending_plan_id, row.pending_quantity, row.updated_at = plan_id, number, held.at
+    what = "plan_change_withdrawn" if (plan_id, number) == (None, None) else "plan_change_scheduled"
+    facts: dict[str, Any] = {"plan": after.code, "plan_version": after.version, "quantity": quantity}
+    billing.note(held, what, reason=wish.reason, dropped=dropped, **facts)
+    return {"currency": after.currency, "credit": "0", "charge": "0"} | _same(after, quantity, dropped)
 
 
-def _same(plan: Plan, quantity: int) -> Effects:
-    nothing = {"due_now": "0", "deferred": "0", "carried_forward": "0"}
-    return {"plan": plan.code, "quantity": str(quantity), **nothing, "notifications": None}
+def _same(plan: Plan, quantity: int, dropped: str | None) -> Effects:
+    nothing = {"due_now": "0", "deferred": "0", "carried_forward": "0", "notifications": None}
+    return {"plan": plan.code, "quantity": str(quantity), "dropped": dropped, **nothing}
 
 
 async def _wanted_plan(held: Held, plan_id: UUID | None) -> Plan:
@@ -264,9 +307,14 @@ async def _payment_method(held: Held, wish: SubscriptionChange) -> Effects:
     return {
         "payment_method_id": None if method is None else str(method.id),
         "retried_now": str(overdue.money) if retried and overdue is not None else None,
-        "next_charge_at": _iso(row.current_period_end),
         "notifications": None,
     }
+
+
+def _must_not_end(held: Held) -> None:
+    """A change that would never come, or be paid for a few days only, is not taken. Raises Refused."""
+    if held.row.cancel_at_period_end:
+        raise Refused(ENDS, "It ends with the period: POST …/resume withdraws the cancel, then change it.")
 
 
 async def _must_be_settled(held: Held, what: str, *, allowed: tuple[SubscriptionStatus, ...]) -> None:

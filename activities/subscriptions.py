@@ -73,13 +73,14 @@ class SubscriptionActivities:
             held = await billing.hold(session, command.subscription_id, at=at, actor=command.actor)
             if held is None:
                 raise ApplicationError("no such subscription", type="PaymentNotFound")
-            known = await subscriptions.answered(session, command.change_id)
+            known, status = await subscriptions.answered(session, command.change_id), held.status
             if known is not None:
                 return _repeated(held, command, *known)
             try:
                 answer = await apply(held, command)
             except Refused as refused:
-                return SubscriptionChanged(held.status, {}, refused.code, refused.detail)
+                await session.rollback()
+                return SubscriptionChanged(status, {}, refused.code, refused.detail)
             held.row.wake_wanted_at = at
             subscriptions.keep_answer(session, command, answer, at)
         log.info("subscription changed", subscription_id=str(held.row.id), kind=command.kind.value)
@@ -118,7 +119,7 @@ async def _next(held: Held) -> SubscriptionStep | None:
         await billing.issue(held, await held.plan(), kind="first")
         return None
     if status is SubscriptionStatus.PAUSED:
-        return _paused(held)
+        return await _paused(held)
     if status is SubscriptionStatus.TRIALING and not held.row.trial_notice_sent:
         return await _before_the_trial_ends(held)
     return await _at_the_period_end(held)
@@ -136,11 +137,11 @@ async def _wind_up(held: Held) -> SubscriptionStep:
     return SubscriptionStep(held.status, "its last payment to be closed", wake_at=held.at + CLOSING, close=tuple(left))
 
 
-def _paused(held: Held) -> SubscriptionStep | None:
+async def _paused(held: Held) -> SubscriptionStep | None:
     row = held.row
     if row.resume_at is None or held.at < row.resume_at:
         return SubscriptionStep(held.status, "its resumption", wake_at=row.resume_at)
-    resume(held, reason="the date of its resumption")
+    await resume(held, reason="the date of its resumption")
     return None
 
 
@@ -170,10 +171,11 @@ async def _at_the_period_end(held: Held) -> SubscriptionStep | None:
 
 async def _take_pending_plan(held: Held) -> None:
     row = held.row
-    before, after = await held.plan(), await held.plan(row.pending_plan_id)
+    before, (after, quantity) = await held.plan(), await billing.coming(held)
     if plans.interval_of(before) != plans.interval_of(after):
-        row.anchor, row.anchor_period = row.current_period_end, row.period + 1
-    row.plan_id, row.quantity = after.id, row.pending_quantity or row.quantity
+        end = billing.agreed_end(held, before)
+        billing.set_anchor(held, end, period=row.period + 1, moment=row.current_period_end)
+    row.plan_id, row.quantity = after.id, quantity
     row.pending_plan_id = row.pending_quantity = None
     billing.note(held, "plan_changed", plan=after.code, plan_version=after.version, quantity=row.quantity)
     await billing.tell(held, "plan_changed", key=f"period-{row.period + 1}", plan=after.code, quantity=row.quantity)

@@ -36,6 +36,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "This method is not supported here"),
     "idempotency_key_reused": (409, "The idempotency key was used with another request"),
+    "subscription_cancel_scheduled": (409, "The subscription ends with the period"),
     "subscription_not_changeable": (409, "The subscription cannot be changed so now"),
     "plan_not_available": (422, "The plan cannot be taken"),
     "payment_method_not_active": (409, "The payment method cannot be charged"),

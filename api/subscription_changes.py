@@ -17,7 +17,7 @@ from api.fields import Id, Moment, RequestBody, Whole
 from api.idempotency import IdempotencyKey
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, begin_setup
 from api.problems import Problem, answers, try_again
-from api.subscriptions import WAIT, Reader, SubscriptionOut, Writer, existing_subscription, subscription_out
+from api.subscriptions import WAIT, Reader, SubscriptionAnswer, Writer, existing_subscription, subscription_out
 from dispatch.inbox import subscription_command
 from domain.subscription import ChangeKind, SubscriptionChange
 from engine.payments import EngineUnavailable
@@ -34,7 +34,7 @@ class ChangeOut(BaseModel):
     dry_run: bool
     effects: dict[str, str | None]
     would_write: EffectsOut | None = None
-    subscription: SubscriptionOut
+    subscription: SubscriptionAnswer
 
 
 class CancelSubscription(RequestBody):
@@ -108,7 +108,12 @@ async def cancel_subscription(
 @router.post(
     "/subscriptions/{subscription_id}/change-plan",
     summary="Change the plan",
-    responses=answers("amount_not_representable", "plan_not_available", "subscription_not_changeable"),
+    responses=answers(
+        "amount_not_representable",
+        "plan_not_available",
+        "subscription_cancel_scheduled",
+        "subscription_not_changeable",
+    ),
 )
 async def change_plan(
     subscription_id: UUID,
@@ -134,7 +139,12 @@ async def change_plan(
 @router.get(
     "/subscriptions/{subscription_id}/change-plan/preview",
     summary="What a change of plan would do",
-    responses=answers("amount_not_representable", "plan_not_available", "subscription_not_changeable"),
+    responses=answers(
+        "amount_not_representable",
+        "plan_not_available",
+        "subscription_cancel_scheduled",
+        "subscription_not_changeable",
+    ),
 )
 async def preview_change(
     subscription_id: UUID,

@@ -30,15 +30,14 @@ from api.printing import check_names
 from api.problems import Problem, answers, key_reused
 from api.routing import Wanted, check_step, route
 from dispatch.inbox import subscription_command
-from domain.billing_calendar import add_days
 from domain.money import Money
-from domain.steps import invoice_parts
-from domain.subscription import SubscriptionStatus
+from domain.subscription import NextCharge, NoCharge, SubscriptionStatus
 from engine.payments import EngineUnavailable
 from engine.subscriptions import SubscriptionEngine
 from providers.base import CheckoutMode
-from storage import audit, plans, subscriptions, workspaces
+from storage import audit, plans, subscriptions
 from storage.models import Plan, Subscription
+from storage.rehearsal import rehearsal
 
 router = APIRouter(tags=["subscriptions"])
 
@@ -92,7 +91,8 @@ class SubscriptionOut(BaseModel):
     customer_id: str
     plan: PlanOut | None
     quantity: int
-    pending_plan_id: UUID | None
+    pending_plan_id: UUID | None = Field(description="The plan from the next period on, if another one is planned.")
+    pending_quantity: int | None = Field(description="The quantity from the next period on, if another one is planned.")
     current_period_start: datetime
     current_period_end: datetime
     period: int
@@ -117,8 +117,28 @@ class SubscriptionOut(BaseModel):
     created_at: datetime
 
 
-class SubscriptionDetails(SubscriptionOut):
-    """The same with all invoices, first to last."""
+class NextChargeOut(BaseModel):
+    """The next charge that falls due by itself, if nothing changes until then. Amounts are major units."""
+
+    at: datetime
+    amount: str
+    currency: str
+    credit_applied: str = Field(description="What the customer's credit pays of the invoice.")
+    deferred: str = Field(description="Below the provider's step: what it leaves to the charge after it.")
+    plan: str
+    quantity: int
+    payment_method_id: UUID | None = Field(description="What is charged; null: the customer is sent a link.")
+
+
+class SubscriptionAnswer(SubscriptionOut):
+    """A subscription with its next charge, or the reason why there is none; one of the two is null."""
+
+    next_charge: NextChargeOut | None
+    no_charge_because: NoCharge | None
+
+
+class SubscriptionDetails(SubscriptionAnswer):
+    """A subscription with its next charge and all invoices, first to last."""
 
     invoices: list[InvoiceOut]
 
@@ -141,6 +161,7 @@ class SubscriptionEffects(BaseModel):
     credit_balance: str
     first_charge_at: datetime
     current_period_end: datetime
+    next_charge: NextChargeOut = Field(description="The one after `charge_now`.")
 
 
 @router.post(
@@ -165,8 +186,8 @@ class SubscriptionEffects(BaseModel):
         "unknown_provider",
     )
     | {
-        200: {"model": SubscriptionOut | SubscriptionEffects, "description": "A repeat, or a dry run"},
-        202: {"model": SubscriptionOut},
+        200: {"model": SubscriptionAnswer | SubscriptionEffects, "description": "A repeat, or a dry run"},
+        202: {"model": SubscriptionAnswer},
     },
 )
 async def create_subscription(
@@ -177,7 +198,7 @@ async def create_subscription(
     idempotency_key: IdempotencyKey = None,
     *,
     dry_run: DryRun = False,
-) -> SubscriptionOut | SubscriptionEffects:
+) -> SubscriptionAnswer | SubscriptionEffects:
     """Start the subscription's workflow and answer with its first charge, its first page, or its trial.
 
     `latest_invoice.checkout_url` is where the first payment is made when no saved method was named. 202 means that the
@@ -229,7 +250,7 @@ async def read_subscription(subscription_id: UUID, caller: Reader, services: Ser
     """The subscription as it is on record, with its invoices."""
     async with services.database.transaction() as session:
         row = await existing_subscription(session, caller, subscription_id)
-        (out,) = await _outs(session, caller, [row])
+        out = await _answer(session, caller, row, services.now())
         invoices = await invoice_outs(session, caller, await subscriptions.invoices_of(session, row.id))
     return SubscriptionDetails(**out.model_dump(), invoices=invoices)
 
@@ -279,12 +300,8 @@ async def _values(
     account_id = await _account_id(session, services, caller, body, plan)
     zone = ZoneInfo(workspace.timezone)
     days = plan.trial_days if body.trial_days is None else body.trial_days
-    trial_end = add_days(now, zone, days) if days else None
-    status = SubscriptionStatus.INCOMPLETE if trial_end is None else SubscriptionStatus.TRIALING
     success_url = body.success_url or f"{services.limits.public_base_url}/paid"
-    return subscriptions.first_values(
-        plan=plan, zone=zone, at=now, trial_end=trial_end, status=status, quantity=body.quantity
-    ) | {
+    return subscriptions.first_values(plan=plan, zone=zone, at=now, trial_days=days, quantity=body.quantity) | {
         "workspace_id": workspace.id,
         "customer_id": customer.id,
         "customer_name": customer.name,
@@ -337,26 +354,29 @@ async def _account_id(
 
 
 async def _would_begin(services: Services, caller: Member, body: NewSubscription, now: datetime) -> SubscriptionEffects:
-    async with services.database.transaction() as session:
-        values = await _values(session, services, caller, body, now)
-        plan = await plans.active(session, caller.workspace.id, body.plan)
-        assert plan is not None  # noqa: S101  (found by _values)
-        row = Subscription(workspace_id=caller.workspace.id, customer_id=body.customer.id)
-        credit = await subscriptions.credit_of(session, row, plan.currency)
-        account = await workspaces.account(session, values["provider_account_id"])
-    assert account is not None  # noqa: S101  (chosen by _values)
-    step = billing.step_at(account, plan.currency)
-    parts = invoice_parts(billing.price_of(plan, body.quantity), credit=credit, step=step)
-    due = Money.zero(plan.currency) if values["trial_end"] is not None else parts.total
-    return SubscriptionEffects(
-        plan=plan_out(plan),
-        status=SubscriptionStatus(values["status"]),
-        charge_now=str(due),
-        currency=plan.currency,
-        credit_balance=str(credit),
-        first_charge_at=values["anchor"],
-        current_period_end=values["current_period_end"],
-    )
+    """Begin it, take its first payment as made, and undo both."""
+    async with rehearsal(services.database) as (session, _):
+        values = await _values(session, services, caller, body, now) | {"id": uuid7()}
+        await subscriptions.insert_new(session, values)
+        held = await billing.hold(session, values["id"], at=now, actor=caller.actor)
+        assert held is not None  # noqa: S101  (inserted two lines above)
+        plan = await held.plan()
+        due, credit = Money.zero(plan.currency), await subscriptions.credit_of(session, held.row, plan.currency)
+        if held.status is SubscriptionStatus.INCOMPLETE:
+            due = (await billing.issue(held, plan, kind="first")).money
+            billing.set_status(held, SubscriptionStatus.ACTIVE, reason="dry run")
+        upcoming = _next_charge_out(await billing.next_charge(held))
+        assert upcoming is not None  # noqa: S101  (it runs, and nothing is planned)
+        return SubscriptionEffects(
+            plan=plan_out(plan),
+            status=SubscriptionStatus(values["status"]),
+            charge_now=str(due),
+            currency=plan.currency,
+            credit_balance=str(credit),
+            first_charge_at=values["anchor"],
+            current_period_end=values["current_period_end"],
+            next_charge=upcoming,
+        )
 
 
 async def _setup_url(services: Services, caller: Member, body: NewSubscription, row: Subscription) -> str | None:
@@ -382,11 +402,33 @@ async def existing_subscription(session: AsyncSession, caller: Member, subscript
     return row
 
 
-async def subscription_out(services: Services, caller: Member, subscription_id: UUID) -> SubscriptionOut:
+async def subscription_out(services: Services, caller: Member, subscription_id: UUID) -> SubscriptionAnswer:
     """The subscription as callers see it. Raises Problem not_found."""
     async with services.database.transaction() as session:
-        (out,) = await _outs(session, caller, [await existing_subscription(session, caller, subscription_id)])
-    return out
+        row = await existing_subscription(session, caller, subscription_id)
+        return await _answer(session, caller, row, services.now())
+
+
+async def _answer(session: AsyncSession, caller: Member, row: Subscription, at: datetime) -> SubscriptionAnswer:
+    (out,) = await _outs(session, caller, [row])
+    charge = await billing.next_charge(billing.Held(session, caller.workspace, row, at, caller.actor))
+    none = charge if isinstance(charge, NoCharge) else None
+    return SubscriptionAnswer(**out.model_dump(), next_charge=_next_charge_out(charge), no_charge_because=none)
+
+
+def _next_charge_out(charge: NextCharge | NoCharge) -> NextChargeOut | None:
+    if isinstance(charge, NoCharge):
+        return None
+    return NextChargeOut(
+        at=charge.at,
+        amount=str(charge.amount),
+        currency=charge.amount.currency,
+        credit_applied=str(charge.credit_applied),
+        deferred=str(charge.deferred),
+        plan=charge.plan,
+        quantity=charge.quantity,
+        payment_method_id=charge.payment_method_id,
+    )
 
 
 async def _outs(session: AsyncSession, caller: Member, rows: Sequence[Subscription]) -> list[SubscriptionOut]:
@@ -414,6 +456,7 @@ def _out(
         plan=None if plan is None else plan_out(plan),
         quantity=row.quantity,
         pending_plan_id=row.pending_plan_id,
+        pending_quantity=row.pending_quantity,
         current_period_start=row.current_period_start,
         current_period_end=row.current_period_end,
         period=row.period,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities import billing
 from cli.context import ShortText, as_json, facts, fail, in_database, table, workspace_named
 from domain.money import Money
-from domain.subscription import subscription_workflow_id
+from domain.subscription import NoCharge, subscription_workflow_id
 from settings import Settings
 from storage import audit, outbox, payment_methods, plans, subscriptions, workspaces
-from storage.models import Subscription
+from storage.models import Subscription, Workspace
 
 
 @click.command("subscription-info")
@@ -97,6 +99,25 @@ async def _one(session: AsyncSession, row: Subscription) -> dict[str, Any]:
     }
 
 
+async def _upcoming(session: AsyncSession, workspace: Workspace | None, row: Subscription) -> dict[str, Any]:
+    """What is planned for the period's end, and the next charge or why there is none."""
+    pending = None if row.pending_plan_id is None else await plans.get(session, row.workspace_id, row.pending_plan_id)
+    planned = {
+        "planned_plan": None if pending is None else f"{pending.code} v{pending.version}",
+        "planned_quantity": row.pending_quantity,
+    }
+    if workspace is None:
+        return planned
+    charge = await billing.next_charge(billing.Held(session, workspace, row, datetime.now(UTC), "cli"))
+    if isinstance(charge, NoCharge):
+        return planned | {"next_charge": None, "no_charge_because": charge.value}
+    return planned | {
+        "next_charge": charge.amount,
+        "next_charge_at": charge.at,
+        "next_charge_by": "link" if charge.payment_method_id is None else charge.payment_method_id,
+    }
+
+
 async def _facts(session: AsyncSession, row: Subscription) -> dict[str, Any]:
     plan = None if row.plan_id is None else await plans.get(session, row.workspace_id, row.plan_id)
     workspace = await workspaces.get(session, row.workspace_id)
@@ -122,6 +143,7 @@ async def _facts(session: AsyncSession, row: Subscription) -> dict[str, Any]:
         "resumes": row.resume_at,
         "credit": None if plan is None else await subscriptions.credit_of(session, row, plan.currency),
         "deferred": None if plan is None else Money.from_decimal(row.deferred, plan.currency),
+        **await _upcoming(session, workspace, row),
         "next_action": row.next_action_at,
         "workflow": subscription_workflow_id(row.id),
     }

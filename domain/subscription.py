@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
+from domain.money import Money
 from domain.payment import PollPlan, ProviderTrigger, StartPayment
 from domain.refund import StartRefund
 
@@ -176,6 +177,34 @@ class SubscriptionChanged:
     effects: dict[str, str | None] = field(default_factory=dict)
     refusal: str | None = None
     detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NextCharge:
+    """The next charge that falls due by itself, if nothing changes until then. `deferred` is what it leaves over."""
+
+    at: datetime
+    amount: Money
+    credit_applied: Money
+    deferred: Money
+    plan: str
+    quantity: int
+    payment_method_id: UUID | None
+    """The saved method that is charged; None: the customer is sent a link."""
+
+
+class NoCharge(StrEnum):
+    """Why nothing falls due by itself."""
+
+    CANCEL_SCHEDULED = "cancel_scheduled"
+    ENDED = "ended"
+    PAUSED = "paused"
+    """Without a date of resumption."""
+    FIRST_PAYMENT = "first_payment"
+    """It begins with that, and it was not made yet."""
+    PAYER_HAS_TO_ACT = "payer_has_to_act"
+    """An invoice is overdue and is not tried again without another method or the payer."""
+    MANAGED_BY_PROVIDER = "managed_by_provider"
 
 
 @dataclass(frozen=True, slots=True)

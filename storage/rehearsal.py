@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import event, inspect, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,7 +41,19 @@ _WATCHED: dict[type[Base], tuple[str, ...]] = {
     Refund: ("status",),
     Commission: ("status", "clawed_back", "payout_reference"),
     SurplusCapture: ("status",),
-    Subscription: ("status", "cancel_at_period_end", "quantity", "current_period_end", "paused_at", "ended_at"),
+    Subscription: (
+        "status",
+        "cancel_at_period_end",
+        "plan_id",
+        "quantity",
+        "pending_plan_id",
+        "pending_quantity",
+        "payment_method_id",
+        "current_period_end",
+        "paused_at",
+        "resume_at",
+        "ended_at",
+    ),
     Invoice: ("status",),
     Payout: ("status", "total"),
     PayoutLine: ("status",),
@@ -124,4 +137,6 @@ def _note(session: Session, effects: Effects, before: dict[tuple[Base, str], Any
 def _shown(row: Any, value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
     return str(Money.from_decimal(value, row.currency)) if isinstance(value, Decimal) else value

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.billing_calendar import boundary
+from domain.billing_calendar import Anchor, Interval, Unit, resolve
 from domain.dunning import DunningPolicy, FinalAction
 from domain.ledger import credit_applied_entries, credit_granted_entries
 from domain.money import Money
@@ -44,23 +44,22 @@ def policy_of(workspace: Workspace) -> DunningPolicy:
     )
 
 
-def first_values(
-    *, plan: Plan, zone: ZoneInfo, at: datetime, trial_end: datetime | None, status: SubscriptionStatus, quantity: int
-) -> dict[str, Any]:
+def first_values(*, plan: Plan, zone: ZoneInfo, at: datetime, trial_days: int, quantity: int) -> dict[str, Any]:
     """The columns of a new subscription that its plan and its beginning decide.
 
-    A trial is period 0, and the first paid period begins at its end; without one it begins now.
+    A trial is period 0, and the first paid period begins at its end; without one (0 days) it begins now.
     """
-    anchor = trial_end or at
-    end = trial_end or boundary(at, zone, interval_of(plan), 1)
-    return {
+    anchor = Anchor.at(at, zone).after(Interval(Unit.DAY), trial_days)
+    trial_end = anchor.moment(zone) if trial_days else None
+    end = trial_end or anchor.after(interval_of(plan), 1).moment(zone)
+    status = SubscriptionStatus.TRIALING if trial_days else SubscriptionStatus.INCOMPLETE
+    return anchor_columns(anchor, trial_end or at) | {
         "plan_id": plan.id,
         "quantity": quantity,
         "status": status.value,
         "timezone": zone.key,
-        "anchor": anchor,
         "anchor_period": 1,
-        "period": 1 if trial_end is None else 0,
+        "period": 0 if trial_days else 1,
         "current_period_start": at,
         "current_period_end": end,
         "trial_end": trial_end,
@@ -68,6 +67,19 @@ def first_values(
         "created_at": at,
         "updated_at": at,
     }
+
+
+def anchor_columns(anchor: Anchor, moment: datetime) -> dict[str, Any]:
+    """An anchor on record; `moment` is when it is."""
+    return {"anchor": moment, "anchor_wall": anchor.wall, "anchor_day": anchor.day}
+
+
+def anchor_of(row: Subscription) -> Anchor:
+    """The anchor as it was agreed; its moment's own day and time where what was agreed is not on record."""
+    zone = ZoneInfo(row.timezone)
+    if row.anchor_wall is None or row.anchor_day is None or resolve(row.anchor_wall, zone) != row.anchor:
+        return Anchor.at(row.anchor, zone)
+    return Anchor(row.anchor_wall, row.anchor_day)
 
 
 def followed_values(

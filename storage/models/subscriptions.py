@@ -7,7 +7,18 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -57,6 +68,7 @@ class Subscription(Base):
         CheckConstraint("current_period_end > current_period_start", name="periods_go_forward"),
         CheckConstraint("managed_by = 'provider' OR plan_id IS NOT NULL", name="ours_have_a_plan"),
         CheckConstraint("deferred >= 0", name="deferred_is_not_negative"),
+        CheckConstraint("anchor_day BETWEEN 1 AND 31", name="anchor_day_is_of_a_month"),
         UniqueConstraint("workspace_id", "idempotency_key"),
         UniqueConstraint("provider_account_id", "provider_subscription_id"),
         Index("ix_subscriptions_workspace_created", "workspace_id", "created_at", "status"),
@@ -84,6 +96,13 @@ class Subscription(Base):
     timezone: Mapped[str] = mapped_column(String(64))
     """The workspace's when it began: a later move of the workspace moves no billing day."""
     anchor: Mapped[datetime]
+    anchor_wall: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
+    """The anchor on the zone's clock as it was agreed, also where the clock skips that time."""
+    anchor_day: Mapped[int | None] = mapped_column(SmallInteger)
+    """The day of the month that was agreed, also where the anchor's month has no such day.
+
+    Both count only as long as they mean the moment of `anchor`; else its own day and time do.
+    """
     anchor_period: Mapped[int] = mapped_column(Integer)
     """The number of the period that begins at the anchor."""
     period: Mapped[int] = mapped_column(Integer)

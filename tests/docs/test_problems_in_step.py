@@ -28,7 +28,7 @@ from api.ways import NewWay
 ROOT = Path(__file__).parents[2]
 REFUSALS_ELSEWHERE = ("activities.subscription_changes",)
 """Where else a code of the API is chosen."""
-OF_A_CHANGE_OF_PLAN = {"amount_not_representable", "plan_not_available"}
+OF_A_CHANGE_OF_PLAN = {"amount_not_representable", "plan_not_available", "subscription_cancel_scheduled"}
 REACHED_AND_NEVER_ANSWERED = {
     "list_methods": {"provider_misconfigured"},  # such an account offers nothing
     "create_payment": {"provider_unavailable"},  # stands for a provider's code that is missing

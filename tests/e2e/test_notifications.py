@@ -51,7 +51,7 @@ async def test_a_disputes_amount_is_the_disputes(shop: Shop) -> None:
     await shop.pay(payment)
     await shop.until(payment["id"], "paid")
     charges = await shop.sandbox("GET", "/objects?type=charge")
-    [charge] = [one for one in charges if one["metadata"]["payment_id"] == payment["id"]]
+    [charge] = [one for one in charges if one["metadata"].get("payment_id") == payment["id"]]
     await shop.sandbox("POST", f"/charges/{charge['id']}/dispute", {"amount": 4000})
     [dispute] = await until_told(shop, payment["id"], "dispute.needs_response")
     assert (dispute["amount"], dispute["disputed_amount"], dispute["payment_amount"]) == ("40.00", "40.00", "100.00")

@@ -26,7 +26,6 @@ from activities.refunds import settle_refund
 from activities.settlement import settle
 from activities.subscriptions import SubscriptionActivities
 from dispatch.inbox import subscription_command
-from domain.billing_calendar import add_days
 from domain.payment import (
     Checkout,
     Confirm,
@@ -42,7 +41,6 @@ from domain.subscription import (
     ChangeKind,
     SubscriptionChange,
     SubscriptionChanged,
-    SubscriptionStatus,
     SubscriptionView,
     subscription_workflow_id,
 )
@@ -234,10 +232,8 @@ class Lab:
     ) -> UUID:
         """A subscription on record, as the API writes it, and its workflow begun."""
         at = at or await self.now()
-        trial = add_days(at, _zone(zone), plan.trial_days) if plan.trial_days else None
-        status = SubscriptionStatus.TRIALING if trial else SubscriptionStatus.INCOMPLETE
         values = subscriptions.first_values(
-            plan=plan, zone=_zone(zone), at=at, trial_end=trial, status=status, quantity=1
+            plan=plan, zone=_zone(zone), at=at, trial_days=plan.trial_days, quantity=1
         ) | {
             "id": uuid4(),
             "workspace_id": self.shop.workspace.id,

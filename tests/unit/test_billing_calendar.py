@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.billing_calendar import Interval, Unit, add_days, boundary, moved_by_pause, resolve
+from domain.billing_calendar import Anchor, Interval, Unit, add_days, boundary, length_of_pause, resolve
 
 JERUSALEM, BOGOTA, NEW_YORK = (ZoneInfo(name) for name in ("Asia/Jerusalem", "America/Bogota", "America/New_York"))
 MONTH, YEAR, WEEK, DAY = (Interval(unit) for unit in (Unit.MONTH, Unit.YEAR, Unit.WEEK, Unit.DAY))
@@ -80,14 +81,28 @@ def test_counts_and_weeks() -> None:
 
 
 def test_a_pause_moves_the_end_by_what_was_left_on_the_wall_clock() -> None:
-    end = datetime(2027, 3, 31, 9, tzinfo=NEW_YORK)
-    moved = moved_by_pause(
-        end,
+    end = Anchor.at(datetime(2027, 3, 31, 9, tzinfo=NEW_YORK), NEW_YORK)
+    length = length_of_pause(
         NEW_YORK,
         paused_at=datetime(2027, 3, 10, 9, tzinfo=NEW_YORK),
         resumed_at=datetime(2027, 4, 10, 12, tzinfo=NEW_YORK),
     )
-    assert moved == datetime(2027, 5, 1, 12, tzinfo=NEW_YORK)
+    assert end.later(length).moment(NEW_YORK) == datetime(2027, 5, 1, 12, tzinfo=NEW_YORK)
+
+
+@given(
+    st.integers(1_577_836_800, 2_208_988_800).map(lambda second: datetime.fromtimestamp(second, UTC)),
+    st.sampled_from([JERUSALEM, BOGOTA, NEW_YORK]),
+    st.lists(st.tuples(st.sampled_from([MONTH, YEAR, Interval(Unit.MONTH, 5)]), st.integers(1, 12)), max_size=12),
+)
+def test_counting_on_from_a_boundary_loses_neither_the_day_nor_the_hour(
+    begins: datetime, zone: ZoneInfo, steps: list[tuple[Interval, int]]
+) -> None:
+    first = anchor = Anchor.at(begins, zone)
+    for interval, number in steps:
+        anchor = anchor.after(interval, number).later(timedelta(0))
+        assert anchor.wall.day == min(first.day, monthrange(anchor.wall.year, anchor.wall.month)[1])
+        assert anchor.wall.time() == first.wall.time()
 
 
 def test_days_are_days_of_the_wall_clock() -> None:
