@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     dispatch_interval_seconds: float = Field(
         0.5, gt=0, description="How often inbox and outbox are checked for due work"
     )
+    private_networks: str = Field(
+        "",
+        description="Networks inside, comma separated, that notifications and calls to providers may reach; "
+        "this machine's own may be in development",
+    )
     outbox_timeout_seconds: float = Field(10.0, gt=0, description="One delivery to the order service")
     outbox_first_retry_seconds: float = Field(5.0, gt=0, description="Wait after the first failed delivery")
     outbox_retry_growth: float = Field(2.0, ge=1, description="Each wait is so many times the one before")
@@ -114,6 +119,11 @@ class Settings(BaseSettings):
     def trusted_proxy_list(self) -> list[str]:
         """The proxies' addresses and networks."""
         return listed(self.trusted_proxies)
+
+    @property
+    def private_network_list(self) -> list[str]:
+        """The networks inside that may be reached."""
+        return listed(self.private_networks)
 
     @property
     def temporal_codec_key_list(self) -> list[str]:

@@ -13,6 +13,7 @@ from domain.payment import PollPlan
 from engine.client import TemporalTarget
 from engine.codec import AesGcmCodec, CodecKeyError
 from providers import registry
+from providers.network import LOOPBACK, Network
 from providers.pool import ProviderPool
 from settings import Settings
 from storage.sealing import Sealer, SealingError
@@ -45,10 +46,12 @@ def require_usable(settings: Settings) -> None:
     if settings.environment == "production" and not settings.public_base_url.startswith("https://"):
         log.warning("PUBLIC_BASE_URL is not an https address: payers and providers may not reach it")
     try:
-        for proxies in settings.trusted_proxy_list:
-            ipaddress.ip_network(proxies, strict=False)
+        for networks in (*settings.trusted_proxy_list, *settings.private_network_list):
+            ipaddress.ip_network(networks, strict=False)
     except ValueError:
-        raise SystemExit("TRUSTED_PROXIES: write addresses or networks, such as 10.0.0.0/8, comma separated.") from None
+        raise SystemExit(
+            "TRUSTED_PROXIES, PRIVATE_NETWORKS: write addresses or networks, such as 10.0.0.0/8, comma separated."
+        ) from None
     if settings.redis_url and not settings.redis_url.startswith(("redis://", "rediss://")):
         raise SystemExit("REDIS_URL cannot be read; write it as redis://host:6379/0.")
 
@@ -97,7 +100,14 @@ def provider_pool(settings: Settings, opener: Sealer) -> ProviderPool:
         timeout_seconds=settings.provider_timeout_seconds,
         webhook_tolerance_seconds=settings.webhook_tolerance_seconds,
         webhook_future_tolerance_seconds=settings.webhook_future_tolerance_seconds,
+        network=network(settings),
     )
+
+
+def network(settings: Settings) -> Network:
+    """What may be connected to: public addresses, what the operator listed, and this machine in development."""
+    own = LOOPBACK if settings.environment == "development" else ()
+    return Network([*own, *settings.private_network_list])
 
 
 def poll_plan(settings: Settings) -> PollPlan:

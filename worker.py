@@ -145,7 +145,9 @@ async def background(
     """The dispatcher and the relay, while the block runs."""
     dispatcher = InboxDispatcher(database, engine, wiring.poll_plan(settings))
     limits = httpx.Limits(max_connections=outbox.MAX_CONNECTIONS, max_keepalive_connections=100)
-    async with httpx.AsyncClient(follow_redirects=False, limits=limits) as http:
+    async with httpx.AsyncClient(
+        follow_redirects=False, transport=wiring.network(settings).transport(limits=limits)
+    ) as http:
         relay = OutboxRelay(
             database, sealer, http, _retry_plan(settings), timeout_seconds=settings.outbox_timeout_seconds
         )

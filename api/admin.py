@@ -7,12 +7,11 @@ import re
 from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
+import httpx
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from sqlalchemy.exc import IntegrityError
@@ -26,6 +25,7 @@ from api.problems import Problem, answers
 from domain.dunning import FinalAction
 from domain.money import minor_digits
 from domain.receipt import Dealer
+from providers.network import leads_inside
 from storage import administration, workspaces
 from storage.models import ApiKey, Workspace
 from storage.sealing import Sealer
@@ -35,7 +35,9 @@ router = APIRouter(tags=["administration"])
 SECRET_BYTES = (24, 64)
 """Least and most, as the standard has it."""
 MOST_SECRETS = 2
-_INSIDE = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_INSIDE = (".svc", ".localhost", ".local", ".internal", ".lan", ".home.arpa")
+_DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+"""Four parts, as an address is usually written; the other spellings are 127.1, 0x7f000001, 2130706433."""
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?")
 
 
@@ -348,16 +350,18 @@ async def _check_order(session: AsyncSession, workspace_id: UUID, order: list[UU
 def _check_public(url: str | None) -> None:
     """A tenant's order service is on the Internet. Raises Problem for an address that is plainly inside.
 
-    A name that leads inside is not seen here: the network's own rules are for that.
+    What a name leads to is judged when it is connected to (`providers.network`).
     """
     if url is None:
         return
-    host = ""
     try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
-        inside = not ip_address(host).is_global
-    except ValueError:  # a name, or one of the other spellings of an address: 127.1, 0x7f000001, 2130706433
-        inside = "." not in host or host.endswith(_INSIDE) or _NUMERIC.fullmatch(host) is not None
+        host = httpx.URL(url).raw_host.decode("ascii").rstrip(".")  # as it will be looked up: U+3002 is a dot too
+    except (httpx.InvalidURL, UnicodeError):
+        inside = True
+    else:
+        is_address = host.startswith("[") or ":" in host
+        plain = not is_address and ("." not in host or host.endswith(_INSIDE) or _NUMERIC.fullmatch(host) is not None)
+        inside = leads_inside(host) or (plain and not _DOTTED.fullmatch(host))
     if inside:
         raise Problem("validation_failed", "order_webhook_url: use a public host name.")
 

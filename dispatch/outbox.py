@@ -26,6 +26,8 @@ PER_WORKSPACE = 8
 """Deliveries under way to one merchant at a time."""
 REST_BYTES, REST_SECONDS = 65_536, 1.0
 """How much of an answer's body is read, and for how long, before the connection is dropped instead."""
+UNREACHABLE = "no answer"
+"""The same words for a name that leads nowhere, a closed port and silence: whoever chooses the address reads them."""
 MAX_CONNECTIONS = 1_000
 """At a time in one worker: merchants that are slow must not use up the connections of the others."""
 
@@ -131,8 +133,8 @@ class OutboxRelay:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 status = await self._status_of(workspace.order_webhook_url, body, headers)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            return type(error).__name__
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            return UNREACHABLE
         return None if httpx.codes.is_success(status) else f"answered {status}"
 
     async def _status_of(self, url: str, body: str, headers: dict[str, str]) -> int:

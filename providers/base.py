@@ -27,6 +27,7 @@ from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.setup import SetupStatus
 from domain.subscription import InvoiceStatus, SubscriptionStatus
+from providers.network import Network
 
 UNREACHABLE = "unreachable"
 """The code of ProviderBusy where no connection could be made: nothing was sent."""
@@ -763,6 +764,7 @@ class AccountConfig:
     timeout_seconds: float = 10.0
     webhook_tolerance_seconds: int = 300
     webhook_future_tolerance_seconds: int = 60
+    network: Network = field(default_factory=Network, repr=False)
 
     def credential(self, name: str) -> str:
         """A credential that can stand in a header. Raises ProviderMisconfigured `credential_missing`."""

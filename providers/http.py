@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -128,15 +126,8 @@ class ProviderHttp:
                 base_url=self._base_url,
                 timeout=self._timeout_seconds,
                 transport=self._transport,
-                verify=_authorities(),
             )
         return self._client
-
-
-@cache
-def _authorities() -> ssl.SSLContext:
-    """The certificate authorities, read once: every account has a client, and reading them takes 20 ms."""
-    return httpx.create_ssl_context()
 
 
 async def _whole(answer: httpx.Response) -> httpx.Response:

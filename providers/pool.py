@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from providers.base import AccountConfig, Provider
+from providers.network import Network
 from providers.registry import build_provider
 
 
@@ -34,10 +35,12 @@ class ProviderPool:
         timeout_seconds: float,
         webhook_tolerance_seconds: int = 300,
         webhook_future_tolerance_seconds: int = 60,
+        network: Network | None = None,
     ) -> None:
         self._unseal = unseal
         self._timeout_seconds = timeout_seconds
         self._tolerance = (webhook_tolerance_seconds, webhook_future_tolerance_seconds)
+        self._network = network or Network()
         self._built: dict[UUID, tuple[datetime, Provider]] = {}
         self._replaced: list[Provider] = []
 
@@ -56,6 +59,7 @@ class ProviderPool:
                 timeout_seconds=self._timeout_seconds,
                 webhook_tolerance_seconds=past,
                 webhook_future_tolerance_seconds=future,
+                network=self._network,
             ),
         )
         if known is not None:

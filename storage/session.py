@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
+from asyncpg.exceptions import InternalClientError
+from sqlalchemy import event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-TOO_BUSY = frozenset({"25P03", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03"})
-"""Idle for too long, serialization failure, deadlock, lock not available, statement timed out, and PostgreSQL's own
-shutting down, crashing and starting up."""
+READ_ONLY = "25006"
+"""A write was sent to a server that takes none: one that was demoted, or is not promoted yet."""
+TOO_BUSY = frozenset({READ_ONLY, "25P03", "40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03"})
+"""A standby, idle for too long, serialization failure, deadlock, lock not available, statement timed out, and
+PostgreSQL's own shutting down, crashing and starting up."""
 TOO_BUSY_CLASSES = ("08", "53")
 """First two characters: the connection failed, or connections, memory or disk have run out."""
 NO_SUCH_CHARACTER = frozenset({"22021", "22P05"})
@@ -43,6 +47,7 @@ class Database:
                 },
             },
         )
+        event.listen(self.engine.sync_engine, "handle_error", _empty_the_pool)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
         alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._statements = async_sessionmaker(alone, expire_on_commit=False, autoflush=False)
@@ -72,6 +77,21 @@ class Database:
         await self.engine.dispose()
 
 
+def _empty_the_pool(context: ExceptionContext) -> None:
+    """After a failover connections lead to a server that takes no writes, or are broken in the middle: none is kept."""
+    if _sqlstate(context.original_exception) == READ_ONLY or _is_broken(context.original_exception):
+        context.is_disconnect = True
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    return getattr(error, "sqlstate", None) or ""
+
+
+def _is_broken(error: BaseException | None) -> bool:
+    """Whether the driver lost its place in the conversation, as when a connection dies under a rollback."""
+    return isinstance(error, InternalClientError) or isinstance(getattr(error, "__cause__", None), InternalClientError)
+
+
 _TIMEOUTS = text("SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true)")
 
 
@@ -90,9 +110,9 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
             return True
-        state = getattr(error.orig, "sqlstate", None) or ""
-        return state in TOO_BUSY or state.startswith(TOO_BUSY_CLASSES)
-    return isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeout)
+        state = _sqlstate(error.orig)
+        return state in TOO_BUSY or state.startswith(TOO_BUSY_CLASSES) or _is_broken(error.orig)
+    return _is_broken(error) or isinstance(error, ConnectionError | TimeoutError | OSError | PoolTimeout)
 
 
 def is_unstorable(error: BaseException) -> bool:

@@ -172,7 +172,10 @@ class MeshulamProvider:
         self._mark = TEST_MARK if self._origin == SANDBOX else ""
         self._clock = clock
         self._http = ProviderHttp(
-            self._origin, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+            self._origin,
+            timeout_seconds=config.timeout_seconds,
+            transport=transport or config.network.transport(),
+            clock=clock,
         )
         self._refunding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 

@@ -135,7 +135,10 @@ class PayPlusProvider:
             sheet = PayPlusProvider.capabilities
             self.capabilities = replace(sheet, saves_methods=False, sets_up_methods=False, off_session=False)
         http = ProviderHttp(
-            self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+            self._account.api_base,
+            timeout_seconds=config.timeout_seconds,
+            transport=transport or config.network.transport(),
+            clock=clock,
         )
         self._api = PayPlusClient(self._account, http)
         self._clock = clock

@@ -120,7 +120,10 @@ class PayuProvider:
         self._account = account_of(config)
         self.capabilities = replace(self.capabilities, methods=self._account.methods)
         self._http = ProviderHttp(
-            self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+            self._account.api_base,
+            timeout_seconds=config.timeout_seconds,
+            transport=transport or config.network.transport(),
+            clock=clock,
         )
         self._client = PayuClient(self._account, self._http)
         self._clock = clock

@@ -121,6 +121,7 @@ class StripeProvider:
         self._live = _mode_of(self._secret_key)
         self._clock = clock
         self._http_client = http_client
+        self._network = config.network
         self._client: stripe.StripeClient | None = None
         # The library writes request bodies and Stripe's messages, e-mails among them, to its log below this level.
         library_log = logging.getLogger("stripe")
@@ -328,7 +329,9 @@ class StripeProvider:
     def _api(self) -> stripe.StripeClient:
         """The client, made at the first call because its connections belong to the running event loop."""
         if self._client is None:
-            self._http_client = self._http_client or StripeTransport(timeout=self._timeout_seconds)
+            self._http_client = self._http_client or StripeTransport(
+                timeout=self._timeout_seconds, transport=self._network.transport()
+            )
             self._client = stripe.StripeClient(
                 self._secret_key,
                 base_addresses={"api": self._api_base} if self._api_base else None,

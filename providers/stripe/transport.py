@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -22,11 +23,23 @@ class StripeTransport(stripe.HTTPXClient):
     like a broken connection. Should an overridden method go away, the library's own way is used again.
     """
 
+    def __init__(self, *, timeout: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`timeout` in seconds, for the whole call. `transport` says what may be reached and how much may come back."""
+        super().__init__(timeout=timeout)
+        self._timeout_seconds = timeout
+        self._client_async = httpx.AsyncClient(transport=transport)
+
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """Send one request. Raises stripe.APIConnectionError, NotConnected where nothing was sent."""
-        answer: tuple[bytes, int, Mapping[str, str]] = await super().request_async(method, url, headers, post_data)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer: tuple[bytes, int, Mapping[str, str]] = await super().request_async(
+                    method, url, headers, post_data
+                )
+        except TimeoutError as error:  # every part of it came in time, and the whole did not
+            raise stripe.APIConnectionError("no answer in time") from error  # type: ignore[no-untyped-call]
         contact.heard()
         return answer
 

@@ -113,7 +113,10 @@ class WompiProvider:
         self._tolerance = Tolerance(self._account.event_max_age_seconds, config.webhook_future_tolerance_seconds)
         self._clock = clock
         self._http = ProviderHttp(
-            self._account.api_base, timeout_seconds=config.timeout_seconds, transport=transport, clock=clock
+            self._account.api_base,
+            timeout_seconds=config.timeout_seconds,
+            transport=transport or config.network.transport(),
+            clock=clock,
         )
         self._api = WompiApi(self._account, self._http)
 

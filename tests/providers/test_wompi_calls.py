@@ -637,7 +637,7 @@ async def test_an_event_sent_again_is_the_same_event_and_a_links_names_its_link(
 async def test_the_account_is_checked_by_both_keys(provider: Provider, payer: Any) -> None:
     check = await provider.check_account()
     assert (check.account_name, check.live, check.detail) == ("Comercio de prueba", False, "can take payments")
-    live = WompiProvider(AccountConfig(uuid4(), payer.keys("prod"), payer.account().options))
+    live = WompiProvider(replace(payer.account(), credentials=payer.keys("prod")))
     assert (await live.check_account()).live
     await live.aclose()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
+from asyncpg.exceptions import InternalClientError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -65,3 +67,51 @@ async def test_a_postgresql_that_is_still_starting_is_away_and_no_fault_of_ours(
         await database.close()
         server.close()
         await server.wait_closed()
+
+
+async def test_after_a_failover_no_connection_to_the_demoted_server_is_kept(service: Service) -> None:
+    database = Database(service.stack.database_url)
+    write = text("INSERT INTO demoted VALUES (1)")
+    demote = text("SET default_transaction_read_only = on")
+    try:
+        async with database.statement() as session:
+            await session.execute(text("CREATE TABLE IF NOT EXISTS demoted (number integer)"))
+        async with AsyncExitStack() as several:  # what the pool keeps leads to a server that takes no writes any more
+            for _ in range(4):
+                session = await several.enter_async_context(database.statement())
+                await session.execute(demote)
+        with pytest.raises(DBAPIError) as caught:
+            async with database.transaction() as session:
+                await session.execute(write)
+        assert is_outage(caught.value)
+        for _ in range(4):  # one try found it out for all of them
+            async with database.transaction() as session:
+                await session.execute(write)
+    finally:
+        async with database.statement() as session:
+            await session.execute(text("DROP TABLE demoted"))
+        await database.close()
+
+
+async def test_a_connection_that_lost_its_place_is_an_outage_and_is_not_kept(service: Service) -> None:
+    database = Database(service.stack.database_url, pool_size=1)
+    try:
+        async with database.statement() as session:
+            connection = await (await session.connection()).get_raw_connection()
+            driver = connection.driver_connection
+            assert driver is not None
+            first = await session.scalar(text("SELECT pg_backend_pid()"))
+
+        def broken(*_: object, **__: object) -> None:
+            raise InternalClientError("got result for unknown protocol state 3")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(driver), "prepare", broken)
+            with pytest.raises(Exception, match="unknown protocol state") as caught:
+                async with database.statement() as session:
+                    await session.execute(text("SELECT 1"))
+        assert is_outage(caught.value)
+        async with database.statement() as session:
+            assert await session.scalar(text("SELECT pg_backend_pid()")) != first
+    finally:
+        await database.close()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from providers.base import AccountConfig, CheckoutMode, CheckoutRequest, OpenedCheckout, Provider
+from providers.network import LOOPBACK, Network
 from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer
 
 
@@ -31,6 +32,7 @@ class Payer(SandboxPayer):
 
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
+            network=Network(LOOPBACK),
             account_id=UUID(self.suffix),
             credentials={"agreement": self.agreement, "callback_secret": WEBHOOK_SECRET} | credentials,
             options={"live": False},

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from providers.base import AccountConfig, CheckoutMode, CheckoutRef, CheckoutRequest, OpenedCheckout, Provider
+from providers.network import LOOPBACK, Network
 from tests.providers.payers import SandboxPayer
 
 CALLBACK_TOKEN = "k3pOq7_unguessable-part"
@@ -34,6 +35,7 @@ class Payer(SandboxPayer):
 
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
+            network=Network(LOOPBACK),
             account_id=uuid4(),
             credentials={"user_id": "business1", "page_code": self.page_code, "callback_token": CALLBACK_TOKEN}
             | {"page_code_bit": f"{self.page_code}bit"}

@@ -6,6 +6,7 @@ from typing import ClassVar
 from uuid import UUID, uuid4
 
 from providers.base import AccountConfig, CheckoutMode, OpenedCheckout
+from providers.network import LOOPBACK, Network
 from tests.providers.payers import SandboxPayer
 
 
@@ -39,6 +40,7 @@ class Payer(SandboxPayer):
         """The same with options."""
         own = {"api_key": self.key, "secret_key": self.SECRET, "payment_page_uid": f"page-{self.suffix}"}
         return AccountConfig(
+            network=Network(LOOPBACK),
             account_id=uuid4(),
             credentials=own | credentials,
             options={"api_base": f"{self.address}/payplus/api/v1.0"} | options,

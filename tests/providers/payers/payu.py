@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from providers.base import AccountConfig, CheckoutMode, OpenedCheckout, SavedMethod
+from providers.network import LOOPBACK, Network
 from providers.payu.tokens import imported
 from tests.providers.payers import SandboxPayer
 
@@ -46,6 +47,7 @@ class Payer(SandboxPayer):
             "account_id": "512321",
         }
         return AccountConfig(
+            network=Network(LOOPBACK),
             account_id=uuid4(),
             credentials=own | credentials,
             options={"api_base": self.address},

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from providers.base import AccountConfig, CheckoutMode, OpenedCheckout
+from providers.network import LOOPBACK, Network
 from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer
 
 
@@ -26,6 +27,7 @@ class Payer(SandboxPayer):
 
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
+            network=Network(LOOPBACK),
             account_id=uuid4(),
             credentials={"secret_key": self.key, "webhook_secret": WEBHOOK_SECRET} | credentials,
             options={"api_base": self.address},

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from providers.base import AccountConfig, CheckoutMode, OpenedCheckout
+from providers.network import LOOPBACK, Network
 from tests.providers.payers import SandboxPayer
 
 
@@ -37,6 +38,7 @@ class Payer(SandboxPayer):
 
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
+            network=Network(LOOPBACK),
             account_id=uuid4(),
             credentials=self.keys() | credentials,
             options={"api_base": f"{self.address}/wompi/v1", "checkout_base": f"{self.address}/wompi/checkout"},
