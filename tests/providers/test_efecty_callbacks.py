@@ -397,6 +397,20 @@ def test_a_forged_or_cut_notification_is_refused(body: bytes, reason: Rejection)
     assert pv_refused(body) is reason
 
 
+@pytest.mark.parametrize(
+    "status", ["", "APPROVED", " approved", "approved ", "pending", "rejected", "refunded", "paid"]
+)
+def test_a_signed_status_that_nobody_knows_is_no_event_of_a_payment(status: str) -> None:
+    """The checksum is right and the code is ours: what the word means is a guess that nobody makes."""
+    assert pv_refused(payvalida(status=status)) is Rejection.MALFORMED
+
+
+@pytest.mark.parametrize("status", ["refunded", "a word of tomorrow", "approved2", "captured", "paid_partially"])
+def test_a_signed_word_of_the_other_scheme_that_nobody_knows_moves_no_money(status: str) -> None:
+    event = received(body_of(status=status))
+    assert (event.kind, event.event_id) == (EventKind.OTHER, f"{EVENT_ID}:{status}")
+
+
 # --- by hand
 
 
