@@ -144,7 +144,7 @@ class DisputeActivities:
             await dispute_money.hold(session, payment, row)
         if state is DisputeState.LOST:
             await dispute_money.lose(session, payment, row, Money.from_decimal(row.held, payment.currency))
-        elif state in FINAL_DISPUTE:
+        elif state not in HOLDS_MONEY:  # decided for us, or an inquiry again, which moves no money
             await dispute_money.release(session, payment, row)
 
     def _tell(

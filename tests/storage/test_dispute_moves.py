@@ -27,8 +27,8 @@ AMOUNT = Money.parse("59.00", "ILS")
 class Bank:
     """Says one thing; stands where the guarded provider is."""
 
-    def __init__(self, state: str) -> None:
-        self._state = DisputeState(state)
+    def __init__(self, name: str, state: str) -> None:
+        self._name, self._state = name, DisputeState(state)
 
     def provider(self, _account: object) -> Bank:
         return self
@@ -37,12 +37,12 @@ class Bank:
         return await ask(self)
 
     async def disputes_of(self, _transaction_id: str) -> Sequence[ProviderDispute]:
-        return [ProviderDispute("dp_1", self._state, AMOUNT)]
+        return [ProviderDispute(self._name, self._state, AMOUNT)]
 
 
 async def told(books: Books, payment_id: UUID, *states: str) -> None:
     for state in states:
-        activities = DisputeActivities(books.database, Bank(state), lambda: AT)  # type: ignore[arg-type]
+        activities = DisputeActivities(books.database, Bank(f"dp_{payment_id}", state), lambda: AT)  # type: ignore[arg-type]
         await activities.reconcile_disputes(ReconcileDisputes(payment_id))
 
 
@@ -71,7 +71,7 @@ async def test_the_status_and_the_money_after_any_two_words(books: Books, states
     assert commission.clawed_back == (Decimal("5.90") if lost else 0)
     async with books.database.transaction() as session:
         balances = {name: str(one) for name, one in (await ledger.balances(session, books.workspace.id)).items()}
-        query = select(OrderNotice.type).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.id)
+        query = select(OrderNotice.type).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.seq)
         notices = [kind for kind in await session.scalars(query) if kind.startswith("dispute.")]
     assert balances.get("dispute_losses", "0.00") == ("59.00" if lost else "0.00")
     assert balances.get(f"disputed:{dispute.id}", "0.00") == ("59.00" if holds and not lost else "0.00")

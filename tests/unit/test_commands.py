@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from domain import dispute, payout
+from domain.billing_calendar import Interval, Unit
 from domain.dispute import DisputeState, DisputeView, ReconcileDisputes, Reminder
 from domain.money import Money, MoneyError
 from domain.payment import PollPlan
@@ -51,3 +52,16 @@ def test_a_payout_of_a_debt() -> None:
     with pytest.raises(MoneyError) as refused:
         due(payable=owed, balance=Money(1, "ILS"), unpaid=zero)
     assert str(refused.value) == "the ledger owes more than the commissions say"
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (Interval(Unit.MONTH), "month"),
+        (Interval(Unit.MONTH, 2), "2 months"),
+        (Interval(Unit.DAY, 30), "30 days"),
+        (Interval(Unit.YEAR), "year"),
+    ],
+)
+def test_an_interval_for_people(interval: Interval, words: str) -> None:
+    assert str(interval) == words

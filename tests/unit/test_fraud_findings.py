@@ -18,9 +18,11 @@ from domain.fraud import (
     Velocity,
     Verdict,
     judge,
+    spellings,
     trace,
     with_velocity,
 )
+from domain.mailbox import Spellings
 
 ACCEPT, HOLD, REJECT = Verdict.ACCEPT, Verdict.HOLD, Verdict.REJECT
 PAYER = Traces(email=b"e", card=b"c", ip=b"i", ip_range=b"r")
@@ -107,3 +109,40 @@ def test_a_trace_is_the_same_for_ever_and_of_one_key_and_kind() -> None:
 
 def test_networks_are_a_street_wide() -> None:
     assert (IPV4_RANGE, IPV6_RANGE) == (24, 64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "today", "before"),
+    [
+        (
+            Kind.EMAIL,
+            " Da.Na@GoogleMail.com",
+            "dana@gmail.com",
+            {"dana@googlemail.com"},
+        ),
+        (Kind.DOMAIN, "PM.me", "proton.me", {"pm.me", "protonmail.com", "protonmail.ch"}),
+        (Kind.DOMAIN, "example.com", "example.com", set()),
+        (Kind.CARD, " FP_1 ", "FP_1", {"fp_1"}),
+        (Kind.CARD, "fp_1", "fp_1", set()),
+        (Kind.IP, "2001:DB8::0001", "2001:db8::1", {"2001:db8::0001"}),
+        (Kind.IP_RANGE, "192.0.2.9", "192.0.2.0/24", {"192.0.2.9"}),
+        (Kind.REFERRER, "Ann ", "ann", set()),
+    ],
+)
+def test_what_may_be_on_the_blocklist_from_before(kind: Kind, value: str, today: str, before: set[str]) -> None:
+    assert spellings(kind, value) == Spellings(today, frozenset(before))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Kind.EMAIL, "nobody"),
+        (Kind.DOMAIN, " "),
+        (Kind.CARD, " "),
+        (Kind.IP, "x"),
+        (Kind.IP_RANGE, "x"),
+        (Kind.REFERRER, ""),
+    ],
+)
+def test_what_is_none_of_its_kind_has_no_spelling(kind: Kind, value: str) -> None:
+    assert spellings(kind, value) is None
