@@ -148,3 +148,10 @@ def test_what_a_command_says_when_nothing_else_is_said() -> None:
     assert (confirmed.receipt_id, confirmed.flag, confirmed.others_open) == (None, None, False)
     assert (confirmed.surplus_ids, confirmed.subscription_id) == ((), None)
     assert PaymentOutcome(payment_id, PaymentStatus.PAID).receipt_id is None
+
+
+def test_a_wait_that_grows_slowly_stops_growing_after_64_looks() -> None:
+    """More doublings than that are beyond any number of seconds, and a float."""
+    plan = PollPlan(first_seconds=100, growth=1.25, max_seconds=1e12, jitter=0)
+    assert plan.interval(64, 0.5) == plan.interval(10_000, 0.5) == timedelta(seconds=100 * 1.25**64)
+    assert plan.interval(63, 0.5) < plan.interval(64, 0.5)
