@@ -270,7 +270,10 @@ class ConfirmationActivities:
             locked, workspace = await payments.lock(session, command.payment_id)
             if locked.customer_id is not None and any(one.observed.saved_method is not None for one in seen):
                 await payment_methods.lock_customer(session, locked.workspace_id, locked.customer_id)
+            news = locked.status not in CAPTURED
             confirmation = await self._apply(session, locked, workspace, seen, command)
+            for one in seen if news and locked.status in CAPTURED else ():
+                await note_shown(session, locked, one.way.attempt, one.observed, at=self._now())
             kept = await self._keep_methods(session, locked, seen)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
         if kept and self._news is not None and locked.customer_id is not None:
@@ -449,6 +452,22 @@ class ConfirmationActivities:
 
     def _ref(self, payment: Payment, attempt: Attempt | None) -> CheckoutRef:
         return ref_of(payment, attempt, self._sealer)
+
+
+async def note_shown(
+    session: AsyncSession, payment: Payment, attempt: Attempt | None, observed: ProviderPayment, *, at: datetime
+) -> None:
+    """Refunds and disputes that the provider shows already when a capture is posted are followed as after an event.
+
+    Their own events may have come before there was anything here that they could be about, or not at all.
+    """
+    attempt = attempt or next(iter(await attempts.of_payment(session, payment.id)), None)
+    if attempt is None or observed.captured is None:
+        return
+    went_back = bool(observed.refunds) or (observed.refunded is not None and observed.refunded.minor > 0)
+    for kind, shown in (("refund", went_back), ("dispute", observed.disputed is True)):
+        if shown:
+            await inbox.note_shown(session, payment, attempt, kind=kind, at=at)
 
 
 def new_method(saved: SavedMethod) -> NewMethod:

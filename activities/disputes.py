@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError
 from activities import dispute_money
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
+from activities.parking import parked_if_it_fails
 from activities.refunds import paid_way
 from domain.dispute import (
     FINAL_DISPUTE,
@@ -26,7 +27,7 @@ from domain.dispute import (
     Reminder,
 )
 from domain.money import Money
-from domain.payment import PaymentStatus
+from domain.payment import CAPTURED, PaymentStatus
 from providers.base import KnowsDisputes, Provider, ProviderDispute
 from storage import attempts, audit, disputes, inbox, outbox, payments
 from storage.models import Dispute, Payment, Workspace
@@ -49,10 +50,16 @@ class DisputeActivities:
 
         Raises ApplicationError typed as in providers/base.py.
         """
+        async with parked_if_it_fails(self._database, command.inbox_ids):
+            return await self._reconcile(command)
+
+    async def _reconcile(self, command: ReconcileDisputes) -> list[DisputeView]:
         async with self._database.transaction() as session:
             loaded = await attempts.load(session, command.payment_id)
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
+        if loaded.payment.status not in CAPTURED:  # the events stay in the inbox, and come again
+            return []
         way, transaction = paid_way(loaded), loaded.payment.provider_transaction_id
         found: list[ProviderDispute] = []
         if transaction is not None and isinstance(self._guard.provider(way.account), KnowsDisputes):

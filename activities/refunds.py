@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import billing, dispute_money, returned_refunds
+from activities import billing, dispute_money, listed_refunds, returned_refunds
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
+from activities.parking import parked_if_it_fails
 from activities.refund_calls import Asked, RefundCalls, looking
 from activities.settlement import ORDER_PAID_TWICE
 from domain.ledger import refund_entries
@@ -44,7 +45,7 @@ from storage import attempts, audit, commissions, disputes, inbox, ledger, outbo
 from storage.attempts import Loaded, Way
 from storage.models import Payment, Receipt, Refund, Workspace
 from storage.sealing import Sealer
-from storage.session import Database
+from storage.session import Database, is_outage
 
 log = structlog.get_logger()
 
@@ -96,14 +97,68 @@ class RefundActivities:
     async def reconcile_refunds(self, command: ReconcileRefunds) -> Reconciled:
         """After a provider told of a refund: bring ours up to date, and put on record what was made at the provider.
 
-        Safe to repeat: what went back is compared with what is on record, under the payment's lock. Refunds of ours
-        that are still under way are left to their own workflows and named in the answer.
+        Safe to repeat. Where the provider lists its refunds, each is matched by its id; elsewhere the sum of what went
+        back is compared with what is on record, under the payment's lock. Refunds of ours under way without which the
+        others cannot be told apart are left to their own workflows and named in the answer.
         """
+        async with parked_if_it_fails(self._database, command.inbox_ids):
+            return await self._reconcile(command)
+
+    async def _reconcile(self, command: ReconcileRefunds) -> Reconciled:
         async with self._database.transaction() as session:
             loaded = await attempts.load(session, command.payment_id)
-            waiting = await refunds.under_way(session, command.payment_id)
         if loaded is None:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound")
+        if loaded.payment.status not in CAPTURED:  # the events stay in the inbox, and come again
+            return Reconciled()
+        done, failed = Reconciled(), None
+        for way in settled_ways(loaded):
+            try:
+                lists = self._guard.provider(way.account).capabilities.lists_refunds
+                found = await (self._take_list(loaded, way) if lists else self._compare_sums(loaded, way))
+                done = Reconciled(done.receipt_ids + found.receipt_ids, done.open_refunds + found.open_refunds)
+            except ApplicationError as error:  # one attempt's provider does not hold up another's
+                failed = error
+        if failed is not None:
+            raise failed
+        if not done.open_refunds:
+            async with self._database.transaction() as session:
+                await inbox.mark_handled(session, command.inbox_ids, outcome="refunds reconciled")
+        return done
+
+    async def _take_list(self, loaded: Loaded, way: Way) -> Reconciled:
+        """Match the refunds that the provider lists with the records, one by one. Not told, nothing follows."""
+        ref = ref_of(loaded.payment, way.attempt, self._sealer)
+        with as_application_error():
+            seen = await self._guard.call(way.account, way.health, lambda provider: provider.look(ref))
+        if seen.refunds is None:
+            return Reconciled() if seen.refunded is None else await self._compare_sums(loaded, way)
+        taken, failed = listed_refunds.Taken(), None
+        async with self._database.transaction() as session:
+            listed_refunds.adopt(await self._books(session, loaded, way), seen.refunds)
+        for one in sorted(seen.refunds, key=listed_refunds.age):
+            try:
+                async with self._database.transaction() as session:
+                    await listed_refunds.take(await self._books(session, loaded, way), one, seen.refunds, taken)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                failed = error  # the next one does not wait for it
+        if failed is not None:
+            raise failed
+        return Reconciled(tuple(taken.documents), tuple(dict.fromkeys(taken.waiting)))
+
+    async def _books(self, session: AsyncSession, loaded: Loaded, way: Way) -> listed_refunds.Books:
+        return await listed_refunds.open_books(
+            session, loaded.payment.id, way.attempt, settle=settle_refund, fail=fail_refund, at=self._now()
+        )
+
+    async def _compare_sums(self, loaded: Loaded, way: Way) -> Reconciled:
+        """The same where the provider tells the sum alone."""
+        if way.attempt is not None and way.attempt.status != "paid":
+            return Reconciled()  # money beyond the obligation: its own refund is followed by its own workflow
+        async with self._database.transaction() as session:
+            waiting = await refunds.under_way(session, loaded.payment.id)
         documents = []
         for refund in waiting:
             if RefundState(refund.status) is RefundState.REQUESTED:  # its own workflow asks for it at this moment
@@ -111,22 +166,20 @@ class RefundActivities:
             progress = await self.advance_refund(AdvanceRefund(refund.id))
             if progress.receipt_id is not None:
                 documents.append(progress.receipt_id)
-        way = paid_way(loaded)
         ref = ref_of(loaded.payment, way.attempt, self._sealer)
         async with self._database.transaction() as session:  # before the look, which may see more but never less
-            on_record = await refunds.of_payment(session, command.payment_id)
+            on_record = await refunds.of_payment(session, loaded.payment.id)
             given_back = await surplus.given_back(session, loaded.payment)
         with as_application_error():
             seen = await self._guard.call(way.account, way.health, lambda provider: provider.look(ref))
             returned = await self._returned(loaded, way, on_record, given_back, seen.refunded)
         async with self._database.transaction() as session:
-            payment, workspace = await payments.lock(session, command.payment_id)
+            payment, workspace = await payments.lock(session, loaded.payment.id)
             left = await refunds.under_way(session, payment.id)
             if not left:
                 await returned_refunds.record(session, payment, workspace, returned, at=self._now())
                 made = await self._record_foreign(session, payment, workspace, seen.refunded)
                 documents += [] if made is None else [made]
-                await inbox.mark_handled(session, command.inbox_ids, outcome="refunds reconciled")
         return Reconciled(tuple(documents), tuple(refund.id for refund in left))
 
     async def _returned(
@@ -134,12 +187,14 @@ class RefundActivities:
     ) -> dict[UUID, str]:
         """Which refunds that succeeded have come back since, with the provider's code.
 
-        Asked only where the provider says that less is with the payer than is on record. One that was made at the
-        provider has no name here: it has come back if what is short is as much.
+        Asked only where the provider says that less is with the payer than is on record: where it does not say, nothing
+        follows. One that was made at the provider has no name here: it has come back if what is short is as much.
         """
+        if refunded is None:
+            return {}
         done = [row for row in reversed(on_record) if RefundState(row.status) is RefundState.SUCCEEDED]
         zero = Money.zero(loaded.payment.currency)
-        short = sum((row.money for row in done), zero) + given_back - (refunded or zero)
+        short = sum((row.money for row in done), zero) + given_back - refunded
         found: dict[UUID, str] = {}
         for row in done:
             if short.minor <= 0:
@@ -151,7 +206,7 @@ class RefundActivities:
             if answer is not None and answer.status is RefundStatus.FAILED:
                 found[row.id], short = answer.failure_code or "failed", short - row.money
         for row in done:
-            unnamed = row.provider_refund_id is None and refunded is not None and given_back.minor == 0
+            unnamed = row.provider_refund_id is None and given_back.minor == 0
             if unnamed and row.money <= short:
                 found[row.id], short = "returned", short - row.money
         return found
@@ -213,6 +268,8 @@ class RefundActivities:
                 await dispute_money.take_what_is_free(session, payment, held_by)
             else:
                 refund.status = state.value
+                if refund.origin == "provider":  # it is followed from here on
+                    refund.asked_at = refund.asked_at or self._now()
         log.info("refund", refund_id=str(refund.id), payment_id=str(payment.id), status=refund.status)
         return _progress_of(refund, document)
 
@@ -231,11 +288,15 @@ class RefundActivities:
         if missing.minor <= 0:
             return None
         await dispute_money.give_way(session, payment, missing - refunds.left_of(payment))
+        if refunds.left_of(payment) < missing:
+            payments.set_flag(session, payment, listed_refunds.EXCEEDS_PAYMENT, details={"amount": str(missing)})
+            return None
+        before = sum(row.origin == "provider" for row in await refunds.of_payment(session, payment.id))
         refund = await refunds.record_foreign(
             session,
             payment,
             {
-                "id": uuid5(payment.id, f"provider-refund:{refunded.minor}"),
+                "id": uuid5(payment.id, f"provider-refund:number-{before + 1}"),
                 "amount": missing.to_decimal(),
                 "origin": "provider",
                 "reason": "refunded at the provider",
@@ -254,6 +315,13 @@ def paid_way(loaded: Loaded) -> Way:
     return next(
         (way for way in loaded.ways if way.attempt is not None and way.attempt.status == "paid"), loaded.ways[0]
     )
+
+
+def settled_ways(loaded: Loaded) -> list[Way]:
+    """The ways that brought money, the one by which the payment was paid first."""
+    brought = [way for way in loaded.ways if way.attempt is not None and way.attempt.status in attempts.SETTLED]
+    paid = paid_way(loaded)
+    return [paid, *(way for way in brought if way is not paid)]
 
 
 async def settle_refund(

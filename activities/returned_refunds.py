@@ -57,15 +57,28 @@ async def paid_again(
     for row in owed:
         if missing < row.money:
             continue
-        if RefundState(row.status) is RefundState.SETTLED_OUTSIDE:
-            payments.set_flag(session, payment, REFUND_PAID_TWICE, details={"refund_id": str(row.id)})
         missing = missing - row.money
-        row.status, row.failure_code, row.updated_at = RefundState.SUCCEEDED.value, None, at
-        row.provider_refund_id = None
-        await _book(session, payment, row, "paid_again", surplus_refund_entries(row.money, **_sides(payment)))
-        tell(session, payment, workspace, row, "refund.paid_again", at=at)
+        await sent_again(session, payment, workspace, row, known_as=None, at=at)
     _unflag(session, payment, rows)
     return missing
+
+
+async def sent_again(
+    session: AsyncSession, payment: Payment, workspace: Workspace, row: Refund, *, known_as: str | None, at: datetime
+) -> None:
+    """The provider of a locked payment has sent a refund anew that had come back; `known_as` is its id of it, if told.
+
+    What the merchant had paid by other means meanwhile the payer has had twice then.
+    """
+    if RefundState(row.status) is RefundState.SETTLED_OUTSIDE:
+        payments.set_flag(session, payment, REFUND_PAID_TWICE, details={"refund_id": str(row.id)})
+    row.status, row.failure_code, row.updated_at = RefundState.SUCCEEDED.value, None, at
+    if row.provider_refund_id is not None and row.provider_refund_id != known_as:
+        row.further_provider_refund_ids = [*row.further_provider_refund_ids, row.provider_refund_id]
+    row.provider_refund_id = known_as
+    await _book(session, payment, row, "paid_again", surplus_refund_entries(row.money, **_sides(payment)))
+    tell(session, payment, workspace, row, "refund.paid_again", at=at)
+    _unflag(session, payment, await refunds.of_payment(session, payment.id))
 
 
 async def settle_outside(

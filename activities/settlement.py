@@ -128,7 +128,13 @@ async def _adopt(
         }
         await attempts.record(session, payment.id, 1, values)
         attempt = (await attempts.of_payment(session, payment.id))[0]
-    await attempts.set_settled(session, attempt.id, status="paid", transaction_id=observed.transaction_id)
+    await attempts.set_settled(
+        session,
+        attempt.id,
+        status="paid",
+        transaction_id=observed.transaction_id,
+        other_ids=observed.other_ids,
+    )
     payment.provider, payment.provider_account_id = attempt.provider, attempt.provider_account_id
     payment.provider_session_id, payment.checkout_mode = attempt.session_id, attempt.checkout_mode
     payment.provider_transaction_id = observed.transaction_id
@@ -215,7 +221,13 @@ async def record_surplus(
         reason=SECOND_CAPTURE,
     )
     if attempt.status != "paid":
-        await attempts.set_settled(session, attempt.id, status="surplus", transaction_id=observed.transaction_id)
+        await attempts.set_settled(
+            session,
+            attempt.id,
+            status="surplus",
+            transaction_id=observed.transaction_id,
+            other_ids=observed.other_ids,
+        )
 
 
 async def _record_surplus(

@@ -240,6 +240,7 @@ class SetupActivities:
             locked = await setups.lock(session, row.id)
             if locked.session_id is None and SetupStatus(locked.status) in SETUP_OPEN:
                 locked.session_id, locked.checkout_url = opened.session_id, opened.url
+                await inbox.owner_known(session, locked.provider_account_id, [opened.session_id])
                 if opened.session_secret is not None:
                     locked.session_secret = self._sealer.seal(opened.session_secret)
                 locked.status, locked.error_code = SetupStatus.PENDING.value, None

@@ -121,6 +121,8 @@ class AccountCheckOut(BaseModel):
     account_name: str | None = None
     live: bool | None = None
     detail: str = ""
+    differences: list[str] = Field(default_factory=list)
+    """Where the provider tells how it sends its events: what is otherwise than this service expects."""
 
 
 class AccountChanges(RequestBody):
@@ -201,7 +203,13 @@ async def check_account(account_id: UUID, caller: Administrator, services: Servi
         return AccountCheckOut(ok=False, detail=f"{account.provider} {error.what_happened}: {error}")
     except SealingError:
         return AccountCheckOut(ok=False, detail=UNREADABLE)
-    return AccountCheckOut(ok=True, account_name=found.account_name, live=found.live, detail=found.detail)
+    return AccountCheckOut(
+        ok=True,
+        account_name=found.account_name,
+        live=found.live,
+        detail=found.detail,
+        differences=list(found.differences),
+    )
 
 
 @router.patch(

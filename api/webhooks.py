@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -20,8 +22,9 @@ from api.media import takes
 from api.problems import Problem, answers, unusable_credentials
 from api.strangers import SEEN_SECONDS
 from dispatch.inbox import Handover, settled_already
-from dispatch.methods import ABOUT_METHODS, MethodHandover, named
-from dispatch.subscriptions import SubscriptionHandover, followed
+from dispatch.methods import MethodHandover
+from dispatch.owners import Owner, Subject, names_of, owner_of
+from dispatch.subscriptions import SubscriptionHandover
 from domain.payment import PaymentStatus, ProviderTrigger
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
@@ -245,28 +248,18 @@ def _count_refusal(services: Services, provider: str, account: str, reason: str)
 
 async def _store(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
-    if told.event.kind in ABOUT_METHODS:
-        return await _store_about_methods(services, account, told)
-    if told.event.kind is EventKind.SUBSCRIPTION:
-        return await _store_about_subscription(services, account, told)
     event, now = told.event, services.now()
     async with services.database.transaction() as session:
-        payment, attempt, foreign = await attempts.payment_of_event(
-            session,
-            account,
-            reference=event.reference,
-            session_id=event.session_id,
-            transaction_id=event.transaction_id,
-        )
-        outcome = _outcome_without_workflow(payment, attempt, foreign=foreign, event=event)
-        values = _inbox_values(account, told, payment, attempt, outcome, now=now)
+        owner = await owner_of(session, account, Subject.of(event), now=now)
+        payment, outcome = owner.payment, _outcome_without_workflow(owner, event)
+        values = _inbox_values(account, told, owner, outcome, now=now)
         answered_with = (
             payment is not None
             and outcome is None
             and event.kind is EventKind.CAPTURED
             and await inbox.capture_is_being_looked_at(session, payment, values["reference"])
         )
-        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
+        row = await inbox.store(session, values)
         if row.new and payment is not None:
             _audit_report(session, account, payment, event)
     log.info(
@@ -276,40 +269,21 @@ async def _store(services: Services, account: ProviderAccount, told: Told) -> Ta
         type=event.type,
         repeat=not row.new,
     )
-    if payment is None or outcome is not None or not row.new or answered_with:
+    if owner.why_not is not None or outcome is not None or not row.new or answered_with:
         return TakenIn(row.new, None if payment is None else payment.id, outcome, None)
     trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
-    return TakenIn(row.new, payment.id, outcome, Handover(payment.id, PaymentStatus(payment.status), trigger))
+    return TakenIn(row.new, None if payment is None else payment.id, outcome, _handover(event, owner, trigger))
 
 
-async def _store_about_methods(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
-    """The same for an event about a set-up or saved methods."""
-    event, now = told.event, services.now()
-    async with services.database.transaction() as session:
-        reference = await named(session, account, event)
-        outcome = None if reference is not None else f"no {event.kind.value} of ours"
-        values = _inbox_values(account, told, None, None, outcome, now=now) | {"reference": reference}
-        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
-    log.info("callback stored", event_id=event.event_id, type=event.type, repeat=not row.new)
-    if reference is None or not row.new:
-        return TakenIn(row.new, None, outcome, None)
-    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
-    return TakenIn(row.new, None, None, MethodHandover(reference, trigger))
-
-
-async def _store_about_subscription(services: Services, account: ProviderAccount, told: Told) -> TakenIn:
-    """The same for an event about a subscription that the provider manages, or an invoice of one."""
-    event, now = told.event, services.now()
-    async with services.database.transaction() as session:
-        subscription_id = await followed(session, account, event, now=now)
-        outcome = None if subscription_id is not None else "no subscription that is followed"
-        values = _inbox_values(account, told, None, None, outcome, now=now) | {"reference": subscription_id}
-        row = await inbox.store(session, values | {"next_attempt_at": now + DISPATCHER_WAITS})
-    log.info("callback stored", event_id=event.event_id, type=event.type, repeat=not row.new)
-    if subscription_id is None or not row.new:
-        return TakenIn(row.new, None, outcome, None)
-    trigger = ProviderTrigger(inbox_id=row.inbox_id, event_id=event.event_id, kind=event.kind.value)
-    return TakenIn(row.new, None, None, SubscriptionHandover(subscription_id, trigger))
+def _handover(
+    event: ProviderEvent, owner: Owner, trigger: ProviderTrigger
+) -> Handover | MethodHandover | SubscriptionHandover:
+    """What tells the owner's workflow."""
+    if owner.payment is not None:
+        return Handover(owner.payment.id, PaymentStatus(owner.payment.status), trigger)
+    assert owner.reference is not None  # noqa: S101  (an owner has one of the two)
+    kind = SubscriptionHandover if event.kind is EventKind.SUBSCRIPTION else MethodHandover
+    return kind(owner.reference, trigger)
 
 
 async def store_many(
@@ -317,18 +291,16 @@ async def store_many(
 ) -> list[TakenIn]:
     """The same for many events of one account, in their order; the dispatcher tells the workflows."""
     subjects = await _subjects(session, account, [one.event for one in told])
-    outcomes = [
-        _outcome_without_workflow(payment, attempt, foreign=foreign, event=one.event)
-        for one, (payment, attempt, foreign) in zip(told, subjects, strict=True)
-    ]
+    outcomes = [_outcome_without_workflow(owner, one.event) for one, owner in zip(told, subjects, strict=True)]
     rows: dict[str, dict[str, Any]] = {}
-    for one, (payment, attempt, _), outcome in zip(told, subjects, outcomes, strict=True):
-        row = _inbox_values(account, one, payment, attempt, outcome, now=now)
+    for one, owner, outcome in zip(told, subjects, outcomes, strict=True):
+        row = _inbox_values(account, one, owner, outcome, now=now) | {"next_attempt_at": now}
         rows.setdefault(row["event_id"], row)
     unseen = await inbox.store_many(session, list(rows.values()))
     before = await inbox.claims_of(session, account.id, [name for name in rows if name not in unseen])
     taken = []
-    for one, (payment, _, _), outcome in zip(told, subjects, outcomes, strict=True):
+    for one, owner, outcome in zip(told, subjects, outcomes, strict=True):
+        payment = owner.payment
         event_id = one.event.event_id[:MAX_EVENT_ID]
         if event_id in unseen and payment is not None:
             _audit_report(session, account, payment, one.event)
@@ -338,25 +310,24 @@ async def store_many(
     return taken
 
 
-async def _subjects(
-    session: AsyncSession, account: ProviderAccount, events: Sequence[ProviderEvent]
-) -> list[tuple[Payment | None, Attempt | None, bool]]:
-    """What each event is about, as `attempts.payment_of_event` finds it."""
+async def _subjects(session: AsyncSession, account: ProviderAccount, events: Sequence[ProviderEvent]) -> list[Owner]:
+    """What each event is about, as `dispatch.owners.owner_of` finds it, for events of payments by the thousand."""
     sessions = [event.session_id for event in events if event.session_id is not None]
     transactions = [event.transaction_id for event in events if event.transaction_id is not None]
     by_session = await attempts.by_provider_ids(session, account, Attempt.session_id, sessions)
     by_transaction = await attempts.by_provider_ids(session, account, Attempt.transaction_id, transactions)
-    found: list[tuple[Payment | None, Attempt | None, bool]] = []
+    found: list[Owner] = []
     for event in events:
         known = by_session.get(event.session_id or "") or by_transaction.get(event.transaction_id or "")
         if event.reference is not None:
-            found.append(
-                await attempts.payment_of_event(
-                    session, account, reference=event.reference, session_id=None, transaction_id=None
-                )
+            payment, attempt, foreign = await attempts.payment_of_event(
+                session, account, reference=event.reference, session_id=None, transaction_id=None
             )
         else:
-            found.append((None, None, False) if known is None else (*known, False))
+            payment, attempt, foreign = (None, None, False) if known is None else (*known, False)
+        why_not = "no such payment in this account" if event.reference is not None else "no payment of ours"
+        reference = event.reference if attempt is None else attempt.reference
+        found.append(Owner(payment, attempt, reference, None if payment else why_not, foreign))
     return found
 
 
@@ -397,43 +368,52 @@ def _shows(services: Services, session_id: str | None, secret: bytes | None, eve
     return hmac.compare_digest(services.sealer.open(secret).encode(), event.proof.encode())
 
 
-def _outcome_without_workflow(
-    payment: Payment | None, attempt: Attempt | None, *, foreign: bool, event: ProviderEvent
-) -> str | None:
-    if payment is None:
-        return "no such payment in this account" if foreign else "no payment of ours"
-    return settled_already(event.kind, PaymentStatus(payment.status), attempt, event.transaction_id)
+def _outcome_without_workflow(owner: Owner, event: ProviderEvent) -> str | None:
+    if event.unreadable is not None:
+        return f"unreadable: {event.unreadable}"
+    if owner.payment is None:
+        return owner.why_not
+    return settled_already(event.kind, PaymentStatus(owner.payment.status), owner.attempt, event.transaction_id)
+
+
+def _status(owner: Owner, event: ProviderEvent, outcome: str | None) -> str:
+    """As `WebhookEvent.status` says. Whom an event names may still become known; one that names nobody is lost."""
+    if outcome is None:
+        return "received"
+    if event.unreadable is not None:
+        return "unreadable"
+    if owner.why_not is None:
+        return "handled"
+    return "ignored" if owner.foreign or event.kind is EventKind.OTHER else "unmatched"
 
 
 def _inbox_values(
-    account: ProviderAccount,
-    told: Told,
-    payment: Payment | None,
-    attempt: Attempt | None,
-    outcome: str | None,
-    *,
-    now: datetime,
+    account: ProviderAccount, told: Told, owner: Owner, outcome: str | None, *, now: datetime
 ) -> dict[str, Any]:
     event, body = told.event, told.body
-    status = "received" if outcome is None else "ignored" if payment is None else "handled"
+    names = names_of(event)
+    if not names and event.kind is not EventKind.OTHER and event.unreadable is None and owner.why_not is not None:
+        event = replace(event, unreadable="it does not say what it is about")
+        outcome = f"unreadable: {event.unreadable}"
     return {
         "provider_account_id": account.id,
         "provider": account.provider,
         "event_id": event.event_id[:MAX_EVENT_ID],
         "type": event.type[:100],
         "kind": event.kind.value,
-        "payment_id": None if payment is None else payment.id,
-        "reference": event.reference if attempt is None else attempt.reference,
+        "payment_id": None if owner.payment is None else owner.payment.id,
+        "reference": owner.reference if owner.why_not is None else None,
         "session_id": None if event.session_id is None else event.session_id[:255],
         "transaction_id": None if event.transaction_id is None else event.transaction_id[:255],
+        "named": names,
         "claimed_amount": None if event.amount is None else event.amount.to_decimal(),
         "claimed_currency": None if event.amount is None else event.amount.currency,
         "body": _without_secrets(body, event),
-        "status": status,
+        "status": _status(owner, event, outcome),
         "outcome": outcome,
         "received_at": now,  # by the clock of the line below: what is decided on arrival has taken no time
         "handled_at": None if outcome is None else now,
-        "next_attempt_at": now,
+        "next_attempt_at": now + DISPATCHER_WAITS,
         "occurred_at": event.occurred_at,
     }
 

@@ -198,7 +198,7 @@ def list_accounts(*, json_output: bool) -> None:
 @account.command("check")
 @click.argument("account_id", type=ID)
 def check_account(account_id: UUID) -> None:
-    """Ask the provider with the stored credentials."""
+    """Ask the provider with the stored credentials, and compare how it sends its events where it tells that."""
 
     async def work(database: Database, settings: Settings) -> str:
         async with database.transaction() as session:  # over before the provider is asked: it may take its time
@@ -210,7 +210,8 @@ def check_account(account_id: UUID) -> None:
             fail(f"{row.provider} {error.what_happened}: {error}")
         finally:
             await pool.close()
-        return f"{row.provider}: {found.account_name} ({'live' if found.live else 'test'}) {found.detail}".rstrip()
+        said = f"{row.provider}: {found.account_name} ({'live' if found.live else 'test'}) {found.detail}".rstrip()
+        return "\n".join([said, *(f"differs: {one}" for one in found.differences)])
 
     click.echo(with_database(work))
 

@@ -17,9 +17,10 @@ from storage.models import ProviderAccount
 @click.command("webhook-status")
 @click.option("--pending", is_flag=True, help="List the events that wait for their workflow.")
 @click.option("--failed", is_flag=True, help="List only those whose hand-over failed.")
+@click.option("--left", is_flag=True, help="List those that came to nothing: unmatched, unreadable or parked.")
 @click.option("--workspace", "slug", help="Of one workspace.")
 @click.option("--json", "json_output", is_flag=True, help="Machine-readable.")
-def webhook_status(*, pending: bool, failed: bool, slug: str | None, json_output: bool) -> None:
+def webhook_status(*, pending: bool, failed: bool, left: bool, slug: str | None, json_output: bool) -> None:
     """How callbacks and order notifications are doing."""
 
     async def work(session: AsyncSession, _: Settings) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def webhook_status(*, pending: bool, failed: bool, slug: str | None, json_output
         }
         if pending or failed:
             found["waiting"] = await _waiting(session, accounts, failed=failed)
+        if left:
+            found["left"] = await _waiting(session, accounts, left=True)
         return found
 
     found = in_database(work)
@@ -45,9 +48,13 @@ def webhook_status(*, pending: bool, failed: bool, slug: str | None, json_output
     )
     if "waiting" in found:
         table("Failed" if failed else "Waiting", found["waiting"])
+    if "left" in found:
+        table("Came to nothing", found["left"])
 
 
-async def _waiting(session: AsyncSession, accounts: list[ProviderAccount], *, failed: bool) -> list[dict[str, Any]]:
+async def _waiting(
+    session: AsyncSession, accounts: list[ProviderAccount], *, failed: bool = False, left: bool = False
+) -> list[dict[str, Any]]:
     now = datetime.now(UTC)
     return [
         {
@@ -58,9 +65,9 @@ async def _waiting(session: AsyncSession, accounts: list[ProviderAccount], *, fa
             "status": row.status,
             "attempts": row.attempts,
             "age": str(max(now - row.received_at, timedelta(0))).split(".")[0],
-            "last_error": row.last_error,
+            "last_error": row.last_error or (row.outcome if left else None),
         }
-        for row in await inbox.waiting(session, [account.id for account in accounts], failed_only=failed)
+        for row in await inbox.waiting(session, [account.id for account in accounts], failed_only=failed, left=left)
     ]
 
 
@@ -72,18 +79,19 @@ async def _waiting(session: AsyncSession, accounts: list[ProviderAccount], *, fa
     help="One event, by its inbox id (webhook-status --pending, payment-info).",
 )
 @click.option("--pending", is_flag=True, help="All events that no workflow has answered yet.")
+@click.option("--left", is_flag=True, help="All events that came to nothing: unmatched or parked.")
 @click.option("--notifications", is_flag=True, help="Order notifications that failed or were given up.")
-def webhook_replay(*, inbox_id: int | None, pending: bool, notifications: bool) -> None:
+def webhook_replay(*, inbox_id: int | None, pending: bool, left: bool, notifications: bool) -> None:
     """Put events or notifications back in line. A running worker takes them up within seconds."""
-    if inbox_id is None and not pending and not notifications:
-        raise click.UsageError("say what: --id N, --pending or --notifications")
-    if inbox_id is not None and pending:
-        raise click.UsageError("--pending is every event that waits; --id is one: choose")
+    if inbox_id is None and not pending and not left and not notifications:
+        raise click.UsageError("say what: --id N, --pending, --left or --notifications")
+    if inbox_id is not None and (pending or left):
+        raise click.UsageError("--pending and --left are many events; --id is one: choose")
 
     async def work(session: AsyncSession, _: Settings) -> list[str]:
         done = []
-        if inbox_id is not None or pending:
-            number = await inbox.replay(session, actor=ACTOR, inbox_id=inbox_id, pending=pending)
+        if inbox_id is not None or pending or left:
+            number = await inbox.replay(session, actor=ACTOR, inbox_id=inbox_id, pending=pending, left=left)
             if inbox_id is not None and not number:
                 fail(f"There is no event with the inbox id {inbox_id}; see webhook-status --pending, or payment-info.")
             done.append(f"{number} event{'' if number == 1 else 's'} back in line")

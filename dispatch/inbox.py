@@ -13,6 +13,7 @@ import structlog
 
 from dispatch.late import LateStarts
 from dispatch.methods import ABOUT_METHODS, MethodDispatcher, MethodHandover, start_setup_command
+from dispatch.owners import is_owned, match
 from dispatch.subscriptions import SubscriptionHandover
 from domain.payment import (
     CAPTURED,
@@ -51,6 +52,12 @@ UNSTARTED_AFTER = timedelta(seconds=30)
 """A payment accepted this long ago without a workflow was cut off by a crash; its caller may never come back."""
 UNSTARTED_SURPLUS_AFTER = timedelta(minutes=2)
 """A provider that has not taken a refund on by then is still being asked, or whoever was to ask it died."""
+UNMATCHED_FOR = timedelta(days=7)
+"""How long the owner of an event that nobody owned is looked for by itself; after that by a replay alone."""
+UNMATCHED_ROUND_SECONDS = 10.0
+PARKED_AFTER = timedelta(days=14)
+"""An event that was handed over again and again for so long without an outcome fails for good."""
+PARKED_AFTER_TRIES = 20
 START_WAIT = timedelta(seconds=5)
 AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
@@ -268,22 +275,18 @@ class InboxDispatcher:
 
         Returns whether that is done; if not, it comes again later.
         """
-        event, payment = due.event, due.payment
+        event = due.event
         trigger = ProviderTrigger(inbox_id=event.id, event_id=_name_of(event), kind=event.kind)
         try:
-            if event.kind in ABOUT_METHODS and event.reference is not None:
-                return await self._try_methods(MethodHandover(event.reference, trigger))
-            if event.kind == EventKind.SUBSCRIPTION and event.reference is not None:
-                return await self._try_subscription(SubscriptionHandover(event.reference, trigger))
-            if payment is None:
-                await self._finish(event.id, "no payment of ours")
+            if not is_owned(event):
+                return await self._match(event.id)
+            since = event.handled_at or event.received_at  # a replay begins anew
+            if event.attempts >= PARKED_AFTER_TRIES and datetime.now(UTC) - since > PARKED_AFTER:
+                await self._park(event.id, event.last_error or "without an outcome")
                 return True
-            status = PaymentStatus(payment.status)
-            outcome = settled_already(EventKind(event.kind), status, due.attempt, event.transaction_id)
-            if outcome is not None:
-                await self._finish(event.id, outcome)
-                return True
-            return await self._try(Handover(payment.id, status, trigger), payment)
+            if event.reference is not None and event.kind in ABOUT_METHODS | {EventKind.SUBSCRIPTION}:
+                return await self._try_apart(event.kind, event.reference, trigger)
+            return await self._try_payment(due, trigger)
         except Exception as error:
             if is_outage(error):
                 raise
@@ -291,19 +294,59 @@ class InboxDispatcher:
             await self._postpone(event.id, type(error).__name__)
             return False
 
-    async def _try_subscription(self, event: SubscriptionHandover) -> bool:
-        try:
-            await self.hand_over_subscription(event)
-        except EngineUnavailable as error:
-            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
-            return False
+    async def _try_payment(self, due: Due, trigger: ProviderTrigger) -> bool:
+        payment = due.payment
+        if payment is None:
+            await self._finish(due.event.id, "no payment of ours")
+            return True
+        status = PaymentStatus(payment.status)
+        outcome = settled_already(EventKind(due.event.kind), status, due.attempt, due.event.transaction_id)
+        if outcome is not None:
+            await self._finish(due.event.id, outcome)
+            return True
+        return await self._try(Handover(payment.id, status, trigger), payment)
+
+    async def match_unmatched(self) -> int:
+        """Look again for owners of events that had none, until `UNMATCHED_FOR` is over. Returns how many were found."""
+        async with self._database.transaction() as session:
+            waiting = await inbox.claim_unmatched(session, lasting=UNMATCHED_FOR, lease=LEASE, limit=BATCH)
+        return sum([await self._match(inbox_id) for inbox_id in waiting])
+
+    async def _match(self, inbox_id: int) -> bool:
+        """Judge anew whose an event is. Found, it comes at once; else it stays, visibly, and is looked at later.
+
+        Returns whether that is over.
+        """
+        async with self._database.transaction() as session:
+            event = await inbox.get(session, inbox_id)
+            if event is None or is_owned(event):
+                return False
+            owner = await match(session, event, now=datetime.now(UTC))
+            names_somebody = event.named or event.session_id or event.transaction_id
+            if owner.why_not is not None and (event.kind == EventKind.OTHER or owner.foreign or not names_somebody):
+                await inbox.mark_handled(session, [inbox_id], outcome=owner.why_not)
+                return True
+            if owner.why_not is not None:
+                await inbox.leave_unmatched(session, inbox_id, outcome=owner.why_not)
+                return False
+            event.status, event.outcome = "received", None
+            event.next_attempt_at = datetime.now(UTC)
+        log.info("owner of an event found", inbox_id=inbox_id)
         return True
 
-    async def _try_methods(self, event: MethodHandover) -> bool:
+    async def _park(self, inbox_id: int, error: str) -> None:
+        async with self._database.statement() as session:
+            await inbox.park(session, [inbox_id], error=error)
+        log.error("event parked", inbox_id=inbox_id, error=error)
+
+    async def _try_apart(self, kind: str, reference: UUID, trigger: ProviderTrigger) -> bool:
         try:
-            await self.hand_over_methods(event)
+            if kind == EventKind.SUBSCRIPTION:
+                await self.hand_over_subscription(SubscriptionHandover(reference, trigger))
+            else:
+                await self.hand_over_methods(MethodHandover(reference, trigger))
         except EngineUnavailable as error:
-            await self._postpone(event.trigger.inbox_id, f"temporal: {error}")
+            await self._postpone(trigger.inbox_id, f"temporal: {error}")
             return False
         return True
 
@@ -370,6 +413,7 @@ async def run_forever(dispatcher: InboxDispatcher, *, interval_seconds: float) -
     await asyncio.gather(
         _repeat(dispatcher.dispatch_due, interval_seconds),
         *(_repeat(work, every) for work in late),
+        _repeat(dispatcher.match_unmatched, UNMATCHED_ROUND_SECONDS),
         _repeat(
             lambda: dispatcher.wake_overdue(older_than=datetime.now(UTC) - subscriptions.OVERDUE_AFTER),
             OVERDUE_ROUND_SECONDS,

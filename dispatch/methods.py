@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from domain.payment import PollPlan, ProviderTrigger
 from domain.setup import StartSetup
 from engine.setups import SetupEngine
-from providers.base import EventKind, ProviderEvent
-from storage import inbox, payment_methods, setups
-from storage.models import MethodSetup, ProviderAccount
+from providers.base import EventKind
+from storage import inbox
+from storage.models import MethodSetup
 from storage.session import Database
 
 ABOUT_METHODS = frozenset({EventKind.SETUP, EventKind.METHOD})
@@ -20,7 +18,7 @@ ABOUT_METHODS = frozenset({EventKind.SETUP, EventKind.METHOD})
 
 @dataclass(frozen=True, slots=True)
 class MethodHandover:
-    """An inbox row about a set-up, or about what `storage.payment_methods.named_by_event` has named."""
+    """An inbox row about a set-up, or about what `storage.payment_methods.of_names` has found."""
 
     reference: UUID
     trigger: ProviderTrigger
@@ -29,14 +27,6 @@ class MethodHandover:
 def start_setup_command(row: MethodSetup, poll: PollPlan) -> StartSetup:
     """The command that starts a set-up's workflow; always the same for the same row."""
     return StartSetup(row.id, row.workspace_id, row.provider, row.expires_at, poll)
-
-
-async def named(session: AsyncSession, account: ProviderAccount, event: ProviderEvent) -> UUID | None:
-    """What of ours an event is about; None when this account may not speak of it, or nobody knows it."""
-    if event.kind is EventKind.SETUP:
-        row = await setups.of_event(session, account, reference=event.reference, session_id=event.session_id)
-        return None if row is None else row.id
-    return await payment_methods.named_by_event(session, account, token=event.method_token, customer=event.customer)
 
 
 class MethodDispatcher:

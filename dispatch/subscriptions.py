@@ -9,10 +9,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.payment import ProviderTrigger
-from providers.base import ProviderEvent
-from storage import audit, subscriptions, workspaces
+from storage import audit, inbox, subscriptions, workspaces
 from storage.models import ProviderAccount
 
+SUBSCRIPTION = "subscription:"
+"""What an event's names have before the provider's id of a subscription (`dispatch.owners`)."""
 FOLLOW = "follow_subscriptions"
 """The account's option that has its provider's own subscriptions followed."""
 
@@ -26,25 +27,26 @@ class SubscriptionHandover:
 
 
 async def followed(
-    session: AsyncSession, account: ProviderAccount, event: ProviderEvent, *, now: datetime
+    session: AsyncSession, account: ProviderAccount, provider_subscription_id: str | None, *, now: datetime
 ) -> UUID | None:
-    """The subscription of ours that an event is about; put on record now if the account wants them followed."""
-    if event.subscription_id is None:
+    """The subscription of ours that an event names; put on record now if the account wants them followed."""
+    if provider_subscription_id is None:
         return None
-    known = await subscriptions.of_provider(session, account.id, event.subscription_id)
+    known = await subscriptions.of_provider(session, account.id, provider_subscription_id)
     if known is not None:
         return known.id
     workspace = await workspaces.get(session, account.workspace_id)
     if account.options.get(FOLLOW) is not True or workspace is None:
         return None
-    values = subscriptions.followed_values(account, event.subscription_id, timezone=workspace.timezone, now=now)
+    values = subscriptions.followed_values(account, provider_subscription_id, timezone=workspace.timezone, now=now)
     if await subscriptions.insert_new(session, values):
+        await inbox.owner_known(session, account.id, [f"{SUBSCRIPTION}{provider_subscription_id}"])
         audit.record(
             session,
             account.workspace_id,
             actor=f"provider:{account.provider}",
             action="subscription.followed",
             subject=("subscription", values["id"]),
-            details={"provider_subscription_id": event.subscription_id},
+            details={"provider_subscription_id": provider_subscription_id},
         )
     return UUID(str(values["id"]))

@@ -141,6 +141,8 @@ class Capabilities:
     """The adapter also has `ListsBanks`."""
     refund: bool = True
     partial_refund: bool = True
+    lists_refunds: bool = False
+    """`look` tells refunds one by one (`ProviderPayment.refunds`), where the provider shows them at all."""
     void: bool = False
     closes_checkout: bool = False
     status_call: bool = True
@@ -415,15 +417,51 @@ class Charged:
     session_secret: str | None = field(default=None, repr=False)
 
 
+class RefundStatus(StrEnum):
+    """A refund at the provider. One that has succeeded may still fail later, when the payer's bank sends it back."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRefund:
+    """One refund of a payment as the provider lists it, whoever made it.
+
+    `reference` is our refund's id, where the provider shows that it is ours. `unmarked`: it does not show whose it is,
+    so that it may be ours all the same. `transaction_id` is the capture that it gives back, where that is told.
+    """
+
+    provider_refund_id: str
+    amount: Money
+    status: RefundStatus
+    at: datetime | None = None
+    reference: UUID | None = None
+    unmarked: bool = False
+    transaction_id: str | None = None
+    failure_code: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderPayment:
-    """What the provider says now. `captured` is set when, and only when, money arrived."""
+    """What the provider says now. `captured` is set when, and only when, money arrived.
+
+    Of what went back, None is *not told*: nothing follows from it. Zero, and an empty list, are *nothing*.
+    """
 
     status: PaymentStatus
     session_id: str | None = None
     transaction_id: str | None = None
     captured: Money | None = None
     refunded: Money | None = None
+    """The sum of what has gone back, whoever sent it."""
+    refunds: Sequence[ListedRefund] | None = None
+    """The refunds one by one, where the sheet says `lists_refunds` and this answer shows them."""
+    disputed: bool | None = None
+    """Whether the payer's bank has ever disputed it, as far as this answer tells."""
+    other_ids: tuple[str, ...] = ()
+    """What else the provider calls the payment by in its events, such as a charge; no secrets."""
     method: str | None = None
     card_brand: str | None = None
     card_last4: str | None = None
@@ -483,14 +521,16 @@ class ProviderEvent:
     """Of a SUBSCRIPTION event: the provider's id of it."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What else in the body has power over money; it is not kept."""
+    also_named: tuple[str, ...] = field(default=(), repr=False)
+    """Further ids of the provider's in it: a charge, an invoice. None of them is a secret."""
+    unreadable: str | None = None
+    """What we act upon and could not be read, in a few words of ours: the event is counted, and nothing follows."""
 
-
-class RefundStatus(StrEnum):
-    """A refund at the provider."""
-
-    PENDING = "pending"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All that the provider calls its subject by, without secrets."""
+        named = (self.session_id, self.transaction_id, self.subscription_id, self.customer, *self.also_named)
+        return tuple(dict.fromkeys(one for one in named if one is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -568,6 +608,8 @@ class AccountCheck:
     account_name: str
     live: bool
     detail: str = ""
+    differences: tuple[str, ...] = ()
+    """Where the provider tells how it sends events: what differs from what this service expects, a sentence each."""
 
 
 class Provider(Protocol):

@@ -13,6 +13,7 @@ from sandbox.faults import Fault, FaultPlan, UnknownFault
 from sandbox.state import Json, new_id
 from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import GOOD, StripeTwin, public
+from sandbox.webhooks import API_VERSION
 
 
 class NewFault(BaseModel):
@@ -24,11 +25,13 @@ class NewFault(BaseModel):
 
 
 class NewEndpoint(BaseModel):
-    """Where events go; without `account_key` those of every account."""
+    """Where events go; without `account_key` those of every account. `api_version` is the shape that they have."""
 
     url: str
     secret: str
     account_key: str | None = None
+    api_version: str = API_VERSION
+    enabled_events: list[str] = ["*"]
 
 
 class Card(BaseModel):
@@ -48,6 +51,13 @@ class Settlement(BaseModel):
     """What becomes of a payment that settles later."""
 
     succeeded: bool = True
+
+
+class HandRefund(BaseModel):
+    """A refund that is made in the dashboard."""
+
+    amount: int | None = None
+    status: str = "succeeded"
 
 
 class Resend(BaseModel):
@@ -186,6 +196,20 @@ def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> N
     async def renew_card(method_id: str, body: Json) -> Json:
         """The bank sends a new card: the body replaces `last4`, `exp_month`, `exp_year`."""
         return public(vault.renew(_found(twin, "payment_method", method_id), body))
+
+    @routes.post("/charges/{charge_id}/refund")
+    async def refund_by_hand(charge_id: str, body: HandRefund) -> Json:
+        """What the merchant does in the dashboard; amounts in minor units, all that is left without one."""
+        charge = _found(twin, "charge", charge_id)
+        intent = _found(twin, "payment_intent", charge["payment_intent"])
+        amount = body.amount or charge["amount"] - charge["amount_refunded"]
+        return twin.refund(twin.store.owner_of(charge_id), intent, amount, {"_status": body.status})
+
+    @routes.post("/refunds/{refund_id}/settle")
+    async def settle_refund(refund_id: str, body: Settlement) -> Json:
+        """A refund that is pending succeeds or fails."""
+        refund = _found(twin, "refund", refund_id)
+        return twin.settle_refund(refund) if body.succeeded else twin.return_refund(refund, "declined")
 
     @routes.post("/refunds/{refund_id}/return")
     async def return_refund(refund_id: str) -> Json:

@@ -213,9 +213,13 @@ class PayPlusTwin:
         """All refunds of a charge, newest first."""
         return [one for one in self.store.all(TRANSACTION) if one["of"] == charge["id"]]
 
+    def standing_refunds_of(self, charge: Json) -> list[Json]:
+        """Those that were not cancelled."""
+        return [one for one in self.refunds_of(charge) if not one.get("cancelled")]
+
     def left_of(self, charge: Json) -> Decimal:
         """What can still be refunded."""
-        gone = sum((Decimal(one["amount"]) for one in self.refunds_of(charge)), Decimal(0))
+        gone = sum((Decimal(one["amount"]) for one in self.standing_refunds_of(charge)), Decimal(0))
         return Decimal(charge["amount"]) - gone
 
     def setting(self, owner: str, name: str) -> str | None:
@@ -693,7 +697,7 @@ def _controls(twin: PayPlusTwin) -> APIRouter:
 
     @routes.post("/transactions/{uid}/cancel")
     async def cancel_by_hand(uid: str) -> Json:
-        """Same-day cancellation: the charge never reaches the bank."""
+        """Same-day cancellation: the charge, or the refund, never reaches the bank."""
         one = found(TRANSACTION, uid) | {"cancelled": True}
         twin.store.put(TRANSACTION, twin.store.owner_of(uid), one)
         return {"transaction_uid": uid}

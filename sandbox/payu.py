@@ -440,6 +440,7 @@ def router(store: Store, courier: Courier, faults: FaultPlan) -> APIRouter:
     _add_checkout(routes, twin)
     _add_waiting_pages(routes, twin)
     _add_controls(routes, twin)
+    _add_refund_controls(routes, twin)
     return routes
 
 
@@ -648,6 +649,42 @@ def _add_controls(routes: APIRouter, twin: PayuTwin) -> None:
             twin.keep(order)
         return {"changed": True}
 
+    @routes.get("/sandbox/payu/orders")
+    async def orders(reference: str) -> list[Json]:
+        return twin.orders(reference)
+
+
+def _add_refund_controls(routes: APIRouter, twin: PayuTwin) -> None:
+    """Refunds that the merchant makes in PayU's panel, and what PayU decides days later."""
+
+    def orders_of(body: Json) -> list[Json]:
+        orders = twin.orders(str(body.get("reference")))
+        if not orders:
+            raise HTTPException(404, "no such order")
+        return orders
+
+    @routes.post("/sandbox/payu/refunds")
+    async def refund_by_hand(body: Json) -> Json:
+        """What the merchant does in PayU's panel: `reference`, `value`, and `state` (PENDING for days, as usual)."""
+        order = next(iter(orders_of(body)), None)
+        paid = [one for one in (order or {}).get("transactions", []) if one["type"] == "AUTHORIZATION_AND_CAPTURE"]
+        if order is None or not paid:
+            raise HTTPException(404, "no such payment")
+        captured, currency = _held(order)
+        made: Json = {
+            "id": str(uuid4()),
+            "type": "PARTIAL_REFUND" if _amount({"value": body["value"]}) < captured else "REFUND",
+            "parentTransactionId": paid[0]["id"],
+            "paymentMethod": paid[0]["paymentMethod"],
+            "reason": str(body.get("reason", "made in the panel")),
+            "transactionResponse": {"state": str(body.get("state", "PENDING")), "operationDate": _now_ms()},
+            "creditCard": None,
+            "additionalValues": {"TX_VALUE": {"value": str(body["value"]), "currency": currency}},
+            "extraParameters": {},
+        }
+        twin.add(order, made)
+        return {"id": made["id"]}
+
     @routes.post("/sandbox/payu/refunds/settle")
     async def settle_refunds(body: Json) -> Json:
         settled = 0
@@ -659,10 +696,6 @@ def _add_controls(routes: APIRouter, twin: PayuTwin) -> None:
                     settled += 1
             twin.keep(order)
         return {"settled": settled}
-
-    @routes.get("/sandbox/payu/orders")
-    async def orders(reference: str) -> list[Json]:
-        return twin.orders(reference)
 
 
 def _operation(body: Json, *, queries: bool) -> str:

@@ -283,6 +283,16 @@ class StripeApi:
         more = len(things) > limit
         return {"object": "list", "url": "/v1/invoices", "data": things[:limit], "has_more": more}
 
+    def list_endpoints(self, call: Call, _: str) -> Json:
+        """GET /v1/webhook_endpoints."""
+        mine = [one for one in self.twin.store.all("webhook_endpoint") if one["account_key"] in (None, call.owner)]
+        shown = [
+            {name: one.get(name) for name in ("id", "object", "url", "api_version", "enabled_events")}
+            | {"status": "enabled"}
+            for one in mine
+        ]
+        return {"object": "list", "url": "/v1/webhook_endpoints", "data": shown, "has_more": False}
+
     def list_events(self, call: Call, _: str) -> Json:
         """GET /v1/events."""
         return self._page(call, "event", "/v1/events")
@@ -489,6 +499,7 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/disputes", "list_disputes"),
     ("GET", "/v1/subscriptions/{thing_id}", "read_subscription"),
     ("GET", "/v1/invoices", "list_invoices"),
+    ("GET", "/v1/webhook_endpoints", "list_endpoints"),
     ("GET", "/v1/events", "list_events"),
     ("GET", "/v1/account", "account"),
 )

@@ -20,7 +20,11 @@ DECLINES = {
     "4000000000000119": ("processing_error", None, "An error occurred while processing your card."),
 }
 CHALLENGE = "4000000000003220"
+REFUNDS_LATER = "4000000000007726"
+"""A card whose refunds are pending at first."""
 GOOD = "4242424242424242"
+SHOWN_REFUNDS = 10
+"""As many refunds a charge shows of itself."""
 
 
 def card_details(number: str) -> Json:
@@ -263,6 +267,7 @@ class StripeTwin:
     def refund(self, owner: str, intent: Json, amount: int, fields: Json) -> Json:
         """Give back part of a captured intent."""
         charge = self.must("charge", intent["latest_charge"])
+        status = fields.get("_status") or ("pending" if charge.get("_refunds_later") else "succeeded")
         refund: Json = {
             "id": new_id("re"),
             "object": "refund",
@@ -273,21 +278,29 @@ class StripeTwin:
             "metadata": fields.get("metadata", {}),
             "payment_intent": intent["id"],
             "reason": fields.get("reason"),
-            "status": "succeeded",
+            "status": status,
         }
         charge["amount_refunded"] += amount
         charge["refunded"] = charge["amount_refunded"] == charge["amount"]
         self.store.put("charge", owner, charge)
         self.store.put("refund", owner, refund)
         self.events.emit(owner, "refund.created", refund)
-        self.events.emit(owner, "charge.refunded", charge)
+        self.events.emit(owner, "charge.refunded", public(charge))
         return refund
 
-    def return_refund(self, refund: Json) -> Json:
+    def settle_refund(self, refund: Json) -> Json:
+        """A refund that was pending has reached the payer."""
+        owner = self.store.owner_of(refund["id"])
+        self.store.put("refund", owner, refund | {"status": "succeeded"})
+        refund = self.must("refund", refund["id"])
+        self.events.emit(owner, "refund.updated", refund)
+        return refund
+
+    def return_refund(self, refund: Json, reason: str = "expired_or_canceled_card") -> Json:
         """The payer's bank sends a refund back: it has failed after all, and the money is in the balance again."""
         owner = self.store.owner_of(refund["id"])
         charge = self.must("charge", refund["charge"])
-        refund["status"], refund["failure_reason"] = "failed", "expired_or_canceled_card"
+        refund["status"], refund["failure_reason"] = "failed", reason
         charge["amount_refunded"] -= refund["amount"]
         charge["refunded"] = False
         self.store.put("charge", owner, charge)
@@ -349,6 +362,10 @@ class StripeTwin:
         value: Any = holder.get(name)
         kinds = {"payment_intent", "setup_intent", "payment_method"}
         kind = "charge" if name == "latest_charge" else name if name in kinds else None
+        if name == "refunds" and holder.get("object") == "charge":
+            made = [one for one in self.store.all("refund") if one["charge"] == holder["id"]]
+            holder[name] = {"object": "list", "data": made[:SHOWN_REFUNDS], "has_more": len(made) > SHOWN_REFUNDS}
+            return
         if isinstance(value, str) and kind is not None:
             found = self.store.get(kind, value)
             holder[name] = value = public(found) if found is not None else value
@@ -371,9 +388,12 @@ class StripeTwin:
             "payment_intent": intent["id"],
             "payment_method": intent["payment_method"],
             "payment_method_details": {"type": "card", "card": card_details(card)},
+            "disputed": False,
             "refunded": False,
             "status": "succeeded",
         }
+        if card == REFUNDS_LATER:
+            charge["_refunds_later"] = True
         if intent["payment_method"] is not None:
             known = self.store.get("payment_method", intent["payment_method"])
             charge["payment_method_details"] = {"type": "card", "card": dict(known["card"]) if known else {}}
@@ -386,7 +406,7 @@ class StripeTwin:
             "next_action": None,
         }
         self.store.put("payment_intent", owner, intent)
-        self.events.emit(owner, "charge.succeeded", charge)
+        self.events.emit(owner, "charge.succeeded", public(charge))
         self.events.emit(owner, "payment_intent.succeeded", intent)
 
     def decline(self, owner: str, intent: Json, code: str, decline_code: str | None, message: str) -> str:

@@ -12,6 +12,7 @@ from sandbox.courier import Courier
 from sandbox.state import Json, Store, new_id
 
 API_VERSION = "2026-10-28.endive"
+BASIL = "2025-03-31.basil"
 SCHEME = "stripe"
 
 
@@ -24,6 +25,25 @@ def signature(secret: str, body: bytes, at: int) -> str:
 def seal(secret: str, body: bytes) -> dict[str, str]:
     """The headers of a body that is sent now."""
     return {"stripe-signature": signature(secret, body, int(time.time()))}
+
+
+def shaped_for(version: str, event: Json) -> Json:
+    """An event as an endpoint of another version is sent it: what moved in 2025-03-31 stands where it stood before."""
+    if version >= BASIL:
+        return event | {"api_version": version}
+    thing: Json = dict(event["data"]["object"])
+    if thing.get("object") == "invoice":
+        details = (thing.pop("parent", None) or {}).get("subscription_details") or {}
+        paid = [one["payment"] for one in (thing.pop("payments", None) or {}).get("data", [])]
+        thing |= {
+            "subscription": details.get("subscription"),
+            "payment_intent": paid[-1].get("payment_intent") if paid else None,
+            "paid": thing.get("status") == "paid",
+        }
+    if thing.get("object") == "subscription":
+        first = thing["items"]["data"][0]
+        thing |= {name: first[name] for name in ("current_period_start", "current_period_end")}
+    return event | {"api_version": version, "data": {"object": thing}}
 
 
 @dataclass(slots=True)
@@ -53,12 +73,13 @@ class StripeEvents:
         self.store.put("event", owner, event)
         for endpoint in self.store.all("webhook_endpoint"):
             if endpoint["account_key"] in (None, owner):
+                shaped = shaped_for(endpoint.get("api_version") or API_VERSION, event)
                 self.courier.send(
                     owner=owner,
                     event_id=event["id"],
                     event_type=event_type,
                     url=endpoint["url"],
-                    body=json.dumps(event, indent=2).encode(),
+                    body=json.dumps(shaped, indent=2).encode(),
                     scheme=SCHEME,
                     secret=endpoint["secret"],
                 )

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from domain.payment import OPEN, PaymentStatus, attempt_reference
+from storage import inbox
 from storage.models import Attempt, Payment, ProviderAccount, ProviderHealth, Workspace
 
 OPENING = "opening"
@@ -154,18 +155,28 @@ async def set_status(
     return (await session.execute(statement.returning(Attempt.id))).first() is not None
 
 
-async def set_settled(session: AsyncSession, attempt_id: int, *, status: str, transaction_id: str | None) -> None:
-    """The attempt brought money: it settled the payment (`paid`), or what it brought is beyond it (`surplus`)."""
-    await session.execute(
+async def set_settled(
+    session: AsyncSession, attempt_id: int, *, status: str, transaction_id: str | None, other_ids: Sequence[str] = ()
+) -> None:
+    """The attempt brought money: it settled the payment (`paid`), or what it brought is beyond it (`surplus`).
+
+    Events that came before the provider's ids of it were known are taken up now.
+    """
+    statement = (
         update(Attempt)
         .where(Attempt.id == attempt_id)
         .values(
             status=status,
             error_code=None,
             transaction_id=func.coalesce(transaction_id, Attempt.transaction_id),
+            other_ids=[one[:255] for one in dict.fromkeys(other_ids)] or Attempt.other_ids,
             updated_at=func.now(),
         )
+        .returning(Attempt.provider_account_id, Attempt.session_id, Attempt.transaction_id, Attempt.other_ids)
     )
+    account_id, session_id, known, others = (await session.execute(statement)).one()
+    names = [one for one in (session_id, known, *others) if one is not None]
+    await inbox.owner_known(session, account_id, names)
 
 
 async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Attempt]:
@@ -201,6 +212,7 @@ async def payment_of_event(
     reference: UUID | None,
     session_id: str | None,
     transaction_id: str | None,
+    other_ids: Sequence[str] = (),
 ) -> tuple[Payment | None, Attempt | None, bool]:
     """The payment and the attempt that a provider's event is about, by our reference or by the provider's own ids.
 
@@ -219,21 +231,30 @@ async def payment_of_event(
         )
         row = (await session.execute(query)).first()
         if row is None:
-            return None, None, True
+            return None, None, False
         payment, attempt = row
         owner = payment.provider_account_id if attempt is None else attempt.provider_account_id
         if payment.workspace_id != account.workspace_id or owner != account.id:
             return None, None, True
         return payment, attempt, False
-    for column, value in ((Attempt.session_id, session_id), (Attempt.transaction_id, transaction_id)):
-        if value is not None:
-            found = await session.execute(
-                select(Payment, Attempt)
-                .join(Payment, Payment.id == Attempt.payment_id)
-                .where(Attempt.provider_account_id == account.id, column == value)
-                .limit(1)
-            )
-            row = found.first()
-            if row is not None:
-                return row[0], row[1], False
+    named = [one for one in (session_id, transaction_id, *other_ids) if one is not None]
+    tests: list[ColumnElement[bool]] = []
+    if session_id is not None:
+        tests.append(Attempt.session_id == session_id)
+    if transaction_id is not None:
+        tests.append(Attempt.transaction_id == transaction_id)
+    if other_ids:
+        tests += [Attempt.session_id.in_(other_ids), Attempt.transaction_id.in_(other_ids)]
+    if named:
+        tests.append(and_(text("attempts.other_ids <> '{}'"), Attempt.other_ids.overlap(named)))
+    for test in tests:  # one index each; the first that is known decides
+        found = await session.execute(
+            select(Payment, Attempt)
+            .join(Payment, Payment.id == Attempt.payment_id)
+            .where(Attempt.provider_account_id == account.id, test)
+            .limit(1)
+        )
+        row = found.first()
+        if row is not None:
+            return row[0], row[1], False
     return None, None, False

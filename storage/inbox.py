@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -170,6 +170,101 @@ async def mark_failed(session: AsyncSession, inbox_id: int, *, error: str) -> No
     )
 
 
+async def owner_known(session: AsyncSession, account_id: UUID, names: Sequence[str]) -> None:
+    """What an account's events may call something of ours by became known: those that waited for it are dispatched."""
+    if names:
+        await session.execute(
+            update(WebhookEvent)
+            .where(
+                WebhookEvent.status == "unmatched",
+                WebhookEvent.provider_account_id == account_id,
+                WebhookEvent.named.overlap(list(names)),
+            )
+            .values(status="received", next_attempt_at=func.now())
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def leave_unmatched(session: AsyncSession, inbox_id: int, *, outcome: str) -> None:
+    """Nobody whom an event may be about is known: look again with doubling waits, from 15 seconds to a day."""
+    wait = func.least(
+        func.make_interval(0, 0, 0, 0, 0, 0, 15.0) * func.power(2, func.least(WebhookEvent.attempts, 13)),
+        func.make_interval(0, 0, 0, 1),
+    )
+    await session.execute(
+        update(WebhookEvent)
+        .where(WebhookEvent.id == inbox_id)
+        .values(
+            status="unmatched",
+            outcome=outcome,
+            attempts=WebhookEvent.attempts + 1,
+            next_attempt_at=func.now() + wait,
+            handled_at=func.now(),
+        )
+    )
+
+
+async def claim_unmatched(session: AsyncSession, *, lasting: timedelta, lease: timedelta, limit: int) -> Sequence[int]:
+    """Unmatched events whose owner is to be looked for again; none that came longer ago than `lasting`."""
+    query = (
+        select(WebhookEvent.id)
+        .where(
+            WebhookEvent.status == "unmatched",
+            WebhookEvent.next_attempt_at <= func.now(),
+            WebhookEvent.received_at > func.now() - lasting,
+        )
+        .order_by(WebhookEvent.next_attempt_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = (await session.scalars(query)).all()
+    if ids:
+        await session.execute(
+            update(WebhookEvent)
+            .where(WebhookEvent.id.in_(ids))
+            .values(next_attempt_at=func.now() + lease)
+            .execution_options(synchronize_session=False)
+        )
+    return ids
+
+
+async def note_shown(session: AsyncSession, payment: Payment, attempt: Attempt, *, kind: str, at: datetime) -> None:
+    """Put in line what a look has shown of a payment, as if an event had told of it. Once an attempt and kind."""
+    await store(
+        session,
+        {
+            "provider_account_id": attempt.provider_account_id,
+            "provider": attempt.provider,
+            "event_id": f"shown-at-capture:{kind}:{attempt.reference}",
+            "type": f"shown_at_capture.{kind}",
+            "kind": kind,
+            "payment_id": payment.id,
+            "reference": attempt.reference,
+            "transaction_id": attempt.transaction_id,
+            "signature": "polled",
+            "body": b"",
+            "status": "received",
+            "next_attempt_at": at,
+            "received_at": at,
+        },
+    )
+
+
+async def get(session: AsyncSession, inbox_id: int) -> WebhookEvent | None:
+    """One event."""
+    return await session.get(WebhookEvent, inbox_id)
+
+
+async def park(session: AsyncSession, inbox_ids: Sequence[int], *, error: str) -> None:
+    """These events fail for good: they wait visibly for a person, and hold up nothing."""
+    if inbox_ids:
+        await session.execute(
+            update(WebhookEvent)
+            .where(WebhookEvent.id.in_(inbox_ids), WebhookEvent.status.in_(["received", "dispatched"]))
+            .values(status="parked", outcome="parked", last_error=error[:300], handled_at=func.now())
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """An event to hand over, its payment, and the attempt that it speaks of."""
@@ -201,13 +296,25 @@ async def claim_due(session: AsyncSession, *, lease: timedelta, limit: int) -> S
     return rows
 
 
-async def replay(session: AsyncSession, *, actor: str, inbox_id: int | None = None, pending: bool = False) -> int:
-    """Hand events to their workflows once more: one, or all that are unanswered. Returns how many."""
-    statement = update(WebhookEvent).values(status="received", next_attempt_at=func.now(), outcome=None)
+LEFT = ("unmatched", "parked", "unreadable")
+"""Statuses of events that came to nothing: nobody to tell, or a failure for good."""
+
+
+async def replay(
+    session: AsyncSession, *, actor: str, inbox_id: int | None = None, pending: bool = False, left: bool = False
+) -> int:
+    """Hand events to their workflows once more: one, all that are unanswered, or all that came to nothing.
+
+    Whose they are is looked for again. Returns how many.
+    """
+    statement = update(WebhookEvent).values(
+        status="received", next_attempt_at=func.now(), outcome=None, handled_at=func.now()
+    )
     if inbox_id is not None:
         statement = statement.where(WebhookEvent.id == inbox_id)
-    if pending:
-        statement = statement.where(WebhookEvent.status.in_(["received", "dispatched"]))
+    if pending or left:
+        chosen = (["received", "dispatched"] if pending else []) + (["unmatched", "parked"] if left else [])
+        statement = statement.where(WebhookEvent.status.in_(chosen))
     accounts = Counter(await session.scalars(statement.returning(WebhookEvent.provider_account_id)))
     owners = await session.execute(
         select(ProviderAccount.id, ProviderAccount.workspace_id).where(ProviderAccount.id.in_(accounts))
@@ -265,7 +372,7 @@ async def health(session: AsyncSession, account_ids: Sequence[UUID]) -> dict[str
             func.percentile_cont(0.5).within_group(seconds).filter(worked_on),
             func.percentile_cont(0.95).within_group(seconds).filter(worked_on),
             func.max(WebhookEvent.received_at),
-        ).where(of_account, WebhookEvent.handled_at > func.now() - timedelta(days=1))
+        ).where(of_account, WebhookEvent.status == "handled", WebhookEvent.handled_at > func.now() - timedelta(days=1))
     )
     p50, p95, last = latency.one()
     refused = await session.execute(
@@ -288,10 +395,16 @@ def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(float(seconds) * 1000)
 
 
-async def waiting(session: AsyncSession, account_ids: Sequence[UUID], *, failed_only: bool) -> Sequence[WebhookEvent]:
-    """Events without an outcome, oldest first, at most two hundred; only those whose hand-over failed, if asked."""
+async def waiting(
+    session: AsyncSession, account_ids: Sequence[UUID], *, failed_only: bool = False, left: bool = False
+) -> Sequence[WebhookEvent]:
+    """Events without an outcome, oldest first, at most two hundred; only those whose hand-over failed, if asked.
+
+    With `left` those that came to nothing instead.
+    """
     query = select(WebhookEvent).where(
-        WebhookEvent.provider_account_id.in_(account_ids), WebhookEvent.status.in_(["received", "dispatched"])
+        WebhookEvent.provider_account_id.in_(account_ids),
+        WebhookEvent.status.in_(LEFT if left else ["received", "dispatched"]),
     )
     if failed_only:
         query = query.where(WebhookEvent.last_error.is_not(None))

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.fraud import Kind, trace
 from domain.setup import MethodStatus, customer_reference
-from storage import audit, fingerprints
+from storage import audit, fingerprints, inbox
 from storage.models import PaymentMethod, ProviderAccount, ProviderCustomer
 from storage.paging import newest_first
 from storage.sealing import Sealer
@@ -98,6 +98,7 @@ async def keep(
         session.add(method)
         await session.flush()
         _audit(session, method, "added", actor)
+        await inbox.owner_known(session, account.id, names(token=found.token, customer=None))
         news = True
     else:
         known = {name: value for name, value in card.items() if value is not None}
@@ -280,6 +281,7 @@ async def keep_customer(
     )
     known = await provider_customer(session, account.id, customer_id)
     assert known is not None  # noqa: S101  (this statement's or another's)
+    await inbox.owner_known(session, account.id, names(token=None, customer=known))
     return known
 
 
@@ -290,21 +292,37 @@ async def forget_customer(session: AsyncSession, reference: UUID) -> None:
         mapping.deleted = True
 
 
-async def named_by_event(
-    session: AsyncSession, account: ProviderAccount, *, token: str | None, customer: str | None
-) -> UUID | None:
-    """What a provider's event about methods is about: a method of ours, or else a customer's mapping."""
+TOKEN, CUSTOMER = "token:", "customer:"
+MARKS = (TOKEN, CUSTOMER)
+
+
+def names(*, token: str | None, customer: str | None) -> list[str]:
+    """What a provider's event about methods names: a method, by the hash of its token, or else a customer."""
     if token is not None:
-        method = await by_token(session, account.id, token)
-        return None if method is None else method.id
-    query = select(ProviderCustomer.id).where(
-        ProviderCustomer.provider_account_id == account.id, ProviderCustomer.provider_customer_id == customer
-    )
-    return await session.scalar(query)
+        return [f"{TOKEN}{hash_of(token).hex()}"]
+    return [] if customer is None else [f"{CUSTOMER}{customer[:255]}"]
+
+
+async def of_names(session: AsyncSession, account: ProviderAccount, named: Sequence[str]) -> UUID | None:
+    """What such an event is about: a method of ours, or a customer's mapping."""
+    for name in named:
+        if name.startswith(TOKEN):
+            query = select(PaymentMethod.id).where(
+                PaymentMethod.provider_account_id == account.id,
+                PaymentMethod.token_hash == bytes.fromhex(name.removeprefix(TOKEN)),
+            )
+            return await session.scalar(query.order_by(PaymentMethod.created_at).limit(1))
+        if name.startswith(CUSTOMER):
+            known = select(ProviderCustomer.id).where(
+                ProviderCustomer.provider_account_id == account.id,
+                ProviderCustomer.provider_customer_id == name.removeprefix(CUSTOMER),
+            )
+            return await session.scalar(known.limit(1))
+    return None
 
 
 async def of_reference(session: AsyncSession, reference: UUID) -> Sequence[PaymentMethod]:
-    """The methods that are not detached of a reference as `named_by_event` gives it."""
+    """The methods that are not detached of a reference as `of_names` gives it."""
     customer = await session.get(ProviderCustomer, reference)
     query = select(PaymentMethod).where(PaymentMethod.status != MethodStatus.DETACHED)
     if customer is None:

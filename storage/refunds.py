@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
@@ -56,6 +56,14 @@ async def record_foreign(session: AsyncSession, payment: Payment, values: dict[s
     """Put a refund on record that was made at the provider; it is settled by the caller, in this transaction."""
     payment.refund_reserved = payment.refund_reserved + values["amount"]
     return await _add(session, payment, values, actor="provider")
+
+
+async def record_failed(
+    session: AsyncSession, payment: Payment, values: dict[str, Any], *, code: str | None, at: datetime
+) -> Refund:
+    """Put a refund on record that was made at the provider and had failed before it was seen. It reserves nothing."""
+    ended = {"status": RefundState.FAILED.value, "failure_code": (code or "failed")[:100], "finished_at": at}
+    return await _add(session, payment, values | ended, actor="provider")
 
 
 async def _add(session: AsyncSession, payment: Payment, values: dict[str, Any], *, actor: str) -> Refund:
@@ -128,8 +136,14 @@ async def requested_of_subscription(session: AsyncSession, subscription_id: UUID
 
 
 async def unstarted(session: AsyncSession, *, older_than: datetime, limit: int) -> Sequence[Refund]:
-    """Refunds that were accepted but whose workflow may never have begun."""
-    query = select(Refund).where(Refund.status == RefundState.REQUESTED.value, Refund.created_at < older_than)
+    """Refunds that were accepted, or found pending at the provider, but whose workflow may never have begun."""
+    query = select(Refund).where(
+        or_(
+            Refund.status == RefundState.REQUESTED.value,
+            and_(Refund.status == RefundState.PENDING.value, Refund.origin == "provider", Refund.asked_at.is_(None)),
+        ),
+        Refund.created_at < older_than,
+    )
     return (await session.scalars(query.order_by(Refund.created_at).limit(limit))).all()
 
 

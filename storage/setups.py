@@ -46,6 +46,16 @@ async def load(
     return None if row is None else (row[0], row[1], row[2])
 
 
+async def of_names(
+    session: AsyncSession, account: ProviderAccount, *, reference: UUID | None, session_ids: Sequence[str]
+) -> UUID | None:
+    """The set-up that an account's event names, by our reference or by the provider's session."""
+    query = select(MethodSetup.id).where(MethodSetup.provider_account_id == account.id)
+    if reference is not None:
+        return await session.scalar(query.where(MethodSetup.id == reference))
+    return await session.scalar(query.where(MethodSetup.session_id.in_(session_ids)).limit(1)) if session_ids else None
+
+
 async def of_event(
     session: AsyncSession, account: ProviderAccount, *, reference: UUID | None, session_id: str | None
 ) -> MethodSetup | None:

@@ -113,6 +113,11 @@ async def get(session: AsyncSession, surplus_id: UUID, workspace_id: UUID | None
     )
 
 
+def refund_ids(surplus: SurplusCapture) -> list[UUID]:
+    """Our ids of all refunds of it, of every decision; the provider may list each."""
+    return [surplus.id, *(uuid5(surplus.id, f"refund-{number}") for number in range(2, surplus.refund_number + 1))]
+
+
 async def lock(session: AsyncSession, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:
     """A surplus capture as it is now, under its row lock, with the attempt that brought it. Raises NoResultFound."""
     query = (
@@ -157,8 +162,12 @@ def change_status(
     details: dict[str, Any] = {"surplus_id": str(surplus.id), "from": surplus.status, "to": status.value}
     if failure_code:
         details["code"] = failure_code
+    came_back = surplus.status == SurplusStatus.REFUNDED and status is SurplusStatus.REFUND_FAILED
+    sides = {"provider_account": str(attempt.provider_account_id), "payment_id": str(surplus.payment_id)}
     if surplus.status == SurplusStatus.REFUND_FAILED and status is SurplusStatus.REFUNDING:
         surplus.refund_number += 1
+        if surplus.provider_refund_id is not None:
+            surplus.further_provider_refund_ids = [*surplus.further_provider_refund_ids, surplus.provider_refund_id]
         surplus.provider_refund_id = surplus.asked_at = None
     surplus.status = status.value
     surplus.provider_refund_id = provider_refund_id or surplus.provider_refund_id
@@ -169,13 +178,18 @@ def change_status(
             session,
             workspace_id=surplus.workspace_id,
             payment_id=surplus.payment_id,
-            movement_id=uuid5(surplus.id, "refund"),
+            movement_id=_movement(surplus, "refund"),
             kind="surplus_refund",
-            entries=surplus_refund_entries(
-                surplus.money,
-                provider_account=str(attempt.provider_account_id),
-                payment_id=str(surplus.payment_id),
-            ),
+            entries=surplus_refund_entries(surplus.money, **sides),
+        )
+    if came_back:
+        ledger.book(
+            session,
+            workspace_id=surplus.workspace_id,
+            payment_id=surplus.payment_id,
+            movement_id=_movement(surplus, "returned"),
+            kind="surplus_returned",
+            entries=surplus_entries(surplus.money, **sides),
         )
     audit.record(
         session,
@@ -185,6 +199,12 @@ def change_status(
         subject=("payment", surplus.payment_id),
         details=details,
     )
+
+
+def _movement(surplus: SurplusCapture, what: str) -> UUID:
+    """The id of a movement of this refund of it: another decision is another movement."""
+    turn = surplus.refund_number + len(surplus.further_provider_refund_ids)
+    return uuid5(surplus.id, what if turn == 1 else f"{what}-{turn}")
 
 
 async def page(

@@ -15,7 +15,9 @@ from workflows.dispute import follow_disputes
 from workflows.surplus import return_surplus
 from workflows.wake import wake_subscription
 
-PATIENCE = timedelta(days=3)
+PATIENCE = timedelta(minutes=1)
+"""How long one answer is tried for here. What has failed by then comes again from the inbox; what is behind it goes on.
+"""
 LOOK_AGAIN = timedelta(hours=1)
 REFUND_LOOKS = (
     timedelta(seconds=5),
@@ -48,6 +50,7 @@ class AfterlifeWorkflow:
     async def run(self, payment_id: UUID) -> PaymentOutcome:
         """Answer events until none is left."""
         outcome = PaymentOutcome(payment_id, PaymentStatus.UNKNOWN)
+        failed: BaseException | None = None
         await workflow.wait_condition(lambda: bool(self._triggers), timeout=timedelta(minutes=1))
         while self._triggers or self._others_open or self._refunds:
             if not self._triggers:
@@ -55,10 +58,14 @@ class AfterlifeWorkflow:
             answered = tuple(self._triggers)
             try:
                 outcome = await self._answer(answered)
-            except calls.CallFailed:
+            except calls.CallFailed as error:
                 if not self._others_open:
-                    raise
+                    if not workflow.patched("next-after-a-failure"):
+                        raise
+                    failed = error if calls.will_never_work(error) else failed
                 self._leave_to_the_inbox(answered)
+        if failed is not None:  # an operator must act; a provider that is silent is asked again from the inbox
+            raise failed
         return outcome
 
     @workflow.signal
@@ -96,9 +103,17 @@ class AfterlifeWorkflow:
         if not settles_first:
             await self._after_capture(refunds, disputes)
         answered = [trigger for trigger in triggers if not settles_first or trigger not in refunds + disputes]
-        confirmation = await self._confirm(tuple(trigger.inbox_id for trigger in answered))
+        failed: BaseException | None = None
+        try:
+            confirmation = await self._confirm(tuple(trigger.inbox_id for trigger in answered))
+        except calls.CallFailed as error:
+            if not settles_first or not workflow.patched("next-after-a-failure"):
+                raise
+            failed = error  # what was captured before may be refunded or disputed all the same
         if settles_first:
             await self._after_capture(refunds, disputes)
+        if failed is not None:
+            raise failed
         del self._triggers[: len(triggers)]
         self._others_open = confirmation.others_open
         await return_surplus(confirmation.surplus_ids)

@@ -44,7 +44,13 @@ from domain.subscription import (
     SyncSubscription,
 )
 
-NOTHING_MOVED_AND_NEVER_WILL = ("ProviderDeclined", "ProviderRejected", "ProviderMisconfigured", "PaymentNotFound")
+NOTHING_MOVED_AND_NEVER_WILL = (
+    "ProviderDeclined",
+    "ProviderRejected",
+    "ProviderMisconfigured",
+    "PaymentNotFound",
+    "Unprocessable",
+)
 """Errors that another try cannot mend. Busy and unknown outcomes are retried, declines and bad requests are not."""
 
 QUICK_TRY_SECONDS = 20

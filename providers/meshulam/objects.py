@@ -123,7 +123,7 @@ def payment_of(process: Process) -> ProviderPayment:
         session_id=process.id,
         transaction_id=charge.id,
         captured=captured,
-        refunded=refunded if refunded.minor else None,
+        refunded=refunded,
         method=METHOD_OF.get(charge.fields.get("transactionTypeId", "")),
         card_brand=brand,
         card_last4=last4,

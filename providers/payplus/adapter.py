@@ -108,6 +108,7 @@ class PayPlusProvider:
     )
     capabilities = Capabilities(
         methods=METHODS,
+        lists_refunds=True,
         closes_checkout=True,
         one_checkout_per_reference=False,
         looks_up_by_reference=True,

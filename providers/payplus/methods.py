@@ -26,7 +26,7 @@ from providers.base import (
     ProviderSetup,
     SetupRequest,
 )
-from providers.payplus.objects import APPROVED, CHARGE, Transaction, refunded_in
+from providers.payplus.objects import APPROVED, CHARGE, Transaction, refunded_in, refunds_listed
 from providers.payplus.options import PayPlusAccount
 from providers.payplus.requests import MAX_NAME_LENGTH, addresses, customer_of, language_of, minutes_left
 from providers.payplus.wire import CURRENCIES, code_of, id_of, part
@@ -137,13 +137,15 @@ def charge_of(found: Sequence[Transaction], reference: UUID, uid: str | None) ->
         return ProviderPayment(PaymentStatus.FAILED, main.uid, main.uid, failure_code=decline_of(main.status_code))
     if main.amount is None:
         raise OutcomeUnknown("unreadable_amount")
-    refunded = refunded_in([one for one in found if one is not main], main.amount.currency)
+    others = [one for one in found if one is not main]
+    refunds = refunds_listed(others, reference)
     return ProviderPayment(
         PaymentStatus.PAID,
         session_id=main.uid,
         transaction_id=main.uid,
         captured=main.amount,
-        refunded=refunded if refunded.minor else None,
+        refunded=None if refunds is None else refunded_in(others, main.amount.currency),
+        refunds=refunds,
         method=main.method,
         card_brand=main.card_brand,
         card_last4=main.card_last4,

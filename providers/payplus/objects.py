@@ -13,6 +13,7 @@ from uuid import UUID
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
 from providers.base import (
+    ListedRefund,
     OutcomeUnknown,
     ProviderPayment,
     ProviderRefund,
@@ -104,13 +105,15 @@ def payment_of(found: Sequence[Transaction], reference: UUID, session_id: str | 
             raise OutcomeUnknown("unreadable_answer", "a charge without a status")
     main = charges[0]
     captured = _sum(charges)
-    refunded = refunded_in(found, captured.currency)
+    refunds = refunds_listed(found, reference)
     return ProviderPayment(
         PaymentStatus.PAID,
         session_id=main.page_uid or session_id,
         transaction_id=main.uid,
         captured=captured,
-        refunded=refunded if refunded.minor else None,
+        refunded=None if refunds is None else refunded_in(found, captured.currency),
+        refunds=refunds,
+        other_ids=tuple(one.uid for one in charges),
         method=main.method,
         card_brand=main.card_brand,
         card_last4=main.card_last4,
@@ -125,6 +128,36 @@ def refunded_in(found: Sequence[Transaction], currency: str) -> Money:
     if total.currency != currency:
         raise OutcomeUnknown("mixed_currencies", "a refund in another currency than its charge")
     return total
+
+
+def refunds_listed(found: Sequence[Transaction], charged: UUID) -> tuple[ListedRefund, ...] | None:
+    """The refunds among some transactions. None where there is none: PayPlus may not show them, so that is not told.
+
+    `charged` is the charge's reference, which a refund may carry as a copy: that says nothing of who made it.
+    """
+    shown = [one for one in found if one.type == REFUND]
+    listed = []
+    for one in shown:
+        if one.amount is None:
+            if one.approved:
+                raise OutcomeUnknown("unreadable_amount")
+            continue
+        reference = None if one.reference == charged else one.reference
+        listed.append(
+            ListedRefund(
+                one.uid,
+                Money(abs(one.amount.minor), one.amount.currency),
+                RefundStatus.SUCCEEDED if one.approved else RefundStatus.FAILED,
+                reference=reference,
+                unmarked=reference is None,
+                failure_code=None if one.approved else _why_not(one),
+            )
+        )
+    return tuple(listed) if shown else None
+
+
+def _why_not(refund: Transaction) -> str:
+    return "transaction_cancelled" if refund.cancelled else refund.status_code or "declined"
 
 
 def refund_in(found: Sequence[Transaction], request: RefundRequest) -> ProviderRefund | None:

@@ -98,6 +98,7 @@ class PayuProvider:
     capabilities = Capabilities(
         methods=METHODS,
         bank_list=True,
+        lists_refunds=True,
         looks_up_by_reference=True,
         off_session=True,
         imports_tokens=True,

@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
+from uuid import UUID
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import Bank, OutcomeUnknown, ProviderPayment, RefundStatus
+from providers.base import Bank, ListedRefund, OutcomeUnknown, ProviderPayment, RefundStatus
 from providers.payu.amounts import money_from
 from providers.payu.client import JsonObject
 from providers.payu.errors import failure_code
 from providers.payu.methods import CARD_BRANDS, method_named
+from providers.reading import own_reference
 
 CAPTURE = "AUTHORIZATION_AND_CAPTURE"
 REFUNDS = frozenset({"REFUND", "PARTIAL_REFUND"})
@@ -27,6 +29,7 @@ FAILED_STATES = frozenset({"DECLINED", "ERROR", "EXPIRED"})
 
 _NOTHING: JsonObject = {}
 _LAST4 = 4
+_UUID_LENGTH = 36
 _LONGEST = 2048
 """Of a text, as of an address by PayU's documents."""
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
@@ -67,6 +70,11 @@ class Order:
     def captures(self) -> list[Transaction]:
         """The attempts to pay."""
         return [one for one in self.transactions if one.type == CAPTURE]
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the payer's bank has taken it back."""
+        return "CHARGEBACK" in (self.status, *(one.type for one in self.transactions))
 
     def paid_by(self, transaction: Transaction) -> Money:
         """What an approved attempt captured: its own value, else the order's. Raises OutcomeUnknown."""
@@ -191,11 +199,46 @@ def _paid(approved: list[tuple[Order, Transaction]], session_id: str | None) -> 
         session_id,
         transaction_id=first.id,
         captured=captured,
-        refunded=refunded if refunded.minor else None,
+        refunded=refunded,
+        refunds=_listed(approved, refunded),
+        disputed=any(owner.disputed for owner, _ in approved),
+        other_ids=tuple(dict.fromkeys(name for owner, one in approved for name in (owner.id, one.id))),
         method=method_named(first.payment_method),
         card_brand=first.payment_method.lower() if first.payment_method in CARD_BRANDS else None,
         card_last4=first.card_last4,
     )
+
+
+def _listed(approved: list[tuple[Order, Transaction]], refunded: Money) -> tuple[ListedRefund, ...] | None:
+    """The refunds one by one; not told where an order says that it is refunded and shows none.
+
+    One that is not decided and whose value PayU does not show is left out: it is told when it is decided.
+    """
+    found: dict[str, ListedRefund] = {}
+    for order, paid in approved:
+        captured = order.paid_by(paid)
+        for one in order.refunds_of(paid.id):
+            amount = order.refunded_by(one, captured)
+            if amount is None or one.id in found:
+                continue
+            status = refund_status(one.state)
+            found[one.id] = ListedRefund(
+                one.id,
+                amount,
+                status,
+                at=one.at,
+                reference=_our_refund(one),
+                unmarked=not one.reason,
+                transaction_id=paid.id,
+                failure_code=one.failure if status is RefundStatus.FAILED else None,
+            )
+    return None if refunded.minor and not found else tuple(found.values())
+
+
+def _our_refund(refund: Transaction) -> UUID | None:
+    """Our id of a refund, at the beginning of its reason or among its parameters."""
+    texts = (refund.reason[:_UUID_LENGTH], *refund.extra.values())
+    return next((named for named in map(own_reference, texts) if named is not None), None)
 
 
 def _age(transaction: Transaction) -> tuple[datetime, str]:

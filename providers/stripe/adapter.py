@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from providers.base import (
     CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
+    NothingMoved,
     OpenedCheckout,
     OutcomeUnknown,
     Payer,
@@ -45,10 +47,20 @@ from providers.base import (
 from providers.http import base_address
 from providers.reading import Tolerance, split_secrets
 from providers.stripe.amounts import STEPS, SUPPORTED_CURRENCIES
+from providers.stripe.endpoints import endpoint_differences
 from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
 from providers.stripe.methods import StripeMethods
-from providers.stripe.objects import JsonObject, dispute_of, payment_of_intent, payment_of_session, refund_of, text
+from providers.stripe.objects import (
+    JsonObject,
+    dispute_of,
+    items_of,
+    listed_refund,
+    payment_of_intent,
+    payment_of_session,
+    refund_of,
+    text,
+)
 from providers.stripe.requests import (
     MAX_SESSION_LIFETIME,
     MIN_SESSION_LIFETIME,
@@ -67,8 +79,8 @@ KEY_LIFETIME = timedelta(hours=24)
 KEY_TRUSTED_FOR = KEY_LIFETIME - timedelta(hours=1)
 """Older than this: look our reference up before anything is created, with a margin for clocks and slow calls."""
 
-_EXPAND_SESSION = ["payment_intent.latest_charge"]
-_EXPAND_INTENT = ["latest_charge"]
+_EXPAND_SESSION = ["payment_intent.latest_charge.refunds"]
+_EXPAND_INTENT = ["latest_charge.refunds"]
 _UNKNOWN = ProviderPayment(PaymentStatus.UNKNOWN)
 
 
@@ -87,6 +99,7 @@ class StripeProvider:
         direct_payment=True,
         methods=(CARD, LINK),
         closes_checkout=True,
+        lists_refunds=True,
         idempotency_key_lifetime=KEY_LIFETIME,
         looks_up_by_reference=True,
         failed_can_become_paid=False,
@@ -111,6 +124,7 @@ class StripeProvider:
 
         `http_client` replaces the transport and `clock` the time (UTC), both for tests.
         """
+        self._account_id = config.account_id
         self._timeout_seconds = config.timeout_seconds
         self._tolerance = Tolerance(config.webhook_tolerance_seconds, config.webhook_future_tolerance_seconds)
         self._secret_key = config.credential("secret_key")
@@ -147,11 +161,22 @@ class StripeProvider:
 
     async def look(self, ref: CheckoutRef) -> ProviderPayment:
         """What Stripe says now. UNKNOWN when it does not know the session or, without one, our reference."""
+        seen = await self._look(ref)
+        if seen.refunds is not None or seen.refunded is None or not seen.refunded.minor or seen.transaction_id is None:
+            return seen
+        if is_link(ref):  # of several payments; each would have to be asked about
+            return seen
+        listed = await self._search().refunds(seen.transaction_id)  # more than an answer about the payment shows
+        return replace(seen, refunds=tuple(listed_refund(one) for one in listed))
+
+    async def _look(self, ref: CheckoutRef) -> ProviderPayment:
         if is_link(ref):
             return await self._links().look(ref)
-        if ref.session_id is None:
+        if ref.session_id is None and ref.transaction_id is None:
             return await self._look_by_reference(ref)
         try:
+            if ref.session_id is None:  # a charge that was not made here, such as a followed subscription's
+                return payment_of_intent(await self._intent(str(ref.transaction_id)))
             if ref.mode is CheckoutMode.HOSTED:
                 return payment_of_session(await self._session(ref.session_id))
             return payment_of_intent(await self._intent(ref.session_id), one_try=ref.mode is CheckoutMode.SAVED)
@@ -237,7 +262,21 @@ class StripeProvider:
         profile = account.get("business_profile")
         name = text(profile, "name") if isinstance(profile, Mapping) else None
         detail = "can take payments" if account.get("charges_enabled") else "cannot take payments yet"
-        return AccountCheck(name or text(account, "id") or "stripe", live=self._live is True, detail=detail)
+        return AccountCheck(
+            name or text(account, "id") or "stripe",
+            live=self._live is True,
+            detail=detail,
+            differences=await self._endpoint_differences(),
+        )
+
+    async def _endpoint_differences(self) -> tuple[str, ...]:
+        """What this account's webhook endpoint does otherwise than expected, where the key may read endpoints."""
+        listed = self._api().v1.webhook_endpoints.list_async({"limit": 100})
+        try:
+            found = await self._call(listed)
+        except NothingMoved as refused:
+            return (f"the webhook endpoints could not be read ({refused.code}); compare version and events by hand",)
+        return endpoint_differences(items_of(found), self._account_id, stripe.api_version)
 
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
         """What became of a refund; without Stripe's id it is found by ours. None: Stripe knows of none."""

@@ -10,7 +10,16 @@ from typing import Any, TypeAlias
 from domain.dispute import DisputeState
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import OutcomeUnknown, ProviderDispute, ProviderPayment, ProviderRefund, RefundStatus, SavedMethod
+from providers.base import (
+    ListedRefund,
+    OutcomeUnknown,
+    ProviderDispute,
+    ProviderPayment,
+    ProviderRefund,
+    RefundStatus,
+    SavedMethod,
+)
+from providers.reading import own_reference
 from providers.stripe.amounts import from_wire
 
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -84,8 +93,15 @@ def payment_of_link(
     link_id = text(link, "id")
     paid = [one for one in done if one.captured is not None]
     if paid:
-        captured, refunded = _sum(one.captured for one in paid), _sum(one.refunded for one in paid)
-        return replace(paid[-1], session_id=link_id, captured=captured, refunded=refunded)
+        return replace(
+            paid[-1],
+            session_id=link_id,
+            captured=_sum(one.captured for one in paid),
+            refunded=None if any(one.refunded is None for one in paid) else _sum(one.refunded for one in paid),
+            refunds=_all(one.refunds for one in paid),
+            disputed=any(one.disputed for one in paid),
+            other_ids=tuple(name for one in paid for name in (one.transaction_id, *one.other_ids) if name is not None),
+        )
     undecided = [payment_of_session(session) for session in open_ones]
     undecided += [one for one in done if one.status is not PaymentStatus.FAILED]
     code = next((one.failure_code for one in (*undecided, *done) if one.failure_code), None)
@@ -105,6 +121,20 @@ def refund_of(refund: JsonObject) -> ProviderRefund:
         raise OutcomeUnknown("unreadable_answer", "refund without id")
     status = _REFUND_STATUS.get(str(refund.get("status")), RefundStatus.PENDING)
     return ProviderRefund(refund_id, status, failure_code=text(refund, "failure_reason"))
+
+
+def listed_refund(refund: JsonObject) -> ListedRefund:
+    """A refund of a list: ours where its metadata says so, else somebody else's. Raises OutcomeUnknown."""
+    made, created = refund_of(refund), refund.get("created")
+    return ListedRefund(
+        made.provider_refund_id,
+        _money(refund.get("amount"), refund.get("currency")),
+        made.status,
+        at=datetime.fromtimestamp(created, UTC) if type(created) is int and created > 0 else None,
+        reference=own_reference(part(refund, "metadata").get("refund_id")),
+        transaction_id=reference(refund) or reference(refund, "charge"),
+        failure_code=made.failure_code,
+    )
 
 
 def dispute_of(dispute: JsonObject) -> ProviderDispute:
@@ -161,13 +191,16 @@ def _payment(
     charge = part(intent, "latest_charge")
     details = part(charge, "payment_method_details")
     card = part(details, "card")
-    refunded = charge.get("amount_refunded")
+    named = (reference(intent, "latest_charge"), reference(intent, "invoice"))
     return ProviderPayment(
         status=status,
         session_id=session_id,
         transaction_id=transaction_id,
         captured=captured,
-        refunded=_money(refunded, charge.get("currency")) if captured is not None and refunded else None,
+        refunded=None if captured is None else _refunded(charge),
+        refunds=None if captured is None else _refunds(charge),
+        disputed=charge.get("disputed") if isinstance(charge.get("disputed"), bool) else None,
+        other_ids=tuple(name for name in named if name is not None) if captured is not None else (),
         method=text(details, "type"),
         card_brand=text(card, "brand"),
         card_last4=text(card, "last4"),
@@ -175,6 +208,35 @@ def _payment(
         failure_code=None if captured is not None else failure_code(intent),
         saved_method=_saved_by(intent, charge) if captured is not None else None,
     )
+
+
+def _refunded(charge: JsonObject) -> Money | None:
+    """What went back of a charge, or is on its way; None where the answer does not say."""
+    amount = charge.get("amount_refunded")
+    if type(amount) is not int:
+        return None
+    if amount == 0:
+        return Money.zero(str(charge.get("currency")).upper())
+    return _money(amount, charge.get("currency"))
+
+
+def _refunds(charge: JsonObject) -> tuple[ListedRefund, ...] | None:
+    """The refunds of a charge that was fetched with `refunds` expanded; None where there are more than it shows."""
+    listed = part(charge, "refunds")
+    data = listed.get("data")
+    if not isinstance(data, list) or listed.get("has_more"):
+        return None
+    return tuple(listed_refund(one) for one in data if isinstance(one, Mapping))
+
+
+def _all(lists: Iterable[Sequence[ListedRefund] | None]) -> tuple[ListedRefund, ...] | None:
+    """Several lists as one; not told where one of them is not."""
+    found: list[ListedRefund] = []
+    for listed in lists:
+        if listed is None:
+            return None
+        found += listed
+    return tuple(found)
 
 
 def method_of(source: JsonObject, *, customer: str | None = None) -> SavedMethod | None:
@@ -255,6 +317,12 @@ def _money(amount: object, currency: object) -> Money:
     except MoneyError:
         # Money arrived in an amount that we cannot hold: neither paid nor unpaid can be claimed.
         raise OutcomeUnknown("unreadable_answer", "amount or currency") from None
+
+
+def items_of(page: JsonObject) -> list[JsonObject]:
+    """The objects of a list."""
+    data = page.get("data")
+    return [item for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []
 
 
 def part(source: JsonObject, name: str) -> JsonObject:

@@ -13,7 +13,7 @@ from typing import Any
 import stripe
 
 from providers.base import ProviderRejected
-from providers.stripe.objects import JsonObject, carries, reference, text
+from providers.stripe.objects import JsonObject, carries, items_of, reference, text
 
 PAGE_SIZE = 100
 MAX_PAGES = 20
@@ -24,8 +24,8 @@ _WINDOWS = (
 )
 """Distances from the payment's creation, in the order in which they are read."""
 
-_SESSION = ["data.payment_intent.latest_charge"]
-_INTENT = ["data.latest_charge"]
+_SESSION = ["data.payment_intent.latest_charge.refunds"]
+_INTENT = ["data.latest_charge.refunds"]
 
 Call = Callable[[Awaitable[Any]], Awaitable[JsonObject]]
 ListCall = Callable[[Any], Awaitable[Any]]
@@ -74,12 +74,16 @@ class StripeSearch:
 
     async def refund(self, transaction_id: str, refund_id: str) -> JsonObject | None:
         """The refund of this payment that carries our refund id."""
-        of_payment = {"charge" if transaction_id.startswith("ch_") else "payment_intent": transaction_id}
-        async for refund in self._pages(self._v1.refunds.list_async, of_payment):
+        for refund in await self.refunds(transaction_id):
             metadata = refund.get("metadata")
             if isinstance(metadata, Mapping) and metadata.get("refund_id") == refund_id:
                 return refund
         return None
+
+    async def refunds(self, transaction_id: str) -> list[JsonObject]:
+        """Every refund of this payment, newest first."""
+        of_payment = {"charge" if transaction_id.startswith("ch_") else "payment_intent": transaction_id}
+        return [refund async for refund in self._pages(self._v1.refunds.list_async, of_payment)]
 
     async def disputes(self, transaction_id: str) -> list[JsonObject]:
         """Every dispute of this payment."""
@@ -117,7 +121,7 @@ class StripeSearch:
         cursor: dict[str, str] = {}
         for _ in range(MAX_PAGES):
             page = await self._call(list_call({**params, "limit": PAGE_SIZE, **cursor}))
-            items = _items(page)
+            items = items_of(page)
             for item in items:
                 yield item
             last_id = text(items[-1], "id") if items else None
@@ -130,12 +134,7 @@ class StripeSearch:
             {"query": f"metadata['payment_id']:'{payment_id}'", "limit": 10, "expand": _INTENT}
         )
         try:
-            items = _items(await self._call(found))
+            items = items_of(await self._call(found))
         except ProviderRejected:  # an account without search: what the lists did not show is not known
             return None
         return next((item for item in items if carries(item, payment_id)), None)
-
-
-def _items(page: JsonObject) -> list[JsonObject]:
-    data = page.get("data")
-    return [item for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []

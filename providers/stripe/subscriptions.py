@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from domain.subscription import InvoiceStatus, SubscriptionStatus
 from providers.base import OutcomeUnknown, ProviderInvoice, ProviderRejected, ProviderSubscription
 from providers.stripe.amounts import from_wire
 from providers.stripe.errors import NOT_FOUND
-from providers.stripe.objects import JsonObject, part, reference, text
+from providers.stripe.objects import JsonObject, items_of, part, reference, text
 
 LATEST = 100
 """Invoices that are read: the newest, eight years of months."""
@@ -59,16 +59,45 @@ class StripeSubscriptions:
                 {"subscription": subscription_id, "limit": LATEST, "expand": ["data.payments"]}
             )
         )
-        return subscription_of(found, _items(listed))
+        return subscription_of(found, items_of(listed))
 
 
 def named_subscription(source: JsonObject) -> str | None:
-    """The subscription that an event's object is, or is an invoice of."""
+    """The subscription that an event's object is, or is an invoice of.
+
+    An event has the shape of its endpoint's version, not of our calls: before 2025-03-31 an invoice named its
+    subscription in a field of its own.
+    """
     if source.get("object") == "subscription":
         return text(source, "id")
     if source.get("object") != "invoice":
         return None
-    return reference(part(part(source, "parent"), "subscription_details"), "subscription")
+    named = reference(part(part(source, "parent"), "subscription_details"), "subscription")
+    return named or reference(source, "subscription") or _named_by_lines(source)
+
+
+def is_of_subscription(invoice: JsonObject) -> bool:
+    """Whether an invoice says that a subscription made it, whatever else of it can be read."""
+    reason = text(invoice, "billing_reason") or ""
+    parent = text(part(invoice, "parent"), "type") or ""
+    return reason.startswith("subscription") or parent == "subscription_details"
+
+
+def payment_ids(invoice: JsonObject) -> list[str]:
+    """The intents and charges that an invoice names, in either shape: `payments`, or fields of its own before it."""
+    paid = [part(one, "payment") for one in items_of(part(invoice, "payments"))]
+    named = [reference(one, name) for one in (*paid, invoice) for name in ("payment_intent", "charge")]
+    return [one for one in dict.fromkeys(named) if one is not None]
+
+
+def _named_by_lines(invoice: JsonObject) -> str | None:
+    """The subscription of an invoice's lines, in either shape."""
+    for line in items_of(part(invoice, "lines")):
+        details = part(part(line, "parent"), "subscription_item_details")
+        named = reference(details, "subscription") or reference(line, "subscription")
+        if named is not None:
+            return named
+    return None
 
 
 def subscription_of(found: JsonObject, invoices: Iterable[JsonObject]) -> ProviderSubscription:
@@ -76,9 +105,10 @@ def subscription_of(found: JsonObject, invoices: Iterable[JsonObject]) -> Provid
 
     The customer is ours where `metadata.customer_id` says so, else Stripe's.
     """
-    items = list(_items(part(found, "items")))
+    items = list(items_of(part(found, "items")))
     first = items[0] if items else found
-    start, end = _moment(first.get("current_period_start")), _moment(first.get("current_period_end"))
+    start = _moment(first.get("current_period_start")) or _moment(found.get("current_period_start"))
+    end = _moment(first.get("current_period_end")) or _moment(found.get("current_period_end"))
     subscription_id = text(found, "id")
     if subscription_id is None or start is None or end is None:
         raise OutcomeUnknown("unreadable_answer", "subscription without id or period")
@@ -105,7 +135,7 @@ def invoice_of(invoice: JsonObject, start: datetime, end: datetime) -> ProviderI
     status, invoice_id = _INVOICE_STATUS.get(str(invoice.get("status"))), text(invoice, "id")
     if status is None or invoice_id is None:
         return None
-    lines = list(_items(part(invoice, "lines")))
+    lines = list(items_of(part(invoice, "lines")))
     period = part(lines[0], "period") if lines else {}
     attempts = invoice.get("attempt_count")
     return ProviderInvoice(
@@ -124,10 +154,10 @@ def invoice_of(invoice: JsonObject, start: datetime, end: datetime) -> ProviderI
 
 def _paid_by(invoice: JsonObject) -> str | None:
     """The payment intent that paid it; None when nothing was to be paid, or it was paid outside of Stripe."""
-    for one in _items(part(invoice, "payments")):
+    for one in items_of(part(invoice, "payments")):
         if one.get("status") == "paid":
             return reference(part(one, "payment"), "payment_intent")
-    return None
+    return reference(invoice) if invoice.get("status") == "paid" else None
 
 
 def _money(invoice: JsonObject) -> Money:
@@ -137,11 +167,6 @@ def _money(invoice: JsonObject) -> Money:
         return from_wire(amount, invoice.get("currency"))
     except MoneyError:
         raise OutcomeUnknown("unreadable_answer", "amount or currency of an invoice") from None
-
-
-def _items(listed: JsonObject) -> list[JsonObject]:
-    found = listed.get("data")
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 def _moment(seconds: object) -> datetime | None:

@@ -20,7 +20,7 @@ from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.reading import USUAL_TOLERANCE, Tolerance, check_age, own_reference, split_secrets
 from providers.stripe.amounts import from_wire
 from providers.stripe.objects import our_reference, reference
-from providers.stripe.subscriptions import named_subscription
+from providers.stripe.subscriptions import is_of_subscription, named_subscription, payment_ids
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
     RequestSigner,
@@ -98,7 +98,8 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
     """What a callback claims. Call `check_signature` first.
 
     An unknown type, a thin (v2) notification, or an event of the other mode than the account's (`live`, None when
-    not known) is OTHER: recorded, and nothing follows from it. Raises WebhookRejected when it is no event at all.
+    not known) is OTHER: recorded, and nothing follows from it. One of a type that we act upon which does not say what
+    it is about, in any shape that is known, is `unreadable`. Raises WebhookRejected when it is no event at all.
     """
     event = read_json_object(body)
     event_id, event_type = _name(event.get("id")), _name(event.get("type"))
@@ -106,10 +107,11 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         raise WebhookRejected(Rejection.MALFORMED, "an event has an id, a type and the object name `event`")
     source = _inner_object(event)
     other_mode = live is not None and event.get("livemode") is (not live)
+    kind = EventKind.OTHER if other_mode or event.get("object") != "event" else _kind(event_type, source)
     return ProviderEvent(
         event_id=event_id,
         type=event_type,
-        kind=EventKind.OTHER if other_mode or not source else _kind(event_type, source),
+        kind=kind,
         reference=own_reference(our_reference(source)),
         session_id=_session_id(source),
         transaction_id=_transaction_id(source),
@@ -118,6 +120,8 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         method_token=_name(source.get("id")) if source.get("object") == "payment_method" else None,
         subscription_id=_name(named_subscription(source)),
         customer=_name(source.get("id") if source.get("object") == "customer" else reference(source, "customer")),
+        also_named=_also_named(source),
+        unreadable=_unreadable(kind, source),
     )
 
 
@@ -200,7 +204,7 @@ def _kind(event_type: str, source: Mapping[str, Any]) -> EventKind:
         return EventKind.CAPTURED if paid else EventKind.PROCESSING
     if event_type == "checkout.session.expired" and source.get("payment_link"):
         return EventKind.OTHER  # somebody opened the link and left; the link is as payable as before
-    if event_type.startswith("invoice.") and named_subscription(source) is None:
+    if event_type.startswith("invoice.") and named_subscription(source) is None and not is_of_subscription(source):
         return EventKind.OTHER  # the merchant's own, of no subscription
     family = next((kind for prefix, kind in _FAMILIES.items() if event_type.startswith(prefix)), EventKind.OTHER)
     return _KINDS.get(event_type, family)
@@ -223,6 +227,27 @@ def _transaction_id(source: Mapping[str, Any]) -> str | None:
     if source.get("object") == "payment_intent":
         return _name(source.get("id"))
     return _name(reference(source))
+
+
+def _also_named(source: Mapping[str, Any]) -> tuple[str, ...]:
+    """The charge, the invoice and what paid it, beside what an event's object is known by."""
+    kind = source.get("object")
+    named = [source.get("id")] if kind in ("charge", "invoice", "setup_intent") else []
+    named += [reference(source, "charge"), reference(source, "latest_charge"), reference(source, "setup_intent")]
+    named += [reference(source, "invoice"), *(payment_ids(source) if kind == "invoice" else ())]
+    return tuple(dict.fromkeys(one for one in (_name(value) for value in named) if one is not None))
+
+
+def _unreadable(kind: EventKind, source: Mapping[str, Any]) -> str | None:
+    """What an event of this kind should say and does not."""
+    what = str(source.get("object") or "event")[:40]
+    if kind is EventKind.SUBSCRIPTION:
+        return None if named_subscription(source) else f"{what} without its subscription"
+    if kind is EventKind.METHOD:
+        named = source.get("id") or reference(source, "customer")
+    else:
+        named = our_reference(source) or _session_id(source) or _transaction_id(source) or _also_named(source)
+    return None if kind is EventKind.OTHER or named else f"{what} without its payment"
 
 
 def _amount(source: Mapping[str, Any]) -> Money | None:

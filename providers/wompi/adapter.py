@@ -93,6 +93,7 @@ class WompiProvider:
         methods=METHODS,
         bank_list=True,
         partial_refund=False,
+        lists_refunds=True,
         looks_up_by_reference=True,
         currencies=frozenset({CURRENCY}),
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import OutcomeUnknown, ProviderPayment
+from providers.base import ListedRefund, OutcomeUnknown, ProviderPayment, RefundStatus
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
@@ -150,14 +150,22 @@ def name(value: object) -> str | None:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else None
 
 
+def void_of(transaction_id: str, captured: Money) -> ListedRefund:
+    """The void of a transaction as a refund: there is at most one, so the transaction's id says which one it is."""
+    return ListedRefund(
+        f"void-{transaction_id}", captured, RefundStatus.SUCCEEDED, unmarked=True, transaction_id=transaction_id
+    )
+
+
 def _moved(transaction: Transaction, attempt: Attempt) -> ProviderPayment:
-    captured = transaction.captured()
+    captured, voided = transaction.captured(), transaction.status == VOIDED
     return ProviderPayment(
         status=PaymentStatus.PAID,
         session_id=attempt.session_id,
         transaction_id=transaction.id,
         captured=captured,
-        refunded=captured if transaction.status == VOIDED else None,
+        refunded=captured if voided else None,  # a refund made in Wompi's panel cannot be seen
+        refunds=(void_of(transaction.id, captured),) if voided else None,
         method=transaction.method,
         card_brand=transaction.card_brand,
         card_last4=transaction.card_last4,

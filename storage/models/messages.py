@@ -20,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.base import AMOUNT, Base, moment
@@ -36,6 +37,13 @@ class WebhookEvent(Base):
         Index(
             "ix_webhook_events_due", "next_attempt_at", postgresql_where=text("status IN ('received', 'dispatched')")
         ),
+        Index("ix_webhook_events_unmatched", "next_attempt_at", postgresql_where=text("status = 'unmatched'")),
+        Index(
+            "ix_webhook_events_unmatched_named",
+            "named",
+            postgresql_using="gin",
+            postgresql_where=text("status = 'unmatched'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -48,12 +56,18 @@ class WebhookEvent(Base):
     reference: Mapped[UUID | None]
     session_id: Mapped[str | None] = mapped_column(String(255))
     transaction_id: Mapped[str | None] = mapped_column(String(255))
+    named: Mapped[list[str]] = mapped_column(ARRAY(String(300)), server_default=text("'{}'"))
+    """All that it says of whose it is (`dispatch.owners`), so that its owner can be looked for again; no secrets."""
     claimed_amount: Mapped[Decimal | None] = mapped_column(AMOUNT)
     claimed_currency: Mapped[str | None] = mapped_column(String(3))
     signature: Mapped[str] = mapped_column(String(16), server_default="valid")
     body: Mapped[bytes]
     status: Mapped[str] = mapped_column(String(16), server_default="received")
-    """received → dispatched (the workflow has it) → handled; or ignored (nothing of ours, or an unknown type)."""
+    """received → dispatched (the workflow has it) → handled; or ignored (a type that nothing follows from).
+
+    unmatched: nobody it could be about is known yet; looked for again for some days. unreadable: it does not say what
+    it is about in any shape that is known. parked: it failed for good, or for weeks; a person may replay it.
+    """
     outcome: Mapped[str | None] = mapped_column(String(200))
     deliveries: Mapped[int] = mapped_column(Integer, server_default="1")
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")

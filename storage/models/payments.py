@@ -151,6 +151,7 @@ class Attempt(Base):
             "transaction_id",
             postgresql_where=text("transaction_id IS NOT NULL"),
         ),
+        Index("ix_attempts_other_ids", "other_ids", postgresql_using="gin", postgresql_where=text("other_ids <> '{}'")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -174,6 +175,8 @@ class Attempt(Base):
     status: Mapped[str] = mapped_column(String(24))
     """opening, then as payments have it; `paid` settled the payment, `surplus` is money beyond it."""
     transaction_id: Mapped[str | None] = mapped_column(String(255))
+    other_ids: Mapped[list[str]] = mapped_column(ARRAY(String(255)), server_default=text("'{}'"))
+    """What else the provider's events call it by, such as a charge, once it has brought money."""
     error_code: Mapped[str | None] = mapped_column(String(100))
     method_token_hash: Mapped[bytes | None]
     """Of the saved method as it was charged; with the next two it tells whether the bank has renewed it since."""
@@ -218,6 +221,8 @@ class SurplusCapture(Base):
     refund_number: Mapped[int] = mapped_column(Integer, server_default="1")
     """Raised when a refund that failed is started again: at the provider that is another refund."""
     provider_refund_id: Mapped[str | None] = mapped_column(String(255))
+    further_provider_refund_ids: Mapped[list[str]] = mapped_column(ARRAY(String(255)), server_default=text("'{}'"))
+    """What the provider calls other refunds of it: earlier tries, or parts."""
     asked_at: Mapped[datetime | None]
     """When the provider was last asked for this refund."""
     failure_code: Mapped[str | None] = mapped_column(String(100))
@@ -249,6 +254,11 @@ class Refund(Base):
         Index("ix_refunds_workspace_created", "workspace_id", "created_at", "status"),
         Index("ix_refunds_payment", "payment_id"),
         Index("ix_refunds_unstarted", "created_at", postgresql_where=text("status = 'requested'")),
+        Index(
+            "ix_refunds_unfollowed",
+            "created_at",
+            postgresql_where=text("status = 'pending' AND origin = 'provider' AND asked_at IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -267,6 +277,8 @@ class Refund(Base):
     reason: Mapped[str | None] = mapped_column(String(300))
     requested_by: Mapped[str] = mapped_column(String(100))
     provider_refund_id: Mapped[str | None] = mapped_column(String(255))
+    further_provider_refund_ids: Mapped[list[str]] = mapped_column(ARRAY(String(255)), server_default=text("'{}'"))
+    """What else the provider calls it: tries that came back, or several that were put on record as one."""
     failure_code: Mapped[str | None] = mapped_column(String(100))
     outside_reference: Mapped[str | None] = mapped_column(String(200))
     """What the merchant calls the payment by other means that settled it after it had come back."""

@@ -277,7 +277,8 @@ async def test_a_neighbours_signed_word_about_our_payment_is_ignored(shop: Shop,
     else:
         assert answer.status_code == 200
         [event] = await events(neighbour)
-        assert (event.status, event.payment_id) == ("ignored", None)
+        assert event.payment_id is None
+        assert event.status in ("ignored", "unmatched")  # where it names only what that account does not have
         assert event.outcome in ("no such payment in this account", "no payment of ours")
         health = (await neighbour.api.get("/webhooks/health")).json()["callbacks"]
         assert health["outcomes"] == {event.outcome: 1}

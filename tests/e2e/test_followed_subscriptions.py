@@ -121,3 +121,52 @@ async def test_subscriptions_of_an_account_that_does_not_follow_them_are_left_al
     async with shop.service.database.transaction() as session:
         query = select(func.count()).select_from(Subscription).where(Subscription.workspace_id == shop.workspace.id)
         assert await session.scalar(query) == 0
+
+
+async def test_an_endpoint_of_an_older_version_is_heard_as_well(shop: Shop) -> None:
+    """Its events have the shape of that version, whatever version our calls are made in."""
+    await follow(shop)
+    old = {"url": shop.hook_url, "secret": shop.hook_secret, "account_key": shop.provider_key}
+    await shop.sandbox("POST", "/webhook-endpoints", old | {"api_version": "2024-06-20"})
+    theirs = await made(shop)
+    await until(shop, theirs, status="active", paid=1)
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/renew", {"paid": False})
+    await until(shop, theirs, status="past_due", paid=1)
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/retry", {"paid": True})
+    ours = await until(shop, theirs, status="active", paid=2)
+    assert await books(shop, ours) == (2, 2)
+    async with shop.service.database.transaction() as session:
+        of_it = WebhookEvent.provider_account_id == shop.account.id
+        states = set(await session.scalars(select(WebhookEvent.status).where(of_it)))
+    assert not states & {"unreadable", "parked"}
+    checked = (await shop.api.post(f"/provider-accounts/{shop.account.id}/check")).json()
+    assert checked["ok"]
+    assert [one.split(" ", 1)[1] for one in checked["differences"]] == [
+        "sends events of version 2024-06-20, calls are made in 2026-10-28.endive: both shapes are read"
+    ]
+
+
+async def test_a_refund_and_a_dispute_of_its_charge_at_the_provider_are_followed(shop: Shop) -> None:
+    """Nothing here made the charge, so it is found by the provider's id alone; the dispute came first of all."""
+    theirs = await made(shop)
+    (charge,) = [one for one in await shop.sandbox("GET", "/objects?type=charge") if not one["metadata"]][:1]
+    await shop.sandbox("POST", f"/charges/{charge['id']}/dispute", {"amount": 100})
+    await follow(shop)
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/renew", {"paid": True})
+    ours = await until(shop, theirs, status="active", paid=2)
+    async with shop.service.database.transaction() as session:
+        query = select(Payment.id).where(Payment.provider_transaction_id == charge["payment_intent"])
+        payment_id = await session.scalar(query)
+    assert payment_id is not None
+
+    async def disputed() -> bool:
+        return bool((await shop.read(str(payment_id)))["disputed"])
+
+    await eventually(disputed, 30)
+    await shop.sandbox("POST", f"/charges/{charge['id']}/refund", {"amount": 900})
+
+    async def refunded() -> bool:
+        return bool((await shop.read(str(payment_id)))["refunded"] == "9.00")
+
+    await eventually(refunded, 30)
+    assert ours["status"] == "active"

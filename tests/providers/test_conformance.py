@@ -81,7 +81,7 @@ async def test_a_checkout_is_pending_until_it_is_paid(
     assert (after.status, after.captured) == (PaymentStatus.PAID, request.amount)
     assert after.transaction_id
     assert (after.method, after.card_last4) == payer.method_seen
-    assert not after.refunded
+    assert after.refunded in (None, Money.zero(request.amount.currency))
 
 
 @pytest.mark.asyncio
@@ -366,3 +366,34 @@ async def test_the_connection_test_names_the_account(provider: Provider) -> None
     check = await provider.check_account()
     assert check.account_name
     assert not check.live
+
+
+@pytest.mark.asyncio
+async def test_refunds_are_told_one_by_one_and_nothing_is_not_the_same_as_not_told(
+    provider: Provider, payer: Any, request_for: RequestFor
+) -> None:
+    """Of a provider that lists refunds each has an id, an amount and a status; ours are known as ours, or unmarked."""
+    if not provider.capabilities.status_call:
+        assert (await provider.look(ref_to(request_for(), None))).refunds is None
+        return
+    request = request_for()
+    opened = await provider.open_checkout(request)
+    await payer.pays(opened)
+    await payer.charges_can_be_refunded(request.reference)
+    before = await provider.look(ref_to(request, opened))
+    assert before.refunds in (None, ())
+    assert before.refunded in (None, Money.zero(request.amount.currency))
+    if before.refunds == ():
+        assert before.refunded is not None
+    wanted = refund_of(request, opened, before, str(request.amount))
+    made = await provider.refund(wanted)
+    await payer.refunds_are_decided(request.reference)
+    after = await provider.look(ref_to(request, opened))
+    assert after.refunded == request.amount
+    if not provider.capabilities.lists_refunds:
+        assert after.refunds is None
+        return
+    assert after.refunds is not None
+    [one] = after.refunds
+    assert (one.provider_refund_id, one.amount) == (made.provider_refund_id, request.amount)
+    assert one.reference == wanted.refund_id or one.unmarked

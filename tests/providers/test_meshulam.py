@@ -392,12 +392,12 @@ async def test_an_answer_of_another_shape_is_a_typed_error(
         (None, "pending", None, None),
         ([entry(status=11)], "pending", None, None),
         ([entry(status=999)], "pending", None, None),
-        ([entry(status=" 2")], "paid", "129.90", None),
-        ([entry(sum_=129)], "paid", "129.00", None),
-        ([entry(sum_="129.9")], "paid", "129.90", None),
-        ({"3": entry()}, "paid", "129.90", None),
+        ([entry(status=" 2")], "paid", "129.90", "0.00"),
+        ([entry(sum_=129)], "paid", "129.00", "0.00"),
+        ([entry(sum_="129.9")], "paid", "129.90", "0.00"),
+        ({"3": entry()}, "paid", "129.90", "0.00"),
         # the same money twice in one process is told, not hidden
-        ([entry(), entry("2")], "paid", "259.80", None),
+        ([entry(), entry("2")], "paid", "259.80", "0.00"),
         # refunds, in every way that they might show
         ([entry(), entry("2", "3", "29.90", refundedTransactionId=1)], "paid", "129.90", "29.90"),
         ([entry("2", 3, "29.90"), entry()], "paid", "129.90", "29.90"),

@@ -324,7 +324,7 @@ async def test_a_paid_and_partly_refunded_session_is_read_whole(answered_by: Bui
     assert (seen.session_id, seen.transaction_id) == ("cs_1", "pi_1")
     assert (seen.captured, seen.refunded) == (Money(12990, "ILS"), Money(990, "ILS"))
     assert (seen.method, seen.card_brand, seen.card_last4, seen.failure_code) == ("card", "visa", "4242", None)
-    assert wire.sent[0].url.params["expand[0]"] == "payment_intent.latest_charge"
+    assert wire.sent[0].url.params["expand[0]"] == "payment_intent.latest_charge.refunds"
 
 
 @pytest.mark.asyncio

@@ -301,7 +301,11 @@ def test_a_link_is_over_only_when_nobody_can_pay_any_more(
 def test_money_of_two_sessions_is_reported_in_full() -> None:
     charge = {"amount_refunded": 100, "currency": "usd"}
     first = session("complete", payment_status="paid", payment_intent={"id": "pi_1", "latest_charge": charge})
-    second = session("complete", payment_status="paid", payment_intent="pi_2")
+    second = session(
+        "complete",
+        payment_status="paid",
+        payment_intent={"id": "pi_2", "latest_charge": charge | {"amount_refunded": 0}},
+    )
     seen = payment_of_link(CLOSED, [], [second, first])
     assert (seen.captured, seen.refunded, seen.transaction_id) == (Money(1000, "USD"), Money(100, "USD"), "pi_1")
 

@@ -359,3 +359,75 @@ def test_no_signed_json_breaks_the_reading(value: object) -> None:
 def test_no_signed_event_of_wrong_types_breaks_the_reading(outer: dict[str, Any], inner: dict[str, Any]) -> None:
     accepted_or_refused(event("charge.refunded", session() | inner))
     accepted_or_refused(event("charge.refunded", session() | inner, **outer))
+
+
+OLD_INVOICE = {
+    "id": "in_1",
+    "object": "invoice",
+    "billing_reason": "subscription_cycle",
+    "subscription": "sub_1",
+    "payment_intent": "pi_1",
+    "charge": "ch_1",
+}
+"""As endpoints with a version before 2025-03-31 are sent it."""
+SHAPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("top level", OLD_INVOICE, {"subscription_id": "sub_1", "named": {"pi_1", "ch_1", "in_1"}}),
+    (
+        "top level, expanded",
+        OLD_INVOICE | {"subscription": {"id": "sub_1"}, "payment_intent": {"id": "pi_1"}, "charge": {"id": "ch_1"}},
+        {"subscription_id": "sub_1", "named": {"pi_1", "ch_1", "in_1"}},
+    ),
+    (
+        "parent",
+        {
+            "id": "in_1",
+            "object": "invoice",
+            "parent": {"type": "subscription_details", "subscription_details": {"subscription": "sub_1"}},
+            "payments": {"data": [{"status": "paid", "payment": {"payment_intent": "pi_1", "charge": "ch_1"}}]},
+        },
+        {"subscription_id": "sub_1", "named": {"pi_1", "ch_1", "in_1"}},
+    ),
+    (
+        "lines, new",
+        {
+            "id": "in_1",
+            "object": "invoice",
+            "lines": {"data": [{"parent": {"subscription_item_details": {"subscription": "sub_1"}}}]},
+        },
+        {"subscription_id": "sub_1", "named": {"in_1"}},
+    ),
+    (
+        "lines, old",
+        {"id": "in_1", "object": "invoice", "lines": {"data": [{"subscription": "sub_1"}]}},
+        {"subscription_id": "sub_1", "named": {"in_1"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("shape", "source", "wanted"), SHAPES, ids=[one[0] for one in SHAPES])
+@pytest.mark.parametrize("kind", ["invoice.paid", "invoice.payment_failed", "invoice.payment_action_required"])
+def test_an_invoice_is_read_in_every_shape_that_it_has_had(
+    kind: str, shape: str, source: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    found = received(event(kind, source))
+    assert (found.kind, found.subscription_id) == (EventKind.SUBSCRIPTION, wanted["subscription_id"]), shape
+    assert wanted["named"] <= set(found.also_named) | {found.transaction_id}
+    assert found.unreadable is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "unreadable"),
+    [
+        ("invoice.paid", {"object": "invoice", "billing_reason": "subscription_cycle"}, True),
+        ("invoice.paid", {"object": "invoice", "billing_reason": "subscription"}, True),
+        ("invoice.paid", {"object": "invoice", "billing_reason": "manual"}, False),
+        ("charge.dispute.created", {"object": "dispute", "id": "dp_1"}, True),
+        ("charge.dispute.created", {"object": "dispute", "id": "dp_1", "charge": "ch_1"}, False),
+        ("refund.created", {"object": "refund", "id": "re_1"}, True),
+        ("payment_intent.succeeded", {}, True),
+        ("customer.subscription.deleted", {}, True),
+        ("a.type.of.tomorrow", {}, False),
+    ],
+)
+def test_what_does_not_say_what_it_is_about_is_unreadable(kind: str, source: dict[str, Any], unreadable: bool) -> None:  # noqa: FBT001
+    assert (received(event(kind, source)).unreadable is not None) is unreadable

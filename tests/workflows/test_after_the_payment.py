@@ -227,6 +227,40 @@ async def test_a_dispute_does_not_wait_for_a_refund_that_is_under_way(desk: Desk
     await replay(await handle.fetch_history())
 
 
+async def test_a_dispute_that_comes_behind_a_refund_that_fails_for_good_goes_on(desk: Desk) -> None:
+    """The refund was tried for days, and what came behind it waited in the same run."""
+    payment_id, books = uuid4(), desk.books
+    books.reconciled = [ApplicationError("broke a constraint", type="IntegrityError")]
+    books.looks = [Confirmation(PaymentStatus.PARTIALLY_REFUNDED, None)]
+    books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+    begun = await desk.environment.get_current_time()
+
+    async def asked_once() -> bool:
+        return bool(books.asked_at)
+
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="refund"))
+    handle = desk.environment.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+    await eventually(asked_once)
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=2, event_id="evt_2", kind="dispute"))
+    async with unlocked(desk.environment):
+        await ended(handle)  # the refund's event comes again from the inbox
+    (asked,) = books.disputes_asked_at
+    assert asked - begun < timedelta(minutes=3)
+    await replay(await handle.fetch_history())
+
+
+async def test_a_dispute_does_not_wait_for_a_look_that_fails(desk: Desk) -> None:
+    payment_id, books = uuid4(), desk.books
+    books.looks = [REFUSED_KEY]
+    books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="dispute"))
+    handle = desk.environment.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+    async with unlocked(desk.environment):
+        with pytest.raises(WorkflowFailureError):
+            await ended(handle)
+    assert len(books.disputes_asked_at) == 1
+
+
 async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_that_failed(desk: Desk) -> None:
     """A key that was refused once ended the watch, and no event would have begun it again."""
     payment_id, books = uuid4(), desk.books
