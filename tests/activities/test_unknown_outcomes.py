@@ -36,6 +36,7 @@ class Work:
     """The activities, to be called one by one, and the time as they see it."""
 
     service: Service
+    patience_seconds: float = IMPATIENT
     ahead: timedelta = field(default=timedelta(0))
     checkout: CheckoutActivities = field(init=False)
     confirmation: ConfirmationActivities = field(init=False)
@@ -43,7 +44,7 @@ class Work:
     surplus: SurplusActivities = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = self.service.settings.model_copy(update={"provider_timeout_seconds": IMPATIENT})
+        settings = self.service.settings.model_copy(update={"provider_timeout_seconds": self.patience_seconds})
         self.pool = wiring.provider_pool(settings, self.service.sealer)
         guard = ProviderGuard(self.service.database, self.pool, self.now)
         parts: tuple[Any, ...] = (self.service.database, guard, self.service.sealer, self.now)

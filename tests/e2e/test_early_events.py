@@ -231,7 +231,6 @@ async def test_an_event_about_a_set_up_is_taken_up_once_its_page_is_known(shop: 
         "customer_id": "cust-11",
         "status": "pending",
         "session_id": page,
-        "currency": "ILS",
         "expires_at": now + timedelta(hours=1),
     }
     async with shop.service.database.transaction() as session:

@@ -1,7 +1,7 @@
 """refunds are matched by the provider's ids, of which one may have several
 
-Revision ID: 0018
-Revises: 0017
+Revision ID: 0019
+Revises: 0018
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 UNFOLLOWED = sa.text("status = 'pending' AND origin = 'provider' AND asked_at IS NULL")
 

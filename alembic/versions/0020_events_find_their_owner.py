@@ -1,7 +1,7 @@
 """events keep what they name, so that their owner can be looked for again
 
-Revision ID: 0019
-Revises: 0018
+Revision ID: 0020
+Revises: 0019
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 
 UNMATCHED = sa.text("status = 'unmatched'")
 SOME = sa.text("other_ids <> '{}'")
