@@ -175,7 +175,7 @@ class SavedCharges:
                 getattr(charged, name) == value for name, value in card.items()
             ):
                 expired = {"status": MethodStatus.EXPIRED.value}
-                payment_methods.change(session, method, expired, at=self._now(), actor="provider")
+                await payment_methods.change(session, method, expired, at=self._now(), actor="provider")
 
     async def _record(self, payment: Payment, attempt: Attempt, charged: Charged) -> Checkout:
         url = None

@@ -27,8 +27,10 @@ async def next_method(session: AsyncSession, row: Subscription, invoice: Invoice
     The first payment is made by the method that was named for it, or by link: who asked for a page gets one.
     """
     usable = await charged_methods.usable_of(session, row.workspace_id, row.customer_id)
-    default = next((one.id for one in usable if one.is_default), None)
-    preferred = Preferred(row.payment_method_id, default)
+    default = next((one for one in usable if one.is_default), None)
+    preferred = Preferred(row.payment_method_id)
+    if default is not None:
+        preferred = Preferred(row.payment_method_id, default.id, default.default_chosen)
     attempts = Attempts() if invoice is None else await _attempts_for(session, invoice)
     cards = [charged_methods.card_of(one) for one in usable]
     named_only = row.status == SubscriptionStatus.INCOMPLETE.value

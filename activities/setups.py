@@ -161,18 +161,23 @@ class SetupActivities:
     async def detach_method(self, command: DetachMethod) -> bool:
         """Detach at the provider what is detached with us. Returns whether the provider was asked. Safe to repeat.
 
-        A token that another customer's active method has too stays alive there. Raises ApplicationError typed as in
-        providers/base.py.
+        So are the tokens that it had before. One that another customer's active method has too stays alive there.
+        Raises ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             found = await payment_methods.with_account(session, command.payment_method_id)
             if found is None:
                 raise ApplicationError("no such method", "payment_method_not_found", None, type="PaymentNotFound")
             method, account = found
-            if method.status == MethodStatus.ACTIVE or await payment_methods.token_is_shared(session, method):
-                return False
-        token = self._sealer.open(method.token)
+            tokens: list[bytes] = []
+            if method.status != MethodStatus.ACTIVE:
+                tokens = await payment_methods.tokens_to_detach(session, method)
+        asked = False
+        for token in tokens:
+            asked = await self._detach(account, self._sealer.open(token))
+        return asked
 
+    async def _detach(self, account: ProviderAccount, token: str) -> bool:
         async def ask(adapter: Provider) -> bool:
             if not isinstance(adapter, SavesMethods):
                 return False
@@ -201,7 +206,7 @@ class SetupActivities:
             values = {"status": MethodStatus.DETACHED.value} if seen is None else _card_of(seen)
             if seen is not None and any(getattr(locked, name) != value for name, value in values.items()):
                 values["status"] = MethodStatus.ACTIVE.value  # the bank has sent a new card for an expired one
-            news = payment_methods.change(session, locked, values, at=self._now(), actor="provider")
+            news = await payment_methods.change(session, locked, values, at=self._now(), actor="provider")
         if news:
             await self._news.method_changed(method.workspace_id, method.customer_id)
         return news

@@ -271,7 +271,7 @@ async def _wanted_plan(held: Held, plan_id: UUID | None) -> Plan:
     if plan_id is None or plan_id == held.row.plan_id:
         return await held.plan()
     found = await plans.get(held.session, held.row.workspace_id, plan_id)
-    if found is None or not found.active:
+    if found is None or not (found.active or found.id == held.row.pending_plan_id):
         raise Refused("plan_not_available", "The workspace has no such active plan.")
     if found.currency != (await held.plan()).currency:
         raise Refused("plan_not_available", f"The plan is in {found.currency}.")

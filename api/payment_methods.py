@@ -300,7 +300,7 @@ async def detach_method(method_id: UUID, caller: Writer, services: ServicesDep, 
         row = await payment_methods.lock(session, method_id)
         assert row is not None  # noqa: S101  (read one line above)
         values = {"status": MethodStatus.DETACHED.value}
-        news = payment_methods.change(session, row, values, at=services.now(), actor=caller.actor)
+        news = await payment_methods.change(session, row, values, at=services.now(), actor=caller.actor)
     if news:
         await _tell(services, row)
     done = False

@@ -48,6 +48,12 @@ class ChangePlan(RequestBody):
     """To which plan, and when. The quantity stays unless it is given."""
 
     plan: str | None = Field(None, min_length=1, max_length=64, description="Code; the present plan if not given.")
+    plan_version: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Of `plan`: to move to the present price of a code that the subscription has already.",
+    )
     quantity: int | None = Field(None, ge=1, le=1_000_000)
     at: Literal["now", "period_end"] = "now"
     preview: bool = Field(default=False, description="The same as ?dry_run=true.")
@@ -128,7 +134,7 @@ async def change_plan(
 
     What a change leaves over is carried forward to the next invoices. `preview` shows the amounts beforehand.
     """
-    plan = await _plan_id(services, caller, subscription_id, body.plan)
+    plan = await _plan_id(services, caller, subscription_id, body.plan, body.plan_version, at=body.at)
     kind = ChangeKind.CHANGE_PLAN if body.at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
     wish = _wish(
         subscription_id, kind, caller, idempotency_key, body, plan_id=plan, quantity=body.quantity, reason=body.reason
@@ -151,12 +157,13 @@ async def preview_change(
     caller: Reader,
     services: ServicesDep,
     plan: Annotated[str | None, Query(min_length=1, max_length=64)] = None,
+    plan_version: Annotated[Whole | None, Query(ge=1, le=1_000_000)] = None,
     quantity: Annotated[Whole | None, Query(ge=1, le=1_000_000)] = None,
     at: Literal["now", "period_end"] = "now",
 ) -> ChangeOut:
     """Credit, charge and what would be due at this moment; nothing is done."""
     kind = ChangeKind.CHANGE_PLAN if at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
-    plan_id = await _plan_id(services, caller, subscription_id, plan)
+    plan_id = await _plan_id(services, caller, subscription_id, plan, plan_version, at=at)
     wish = _wish(subscription_id, kind, caller, None, plan_id=plan_id, quantity=quantity)
     return await _change(services, caller, wish, dry_run=True)
 
@@ -307,16 +314,30 @@ async def _rehearse(services: Services, caller: Member, wish: SubscriptionChange
     return ChangeOut(dry_run=True, effects=done.effects, would_write=effects_out(effects), subscription=before)
 
 
-async def _plan_id(services: Services, caller: Member, subscription_id: UUID, code: str | None) -> UUID | None:
-    """The version of a code that can be taken, or the subscription's own of that code. Raises Problem."""
+async def _plan_id(
+    services: Services,
+    caller: Member,
+    subscription_id: UUID,
+    code: str | None,
+    version: int | None,
+    *,
+    at: Literal["now", "period_end"],
+) -> UUID | None:
+    """The plan of a code: the version that the subscription has, or has agreed on, unless another is named.
+
+    Raises Problem where there is no such version that can be taken.
+    """
     if code is None:
+        if version is not None:
+            raise Problem("validation_failed", "plan_version: name the plan that it is a version of.")
         return None
     async with services.database.transaction() as session:
         row = await existing_subscription(session, caller, subscription_id)
-        own = None if row.plan_id is None else await plans.get(session, caller.workspace.id, row.plan_id)
-        plan = await plans.active(session, caller.workspace.id, code)
-    if plan is None and own is not None and own.code == code:
-        return own.id
-    if plan is None:
-        raise Problem("plan_not_available", f"There is no active plan {code}.")
-    return plan.id
+        agreed = [row.plan_id] if at == "now" else [row.pending_plan_id, row.plan_id]
+        known = [await plans.get(session, caller.workspace.id, one) for one in agreed if one is not None]
+        active = await plans.active(session, caller.workspace.id, code)
+    for plan in (*known, active):
+        if plan is not None and plan.code == code and version in (None, plan.version):
+            return plan.id
+    words = f"There is no active plan {code}"
+    raise Problem("plan_not_available", f"{words}." if version is None else f"{words} of version {version}.")

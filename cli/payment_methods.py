@@ -60,7 +60,7 @@ def detach(method_id: UUID, *, json_output: bool) -> None:
             if row is None:
                 fail(f"There is no payment method {method_id}.")
             gone = {"status": MethodStatus.DETACHED.value}
-            payment_methods.change(session, row, gone, at=datetime.now(UTC), actor=ACTOR)
+            await payment_methods.change(session, row, gone, at=datetime.now(UTC), actor=ACTOR)
         return _facts(row) | {"detached_at_provider": await _at_provider(database, settings, row)}
 
     found = with_database(work)

@@ -33,10 +33,14 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Preferred:
-    """The subscription's own method and the customer's default at one moment."""
+    """The subscription's own method and the customer's default at one moment.
+
+    `chosen`: somebody made it the default; else it took the place of one that was taken away.
+    """
 
     own: UUID | None = None
     default: UUID | None = None
+    chosen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,9 @@ def _asked(preferred: Preferred, attempts: Attempts, *, named_only: bool) -> lis
     if before is None:  # not recorded: the subscription's own is what was charged, unless it was changed since
         return [preferred.own] if preferred.own is not None and preferred.own != attempts.last else []
     asked = [preferred.own] if preferred.own is not None and preferred.own != before.own else []
-    if preferred.default is not None and preferred.default != before.default and (attempts.tried or not named_only):
-        asked.append(preferred.default)
+    default = preferred.default if preferred.chosen and (attempts.tried or not named_only) else None
+    if default is not None and default != before.default:
+        asked.append(default)
     return asked
 
 

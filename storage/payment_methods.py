@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.fraud import Kind, trace
 from domain.setup import MethodStatus, customer_reference
-from storage import audit, fingerprints, inbox
-from storage.models import PaymentMethod, ProviderAccount, ProviderCustomer
+from storage import audit, charged_methods, fingerprints, inbox
+from storage.models import PaymentMethod, ProviderAccount, ProviderCustomer, ReplacedToken
 from storage.paging import newest_first
 from storage.sealing import Sealer
 
@@ -59,10 +59,11 @@ async def keep(
     at: datetime,
     actor: str,
 ) -> Kept:
-    """Store a method, or bring the stored one of the same token up to date. Safe to repeat and under concurrency.
+    """Store a method, or bring the stored one of the same token or card up to date.
 
-    A customer's first method becomes the default whatever was asked. The caller tells those who wait for a method
-    (`activities.method_news`) after the commit when there is news.
+    Safe to repeat and under concurrency. The same card saved again takes its new token, unless that is of an earlier
+    expiry. A customer's first method becomes the default whatever was asked. The caller tells those who wait for a
+    method (`activities.method_news`) after the commit when there is news.
     """
     await lock_customer(session, account.workspace_id, customer_id)
     marker = None
@@ -77,6 +78,8 @@ async def keep(
         "fingerprint": marker,
     }
     method = await by_token(session, account.id, found.token, customer_id)
+    if method is None and marker is not None:
+        method = await _of_card(session, account.id, customer_id, found.kind, marker)
     if method is None:
         method_id = uuid5(account.id, f"{hash_of(found.token).hex()}:{customer_id}")
         method = PaymentMethod(
@@ -100,36 +103,62 @@ async def keep(
         _audit(session, method, "added", actor)
         await inbox.owner_known(session, account.id, names(token=found.token, customer=None))
         news = True
+    elif await _is_outdated(session, method, found):
+        await _replace(session, method, sealer.seal(found.token), hash_of(found.token))
+        news = False
     else:
-        known = {name: value for name, value in card.items() if value is not None}
+        known: dict[str, Any] = {name: value for name, value in card.items() if value is not None}
         known["status"] = MethodStatus.ACTIVE.value
-        news = change(session, method, known, at=at, actor=actor)
-    if make_default or await default_of(session, account.workspace_id, customer_id) is None:
+        if method.token_hash != hash_of(found.token):
+            await _replace(session, method, method.token, method.token_hash)
+            known |= {"token": sealer.seal(found.token), "token_hash": hash_of(found.token)}
+            known["provider_customer_id"] = found.provider_customer_id
+            await inbox.owner_known(session, account.id, names(token=found.token, customer=None))
+        news = await change(session, method, known, at=at, actor=actor)
+    vacant = await default_of(session, account.workspace_id, customer_id) is None
+    if method.status == MethodStatus.ACTIVE and (make_default or vacant):
         news = await set_default(session, method, at=at, actor=actor) or news
     return Kept(method, news)
 
 
-def change(session: AsyncSession, method: PaymentMethod, values: dict[str, Any], *, at: datetime, actor: str) -> bool:
-    """Bring a locked method up to date. Returns whether anything changed."""
+async def change(
+    session: AsyncSession, method: PaymentMethod, values: dict[str, Any], *, at: datetime, actor: str
+) -> bool:
+    """Bring a locked method up to date. Returns whether anything changed.
+
+    Where the default cannot be charged any more, the best of the customer's others takes its place.
+    """
     changed = {name: value for name, value in values.items() if getattr(method, name) != value}
     if not changed:
         return False
     for name, value in changed.items():
         setattr(method, name, value)
     method.updated_at = at
-    if changed.get("status", MethodStatus.ACTIVE) != MethodStatus.ACTIVE:
+    vacant = method.is_default and changed.get("status", MethodStatus.ACTIVE) != MethodStatus.ACTIVE
+    if vacant:
         method.is_default = False
     if changed.get("status") == MethodStatus.DETACHED:
         method.detached_at = at
     action = str(changed["status"]) if "status" in changed else "updated"
     _audit(session, method, action, actor, changed=sorted(changed))
+    if vacant:
+        await session.flush()
+        heir = await charged_methods.best_of(session, method.workspace_id, method.customer_id)
+        if heir is not None:
+            await set_default(session, heir, at=at, actor=actor, chosen=False)
     return True
 
 
-async def set_default(session: AsyncSession, method: PaymentMethod, *, at: datetime, actor: str) -> bool:
-    """Make an active method, which is locked, its customer's default. Returns whether it was not. Raises ValueError."""
+async def set_default(
+    session: AsyncSession, method: PaymentMethod, *, at: datetime, actor: str, chosen: bool = True
+) -> bool:
+    """Make an active method, which is locked, its customer's default. Returns whether it was not. Raises ValueError.
+
+    `chosen`: somebody wants it; else it takes the place of one that was taken away.
+    """
     if method.status != MethodStatus.ACTIVE:
         raise ValueError(f"the method is {method.status}")
+    method.default_chosen = chosen
     if method.is_default:
         return False
     await session.execute(
@@ -142,7 +171,7 @@ async def set_default(session: AsyncSession, method: PaymentMethod, *, at: datet
         .values(is_default=False, updated_at=at)
     )
     method.is_default, method.updated_at = True, at
-    _audit(session, method, "made_default", actor)
+    _audit(session, method, "made_default", actor, chosen=chosen)
     await session.flush()
     return True
 
@@ -197,24 +226,83 @@ async def with_account(session: AsyncSession, method_id: UUID) -> tuple[PaymentM
 async def by_token(
     session: AsyncSession, account_id: UUID, token: str, customer_id: str | None = None
 ) -> PaymentMethod | None:
-    """The method of a token: this customer's, or anybody's. A provider may have one token for a card that two use."""
-    query = select(PaymentMethod).where(
-        PaymentMethod.provider_account_id == account_id, PaymentMethod.token_hash == hash_of(token)
-    )
+    """The method of a token, or of one that it had before: this customer's, or anybody's.
+
+    A provider may have one token for a card that two use.
+    """
+    query = select(PaymentMethod).where(_has_token(account_id, hash_of(token)))
     if customer_id is not None:
         query = query.where(PaymentMethod.customer_id == customer_id)
     return await session.scalar(query.order_by(PaymentMethod.created_at).limit(1))
 
 
-async def token_is_shared(session: AsyncSession, method: PaymentMethod) -> bool:
-    """Whether another customer's active method has the same token: then it must stay alive at the provider."""
-    query = select(PaymentMethod.id).where(
-        PaymentMethod.provider_account_id == method.provider_account_id,
-        PaymentMethod.token_hash == method.token_hash,
-        PaymentMethod.id != method.id,
-        PaymentMethod.status == MethodStatus.ACTIVE,
+def _has_token(account_id: UUID, token_hash: bytes) -> ColumnElement[bool]:
+    """Whether a method of an account has this token, or had it before."""
+    before = select(ReplacedToken.payment_method_id).where(
+        ReplacedToken.provider_account_id == account_id, ReplacedToken.token_hash == token_hash
     )
-    return await session.scalar(query.limit(1)) is not None
+    has = or_(PaymentMethod.token_hash == token_hash, PaymentMethod.id.in_(before))
+    return and_(PaymentMethod.provider_account_id == account_id, has)
+
+
+async def tokens_to_detach(session: AsyncSession, method: PaymentMethod) -> list[bytes]:
+    """The tokens of a method, encrypted, that of now first; not those that another customer's active method has too.
+
+    Those must stay alive at the provider.
+    """
+    query = select(ReplacedToken).where(ReplacedToken.payment_method_id == method.id).order_by(ReplacedToken.created_at)
+    tokens = {method.token_hash: method.token} | {row.token_hash: row.token for row in await session.scalars(query)}
+    shared = await session.scalars(
+        select(PaymentMethod.token_hash).where(
+            PaymentMethod.provider_account_id == method.provider_account_id,
+            PaymentMethod.token_hash.in_(tokens),
+            PaymentMethod.id != method.id,
+            PaymentMethod.status == MethodStatus.ACTIVE,
+        )
+    )
+    kept = set(shared)
+    return [token for token_hash, token in tokens.items() if token_hash not in kept]
+
+
+async def _of_card(
+    session: AsyncSession, account_id: UUID, customer_id: str, kind: str, fingerprint: bytes
+) -> PaymentMethod | None:
+    """A customer's method of the same card, by what the provider knows cards by; the default of several."""
+    query = select(PaymentMethod).where(
+        PaymentMethod.provider_account_id == account_id,
+        PaymentMethod.customer_id == customer_id,
+        PaymentMethod.kind == kind,
+        PaymentMethod.fingerprint == fingerprint,
+        PaymentMethod.status != MethodStatus.DETACHED,
+    )
+    order = (PaymentMethod.is_default.desc(), PaymentMethod.status, PaymentMethod.created_at.desc())
+    return await session.scalar(query.order_by(*order).limit(1))
+
+
+async def _is_outdated(session: AsyncSession, method: PaymentMethod, found: NewMethod) -> bool:
+    """Whether what was found is what the method was before: a token that has been replaced, or an earlier expiry."""
+    token_hash = hash_of(found.token)
+    if method.token_hash == token_hash:
+        return False
+    replaced = select(ReplacedToken.id).where(
+        ReplacedToken.payment_method_id == method.id, ReplacedToken.token_hash == token_hash
+    )
+    if await session.scalar(replaced) is not None:
+        return True
+    then, now = (found.exp_year, found.exp_month), (method.exp_year, method.exp_month)
+    return None not in (*then, *now) and then < now
+
+
+async def _replace(session: AsyncSession, method: PaymentMethod, token: bytes, token_hash: bytes) -> None:
+    """Keep a token of the same card that is not charged any more. A repeat changes nothing."""
+    values = {
+        "id": uuid5(method.id, token_hash.hex()),
+        "payment_method_id": method.id,
+        "provider_account_id": method.provider_account_id,
+        "token": token,
+        "token_hash": token_hash,
+    }
+    await session.execute(insert(ReplacedToken).values(values).on_conflict_do_nothing())
 
 
 async def default_of(session: AsyncSession, workspace_id: UUID, customer_id: str) -> PaymentMethod | None:
@@ -307,10 +395,7 @@ async def of_names(session: AsyncSession, account: ProviderAccount, named: Seque
     """What such an event is about: a method of ours, or a customer's mapping."""
     for name in named:
         if name.startswith(TOKEN):
-            query = select(PaymentMethod.id).where(
-                PaymentMethod.provider_account_id == account.id,
-                PaymentMethod.token_hash == bytes.fromhex(name.removeprefix(TOKEN)),
-            )
+            query = select(PaymentMethod.id).where(_has_token(account.id, bytes.fromhex(name.removeprefix(TOKEN))))
             return await session.scalar(query.order_by(PaymentMethod.created_at).limit(1))
         if name.startswith(CUSTOMER):
             known = select(ProviderCustomer.id).where(

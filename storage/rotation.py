@@ -20,6 +20,7 @@ from storage.models import (
     PayoutFile,
     ProviderAccount,
     Referrer,
+    ReplacedToken,
     Workspace,
 )
 from storage.sealing import Sealer
@@ -43,6 +44,7 @@ SEALED = (
     Sealed(Payment, ("client_secret", "method_fields")),
     Sealed(Attempt, ("session_secret", "form", "method_fields")),
     Sealed(PaymentMethod, ("token",)),
+    Sealed(ReplacedToken, ("token",)),
     Sealed(MethodSetup, ("session_secret",)),
     Sealed(Referrer, ("identity", "payout_details")),
     Sealed(PayoutFile, ("content",)),

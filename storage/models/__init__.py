@@ -11,7 +11,7 @@ from storage.models.affiliates import Blocked, Commission, Payout, PayoutFile, P
 from storage.models.base import AMOUNT, RATE, Base
 from storage.models.books import AuditEntry, AuditHead, LedgerEntry
 from storage.models.messages import IdempotentAnswer, OrderNotice, WebhookEvent, WebhookRejection
-from storage.models.methods import MethodSetup, PaymentMethod, ProviderCustomer
+from storage.models.methods import MethodSetup, PaymentMethod, ProviderCustomer, ReplacedToken
 from storage.models.payments import Attempt, Dispute, Payment, Refund, SurplusCapture
 from storage.models.receipts import Receipt, ReceiptCounter, ReceiptPdf
 from storage.models.subscriptions import CustomerCredit, Invoice, Plan, Subscription, SubscriptionChangeRecord
@@ -50,6 +50,7 @@ __all__ = [
     "ReceiptPdf",
     "Referrer",
     "Refund",
+    "ReplacedToken",
     "Subscription",
     "SubscriptionChangeRecord",
     "SurplusCapture",

@@ -51,9 +51,29 @@ class PaymentMethod(Base):
     status: Mapped[str] = mapped_column(String(16), server_default="active")
     """active, detached (cannot be charged any more) or expired."""
     is_default: Mapped[bool] = mapped_column(server_default=text("false"))
+    default_chosen: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether somebody made it the default; else it took the place of one that was taken away."""
     created_at: Mapped[datetime] = moment()
     updated_at: Mapped[datetime] = moment()
     detached_at: Mapped[datetime | None]
+
+
+class ReplacedToken(Base):
+    """An earlier token of a method whose card was saved again: no new method, and detached with this one."""
+
+    __tablename__ = "replaced_tokens"
+    __table_args__ = (
+        UniqueConstraint("payment_method_id", "token_hash"),
+        Index("ix_replaced_tokens_token", "provider_account_id", "token_hash"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    payment_method_id: Mapped[UUID] = mapped_column(ForeignKey("payment_methods.id"))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    token: Mapped[bytes]
+    """Encrypted."""
+    token_hash: Mapped[bytes]
+    created_at: Mapped[datetime] = moment()
 
 
 class ProviderCustomer(Base):

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from domain.declines import DeclineClass, decline_class
 from storage.models import Payment, PaymentMethod
-from tests.e2e.test_payment_methods import saved, token_of, will
+from tests.e2e.test_payment_methods import CUSTOMER, saved, token_of, will
 from tests.e2e.test_subscriptions_api import let_a_month_pass, plan, read, subscribe, told, until
 from tests.support.service import Shop, eventually
 
@@ -189,3 +189,84 @@ async def test_a_stolen_card_is_passed_over_for_another_that_is_saved(shop: Shop
         return await charges(shop, await read(shop, active)) == [("failed", FIRST), ("paid", SECOND)]
 
     await eventually(paid)
+
+
+async def default_of(shop: Shop) -> Any:
+    rows = (await shop.api.get("/payment-methods", params={"customer_id": "cust-77", "status": "active"})).json()[
+        "data"
+    ]
+    return next((row for row in rows if row["is_default"]), None)
+
+
+async def test_the_default_is_deleted_and_the_renewal_charges_what_was_charged_last(shop: Shop) -> None:
+    charged_before = await saved(shop, SECOND_CARD)
+    await shop.api.post("/payments", json=shop.order(payment_method_id=charged_before["id"], customer=CUSTOMER))
+    unused = await saved(shop, "4000056655665556", make_default=False)
+    deleted = await saved(shop, make_default=True)
+    made = await subscribe(shop, await plan(shop), payment_method_id=deleted["id"])
+    await until(shop, made, "active")
+    assert (await shop.api.delete(f"/payment-methods/{deleted['id']}")).json()["is_default"] is False
+    assert (await default_of(shop))["id"] == charged_before["id"]
+    await let_a_month_pass(shop, made)
+    renewed = await until(shop, made, "active", period=2)
+
+    async def paid() -> Any:
+        return await charges(shop, await read(shop, renewed)) == [("paid", SECOND)]
+
+    await eventually(paid)
+    for one, heir in ((charged_before, unused["id"]), (unused, None)):
+        await shop.api.delete(f"/payment-methods/{one['id']}")
+        now = await default_of(shop)
+        assert (None if now is None else now["id"]) == heir
+
+
+async def test_the_same_card_saved_three_times_is_one_method(shop: Shop) -> None:
+    """By two set-ups and while paying; deleted, no token of it is left at the provider."""
+    one, again = await saved(shop), await saved(shop)
+    body = shop.order(customer=CUSTOMER, save_method=True)
+    made = (await shop.api.post("/payments", json=body)).json()
+    assert await shop.pay(made) == "paid"
+    await shop.until(made["id"], "paid")
+    newest = await saved(shop)
+    rows = (await shop.api.get("/payment-methods", params={"customer_id": "cust-77"})).json()["data"]
+    assert {one["id"], again["id"], newest["id"]} == {row["id"] for row in rows} == {one["id"]}
+    async with shop.service.database.transaction() as session:
+        row = await session.get(PaymentMethod, UUID(one["id"]))
+    assert row is not None
+
+    async def attached() -> int:
+        known = await shop.sandbox("GET", "/objects?type=payment_method")
+        return sum(found["customer"] == row.provider_customer_id for found in known)
+
+    assert await attached() == 4
+    assert (await shop.api.delete(f"/payment-methods/{one['id']}")).status_code == 200
+    assert await attached() == 0
+
+
+async def test_a_subscription_keeps_its_price_unless_another_version_is_named(shop: Shop) -> None:
+    card = await saved(shop)
+    old = await plan(shop, "100.00")
+    made = await subscribe(shop, old, payment_method_id=card["id"])
+    await until(shop, made, "active")
+    new = await plan(shop, "150.00", code=old["code"])
+
+    async def change_to(**body: Any) -> Any:
+        address = f"/subscriptions/{made['id']}/change-plan"
+        return (await shop.api.post(address, params={"dry_run": True}, json={"at": "period_end"} | body)).json()
+
+    for named in ({"quantity": 2}, {"plan": old["code"], "quantity": 2}):
+        assert (await change_to(**named))["effects"]["next_charge"] == "200.00"
+    moved = await change_to(plan=old["code"], plan_version=new["version"], quantity=2)
+    assert moved["effects"]["next_charge"] == "300.00"
+    shown = await shop.api.get(
+        f"/subscriptions/{made['id']}/change-plan/preview", params={"plan": old["code"], "plan_version": 2}
+    )
+    assert shown.json()["effects"]["next_charge"] == "150.00"
+    assert (await change_to(plan=old["code"], plan_version=9))["code"] == "plan_not_available"
+    assert (await change_to(plan_version=2))["code"] == "validation_failed"
+
+    other = await plan(shop, "70.00")
+    scheduled = {"plan": other["code"], "at": "period_end"}
+    await shop.api.post(f"/subscriptions/{made['id']}/change-plan", json=scheduled)
+    await plan(shop, "90.00", code=other["code"])
+    assert (await change_to(plan=other["code"], quantity=3))["effects"]["next_charge"] == "210.00", "as was agreed"

@@ -82,6 +82,14 @@ def test_a_customer_who_goes_back_to_a_card_is_heard_and_cards_do_not_take_turns
     assert choose([A], WITH_A, again, named_only=False) == Choice(A.id, at_once=True)
 
 
+def test_a_default_that_took_the_place_of_another_is_nobodys_wish() -> None:
+    """Somebody took the default away; the subscription's own card has declined softly and waits for its day."""
+    own, heir = failed((A, SOFT), preferred=Preferred(A.id, C.id)), Preferred(A.id, B.id, chosen=False)
+    assert choose([A, B], heir, own, named_only=False) == Choice(A.id, at_once=False)
+    followed = failed((A, SOFT), preferred=Preferred(None, A.id))
+    assert choose([B], Preferred(None, B.id, chosen=False), followed, named_only=False) == Choice(B.id, at_once=True)
+
+
 def test_a_charge_that_waits_for_the_payer_is_left_alone_until_there_is_news() -> None:
     waiting = replace(failed((A, SOFT)), preferred=Preferred(B.id, B.id), last=B.id)  # B's bank wants the payer
     assert choose([A, B], Preferred(B.id, B.id), waiting, named_only=False) == Choice(B.id, at_once=False)
