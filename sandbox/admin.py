@@ -17,11 +17,15 @@ from sandbox.webhooks import API_VERSION
 
 
 class NewFault(BaseModel):
-    """A fault to plan; `operation` is one of the interface's, `*` or `webhooks`."""
+    """A fault to plan; `operation` is one of the interface's, `*` or `webhooks`.
+
+    With `only_with` it meets only what carries one of these texts, such as an account's key.
+    """
 
     operation: str = "*"
     fault: str
     count: int = 1
+    only_with: list[str] = []
 
 
 class NewEndpoint(BaseModel):
@@ -75,7 +79,7 @@ def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: Fault
     @routes.post("/faults")
     async def add_fault(body: NewFault) -> Json:
         try:
-            faults.add(body.operation, Fault.parse(body.fault), body.count)
+            faults.add(body.operation, Fault.parse(body.fault), body.count, body.only_with)
         except UnknownFault as error:
             raise HTTPException(422, str(error)) from None
         return {"planned": len(faults.planned)}

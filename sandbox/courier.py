@@ -83,7 +83,7 @@ class Courier:
         await self.http.aclose()
 
     def _send_with_faults(self, letter: Json) -> None:
-        fault = self.faults.take("webhooks")
+        fault = self.faults.take("webhooks", f"{letter['url']}\n{letter['body']}")
         if fault is None:
             self._send(letter, 0)
         elif fault.kind == "delay":

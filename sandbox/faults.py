@@ -7,8 +7,10 @@ then keeps silent). For the operation `webhooks`: `lose`, `delay:SECONDS`, `dupl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from fastapi import Request
 
 KINDS = frozenset({"error", "rate_limit", "timeout_before", "timeout_after", "lose", "delay", "duplicate", "reorder"})
 
@@ -41,6 +43,11 @@ class _Planned:
     operation: str
     fault: Fault
     left: int
+    only_with: Sequence[str] = ()
+
+    def fits(self, operation: str, carried: str) -> bool:
+        named = self.operation == operation or (self.operation == "*" and operation != "webhooks")
+        return named and self.left > 0 and (not self.only_with or any(mark in carried for mark in self.only_with))
 
 
 @dataclass(slots=True)
@@ -49,24 +56,29 @@ class FaultPlan:
 
     planned: list[_Planned] = field(default_factory=list)
 
-    def add(self, operation: str, fault: Fault, count: int) -> None:
-        """Let the next `count` requests of an operation (`*` for all calls) fail so."""
-        self.planned.append(_Planned(operation, fault, count))
+    def add(self, operation: str, fault: Fault, count: int, only_with: Sequence[str] = ()) -> None:
+        """Let the next `count` requests of an operation (`*` for all calls) fail so.
+
+        With `only_with` only requests, or callbacks, that carry one of these texts: an account's key or address.
+        """
+        self.planned.append(_Planned(operation, fault, count, only_with))
 
     def clear(self) -> None:
         """No more faults."""
         self.planned.clear()
 
-    def of(self, headers: Mapping[str, str], operation: str) -> Fault | None:
+    async def of(self, request: Request, operation: str) -> Fault | None:
         """The fault of one request: named in its header, or planned."""
-        named = headers.get("x-sandbox-fault")
-        return Fault.parse(named) if named else self.take(operation)
+        named = request.headers.get("x-sandbox-fault")
+        if named:
+            return Fault.parse(named)
+        body = (await request.body()).decode(errors="replace")
+        return self.take(operation, "\n".join((str(request.url), *request.headers.values(), body)))
 
-    def take(self, operation: str) -> Fault | None:
-        """The fault of this request, if one is planned."""
+    def take(self, operation: str, carried: str) -> Fault | None:
+        """The fault of a request or a callback that carries this text, if one is planned."""
         for planned in self.planned:
-            fits = planned.operation == operation or (planned.operation == "*" and operation != "webhooks")
-            if fits and planned.left > 0:
+            if planned.fits(operation, carried):
                 planned.left -= 1
                 return planned.fault
         return None

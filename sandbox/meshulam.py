@@ -384,7 +384,7 @@ def router(store: Store, courier: Courier, faults: FaultPlan) -> APIRouter:
         if handler is None:
             return JSONResponse({"err": "unknown method"})
         try:
-            fault = faults.of(request.headers, method)
+            fault = await faults.of(request, method)
             await before_acting(fault)
             data = handler(await _form(request), str(request.base_url).rstrip("/"))
             await after_acting(fault)

@@ -450,7 +450,7 @@ class PayPlusApi:
         raw = await request.body()
         try:
             api_key, secret_key = _authenticate(request.headers)
-            fault = self.faults.of(request.headers, operation)
+            fault = await self.faults.of(request, operation)
             await before_acting(fault)
             fields = _fields(raw) if request.method == "POST" else dict(request.query_params)
             call = Call(api_key, secret_key, fields, raw, str(request.base_url).rstrip("/"))

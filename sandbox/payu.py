@@ -295,7 +295,7 @@ class PayuApi:
             if not isinstance(body, dict):
                 raise Refusal("Invalid request format")  # noqa: TRY301
             operation = _operation(body, queries=queries)
-            fault = self.faults.of(request.headers, operation)
+            fault = await self.faults.of(request, operation)
             await before_acting(fault)
             result = self._act(body, str(request.base_url).rstrip("/"), queries=queries)
             await after_acting(fault)

@@ -398,7 +398,7 @@ class StripeApi:
         headers = {"request-id": new_id("req")}
         try:
             owner = _authenticate(request.headers.get("authorization", ""))
-            fault = self.faults.of(request.headers, operation)
+            fault = await self.faults.of(request, operation)
             await before_acting(fault)
             key = request.headers.get("idempotency-key")
             call = Call(

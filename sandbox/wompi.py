@@ -441,7 +441,7 @@ class WompiInterface:
         """Misbehave if asked to, act, answer."""
         try:
             call = await _call_of(request)
-            fault = self.faults.of(request.headers, operation)
+            fault = await self.faults.of(request, operation)
             await before_acting(fault)
             status, data = handler(call, str(request.path_params.get("thing_id", "")))
             await after_acting(fault)
