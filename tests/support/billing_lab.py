@@ -51,19 +51,36 @@ from storage.models import Invoice, Payment, PaymentMethod, Plan, ProviderAccoun
 from storage.session import Database
 from tests.support.replays import replay
 from tests.support.service import Shop
-from tests.support.time_skipping import Stranded, at_work, patiently
+from tests.support.time_skipping import WAIT, Stranded, at_work, patiently
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.subscription import SubscriptionWorkflow
 
-WAIT = timedelta(seconds=20)
 STRIDE = timedelta(days=5)
 """Short strides: the server loses its way when much happens within one."""
 REAL_TIME = timedelta(minutes=2)
 """More than a call to the server may take: what passes beyond it was skipped."""
+CYCLE = 28
+"""Years after which every date has its day of the week, and its place among leap years and summer times, again."""
+WRITTEN_FOR = 2026
+"""The tests' tables are of the years after this one, and time does not go back."""
+AHEAD = -(-max(0, datetime.now(UTC).year - WRITTEN_FOR) // CYCLE) * CYCLE
+"""Years by which their dates are moved, so that the tables are as true in any later year."""
 FEW = 2
 """How often a stride may take longer than a call to the server may, half a minute, before the server is given up."""
+
+
+def moment(text: str, zone: str) -> datetime:
+    """What a zone's clock shows, as the tables write it."""
+    written = datetime.fromisoformat(text)
+    return written.replace(year=written.year + AHEAD, tzinfo=_zone(zone))
+
+
+def as_written(moment: datetime, zone: str) -> str:
+    """The way back, to the nearest minute: what is asked for at a moment happens a little later."""
+    at = (moment + timedelta(seconds=30)).astimezone(_zone(zone))
+    return f"{at.year - AHEAD}-{at:%m-%d %H:%M}"
 
 
 def virtual_now() -> datetime:
@@ -292,14 +309,10 @@ class Lab:
             await settle_refund(session, payment, workspace, refund, at=await self.now())
 
     async def charges(self, subscription_id: UUID, zone: str) -> list[tuple[str, str, str]]:
-        """Every attempt: when (on the wall clock of the zone, to the nearest minute), how much, and how it ended.
-
-        What a test asks for at a moment happens a little later, so that times may end just before a full minute.
-        """
+        """Every attempt: when (on the wall clock of the zone, as written), how much, and how it ended."""
         async with self.database.transaction() as session:
             rows = await subscriptions.payments_of(session, subscription_id)
-        moments = [(row.created_at + timedelta(seconds=30)).astimezone(_zone(zone)) for row in rows]
-        return [(f"{at:%Y-%m-%d %H:%M}", str(row.money), row.status) for at, row in zip(moments, rows, strict=True)]
+        return [(as_written(row.created_at, zone), str(row.money), row.status) for row in rows]
 
     async def payments(self, subscription_id: UUID) -> list[Payment]:
         async with self.database.transaction() as session:
@@ -353,6 +366,9 @@ def _zone(name: str) -> Any:
 async def lab_of(shop: Shop, environment: WorkflowEnvironment) -> AsyncIterator[Lab]:
     """A worker with the real billing and a bank of the test's own."""
     bank, queue = Bank(shop.service.database), f"billing-{uuid4().hex[:6]}"
+    if AHEAD:
+        eve = datetime(WRITTEN_FOR + AHEAD, 12, 31, tzinfo=UTC)
+        await environment.sleep(eve - datetime.now(UTC))  # at once, as nothing is to be done on the way
     billed = SubscriptionActivities(shop.service.database, virtual_now)
     async with at_work(
         Worker(

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio.client import WorkflowHandle
@@ -16,6 +17,8 @@ Result = TypeVar("Result")
 
 PATIENCE = 45
 """Seconds on a wall clock; what is waited for here takes one or two, ten on a machine that is very busy."""
+WAIT = timedelta(seconds=90)
+"""For a workflow's answer to its caller; the longest that a provider's silence is waited out for is skipped."""
 
 
 class Stranded(Exception):

@@ -33,14 +33,13 @@ from tests.support.hands import Hands, hands
 from tests.support.market import KINDS, Kind, Market, market
 from tests.support.replays import replay
 from tests.support.service import Service
-from tests.support.time_skipping import at_work, ended, patiently, unlocked
+from tests.support.time_skipping import WAIT, at_work, ended, patiently, unlocked
 from tests.workflows.conftest import Bench, skip_to_end
 from tests.workflows.test_payment_workflow import fault, paid, trigger
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import OPENING_PATIENCE, PaymentWorkflow
 from workflows.surplus import FIRST_WAIT, SurplusWorkflow
 
-WAIT = timedelta(seconds=60)
 RARELY = PollPlan(first_seconds=3600, growth=6.0, max_seconds=6 * 3600)
 """Few looks in many days."""
 
@@ -132,7 +131,7 @@ async def test_nothing_is_opened_for_a_payment_that_is_being_closed_or_over(benc
     await bench.start(command)
     bench.books.looks = [fault("OutcomeUnknown") for _ in range(20)]
     async with unlocked(bench.environment):
-        assert await bench.engine.cancel(command.payment_id, wait=timedelta(seconds=90)) is PaymentStatus.PENDING
+        assert await bench.engine.cancel(command.payment_id, wait=WAIT) is PaymentStatus.PENDING
     with pytest.raises(PaymentIsFinal):
         await bench.engine.open_way(a_way(command.payment_id), wait=WAIT)
     assert (await bench.outcome(command)).status is PaymentStatus.CANCELED
@@ -150,11 +149,11 @@ async def test_a_way_that_opens_after_the_payment_has_ended_is_closed_by_one_mor
 ) -> None:
     """The provider is asked while the payment is paid, cancelled or expires; its answer comes afterwards."""
     begun = await bench.environment.get_current_time()
-    lives = timedelta(seconds=3 if end is PaymentStatus.EXPIRED else 300)  # no time is skipped during an activity
+    lives = timedelta(seconds=10 if end is PaymentStatus.EXPIRED else 300)  # no time is skipped during an activity
     command = bench.command(expires_at=begun + lives)
     await bench.start(command)
     bench.books.ways, bench.books.hold = [fault("OutcomeUnknown")], {"open_way": 2}
-    opening = asyncio.create_task(bench.engine.open_way(a_way(command.payment_id), wait=timedelta(seconds=40)))
+    opening = asyncio.create_task(bench.engine.open_way(a_way(command.payment_id), wait=WAIT))
     await bench.books.held.wait()
     closing: asyncio.Task[Any] | None = None
     if end is PaymentStatus.PAID:

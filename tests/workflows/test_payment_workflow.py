@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from domain.payment import Checkout, Confirmation, PaymentStatus, PollPlan, ProviderTrigger, StartPayment
 from engine.payments import NoSuchWorkflow, PaymentIsFinal, afterlife_id, workflow_id
 from tests.support.replays import replay
-from tests.support.time_skipping import ended, unlocked
+from tests.support.time_skipping import WAIT, ended, unlocked
 from tests.workflows.conftest import Bench, Lab
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
@@ -62,7 +62,7 @@ async def test_a_restarted_payment_gives_the_same_checkout(lab: Lab) -> None:
     first, second = await lab.start(payment), await lab.start(payment)
     assert first == second
     assert (await lab.shop.totals(str(payment.id)))["sessions"] == 1
-    assert await lab.engine.cancel(payment.id, wait=timedelta(seconds=10)) is PaymentStatus.CANCELED
+    assert await lab.engine.cancel(payment.id, wait=WAIT) is PaymentStatus.CANCELED
     assert (await lab.outcome(payment.id)).status is PaymentStatus.CANCELED
 
 
@@ -170,7 +170,7 @@ async def test_cancel_while_the_provider_is_silent_is_kept_and_done(bench: Bench
     await bench.start(command)
     bench.books.looks = [fault("OutcomeUnknown") for _ in range(40)]
     async with unlocked(bench.environment):
-        answered = await bench.engine.cancel(command.payment_id, wait=timedelta(seconds=30))
+        answered = await bench.engine.cancel(command.payment_id, wait=WAIT)
     assert answered is PaymentStatus.PENDING  # not closed yet: the caller is told so, the workflow goes on trying
     assert (await bench.outcome(command)).status is PaymentStatus.CANCELED
     await replay(await bench.history(command))
@@ -183,7 +183,7 @@ async def test_a_final_payment_refuses_cancel(bench: Bench) -> None:
     await bench.engine.signal(command.payment_id, trigger())
     assert (await bench.outcome(command)).status is PaymentStatus.PAID
     with pytest.raises((PaymentIsFinal, NoSuchWorkflow)):
-        await bench.engine.cancel(command.payment_id, wait=timedelta(seconds=10))
+        await bench.engine.cancel(command.payment_id, wait=WAIT)
 
 
 async def test_status_query_and_details(bench: Bench) -> None:
@@ -193,7 +193,7 @@ async def test_status_query_and_details(bench: Bench) -> None:
     view = await handle.query(PaymentWorkflow.status)
     assert (view.status, view.looks_done) == (PaymentStatus.PENDING, 0)
     assert "the payer" in view.waiting_for
-    await bench.engine.cancel(command.payment_id, wait=timedelta(seconds=10))
+    await bench.engine.cancel(command.payment_id, wait=WAIT)
     await bench.outcome(command)
 
 

@@ -30,11 +30,10 @@ from domain.payout import (
 )
 from engine.payouts import PayoutEngine, payout_workflow_id
 from tests.support.replays import replay
-from tests.support.time_skipping import at_work, ended, unlocked
+from tests.support.time_skipping import WAIT, at_work, ended, unlocked
 from workflows.payout import PayoutWorkflow
 
 DAY = timedelta(days=1)
-WAIT = timedelta(seconds=60)
 
 
 @dataclass

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
-from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
@@ -20,6 +19,7 @@ from storage import audit
 from storage.models import Plan, Workspace
 from storage.rehearsal import rehearsal
 from tests.providers.payers import payer_class
+from tests.support import billing_lab
 from tests.support.billing_lab import Lab, lab_of
 from tests.support.service import Service
 from tests.support.time_skipping import ended
@@ -46,7 +46,7 @@ async def dinars(service: Service, skipping: WorkflowEnvironment) -> AsyncIterat
 
 
 def moment(text: str, zone: str = JERUSALEM) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+    return billing_lab.moment(text, zone)
 
 
 async def begun(
@@ -277,7 +277,7 @@ async def test_a_cancel_to_the_periods_end_keeps_the_paid_time_and_can_be_withdr
     assert days_of(await lab.charges(subscription, JERUSALEM)) == ["2027-01-10 09:00", "2027-02-10 09:00"]
     row = await lab.row(subscription)
     assert row.ended_at is not None
-    assert (row.status, f"{row.ended_at.astimezone(ZoneInfo(JERUSALEM)):%Y-%m-%d %H:%M}") == (
+    assert (row.status, billing_lab.as_written(row.ended_at, JERUSALEM)) == (
         "cancelled",
         "2027-03-10 09:00",
     )
