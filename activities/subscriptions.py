@@ -13,6 +13,7 @@ from activities import billing
 from activities.billing import Held
 from activities.subscription_changes import Refused, apply, resume
 from domain.dunning import Next
+from domain.idempotency import is_repeat
 from domain.payment import CAPTURED, OPEN, PaymentStatus, PollPlan
 from domain.refund import StartRefund
 from domain.subscription import (
@@ -91,7 +92,8 @@ def _repeated(
     held: Held, wish: SubscriptionChange, answer: SubscriptionChanged, fingerprint: str | None
 ) -> SubscriptionChanged:
     """The first answer, unless the same key comes with another wish."""
-    if None not in (fingerprint, wish.fingerprint) and fingerprint != wish.fingerprint:
+    known, asked = (None if text is None else bytes.fromhex(text) for text in (fingerprint, wish.fingerprint))
+    if asked is not None and not is_repeat(known, asked):
         words = "This Idempotency-Key was used with another body."
         return SubscriptionChanged(held.status, {}, "idempotency_key_reused", words)
     return answer

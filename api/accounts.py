@@ -61,13 +61,13 @@ def _parts(value: object) -> Iterable[Any]:
 
 
 def _few(credentials: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    """Raises ValueError."""
+    """Credentials without the space that copying adds around them. Raises ValueError."""
     if any(
         not 0 < len(name) <= MAX_NAME_LENGTH or len(value.get_secret_value()) > MAX_SECRET_LENGTH
         for name, value in credentials.items()
     ):
         raise ValueError(f"names have at most {MAX_NAME_LENGTH} characters, values {MAX_SECRET_LENGTH}")
-    return credentials
+    return {name: SecretStr(value.get_secret_value().strip()) for name, value in credentials.items()}
 
 
 class NewAccount(RequestBody):
@@ -171,6 +171,7 @@ async def create_account(
     try:
         return await answer_once(
             services,
+            route="POST /provider-accounts",
             scope=f"{caller.key_id}:provider-accounts",
             key=idempotency_key,
             request=body,

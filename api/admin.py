@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.context import Administrator, ServicesDep, acting_workspace
-from api.fields import Id, OneOf, RequestBody
+from api.fields import AnyOrder, Id, OneOf, RequestBody, SameNumber
 from api.idempotency import IdempotencyKey, answer_once
 from api.printing import check_names
 from api.problems import Problem, answers
@@ -82,13 +82,13 @@ class WorkspaceSettings(RequestBody):
     legal_name_he: str | None = Field(None, max_length=200)
     business_number: str | None = Field(None, max_length=32)
     address: str | None = Field(None, max_length=300)
-    vat_rate: str = Field("0", examples=["0.18"])
-    commission_rate: str = Field("0", examples=["0.10"])
-    commission_minimum: str = Field("1.00", pattern=r"^\d{1,12}(\.\d{1,4})?$")
+    vat_rate: Annotated[str, SameNumber()] = Field("0", examples=["0.18"])
+    commission_rate: Annotated[str, SameNumber()] = Field("0", examples=["0.10"])
+    commission_minimum: Annotated[str, SameNumber()] = Field("1.00", pattern=r"^\d{1,12}(\.\d{1,4})?$")
     commission_holding_days: int = Field(
         30, ge=0, le=730, description="Days in which orders may be refunded or disputed: commissions vest after them."
     )
-    payout_minimum: str = Field(
+    payout_minimum: Annotated[str, SameNumber()] = Field(
         "0", pattern=r"^\d{1,12}(\.\d{1,4})?$", description="Smallest balance that a payout batch pays."
     )
     payout_approval: Literal["any", "another_key"] = Field(
@@ -199,7 +199,7 @@ class NewKey(RequestBody):
 
     workspace_id: Id | None = None
     name: str = Field(min_length=1, max_length=100, examples=["shop backend"])
-    scopes: list[str] = Field(min_length=1, examples=[["payments:write", "payments:read"]])
+    scopes: Annotated[list[str], AnyOrder()] = Field(min_length=1, examples=[["payments:write", "payments:read"]])
 
 
 class KeyOut(BaseModel):
@@ -237,6 +237,7 @@ async def create_workspace(
     try:
         return await answer_once(
             services,
+            route="POST /workspaces",
             scope=f"{caller.key_id}:workspaces",
             key=idempotency_key,
             request=body,
@@ -307,7 +308,13 @@ async def create_key(
 
     try:
         return await answer_once(
-            services, scope=f"{caller.key_id}:api-keys", key=idempotency_key, request=body, answer=KeyOut, work=work
+            services,
+            route="POST /api-keys",
+            scope=f"{caller.key_id}:api-keys",
+            key=idempotency_key,
+            request=body,
+            answer=KeyOut,
+            work=work,
         )
     except ValueError as error:
         raise Problem("validation_failed", f"scopes: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -31,6 +32,16 @@ class RequestBody(BaseModel):
     """What a caller sends: no other fields than these, and each of the JSON type that its schema names."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SameNumber:
+    """Marks a text that is a decimal number: 29.9 and 29.90 say the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOrder:
+    """Marks a list of which neither the order nor a repetition says anything."""
 
 
 def _address_text(value: object) -> object:
@@ -93,7 +104,7 @@ def _small(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
-AmountText = Annotated[str, BeforeValidator(_amount_text), Field(max_length=40, examples=["129.90"])]
+AmountText = Annotated[str, SameNumber(), BeforeValidator(_amount_text), Field(max_length=40, examples=["129.90"])]
 """A decimal string in major units; whoever reads it checks it against its currency."""
 PlainText = Annotated[str, AfterValidator(_plain)]
 """One line, without control characters."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -18,10 +17,11 @@ from activities.confirmation import new_method
 from activities.method_news import MethodNews
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.fields import Cursor, Id, PageSize, PlainText, RequestBody
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, fingerprint_of
 from api.problems import Problem, answers, key_reused
 from api.routing import sheet_of
 from dispatch.methods import start_setup_command
+from domain.idempotency import is_repeat
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
 from engine.payments import EngineUnavailable
 from engine.setups import SetupEngine
@@ -68,10 +68,6 @@ class NewSetup(RequestBody):
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$")
     expires_in_seconds: int | None = Field(None, ge=60, le=24 * 3600)
-
-    def fingerprint(self) -> bytes:
-        """The same for the same request."""
-        return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
 class NewToken(RequestBody):
@@ -157,7 +153,8 @@ async def create_setup(
     202 without an address means that the provider is slow: the set-up goes on, read it again. The method is there as
     soon as the set-up's status is `succeeded`.
     """
-    return await begin_setup(body, caller, services, response, idempotency_key)
+    asked = fingerprint_of("POST /payment-methods", body)
+    return await begin_setup(body, caller, services, response, idempotency_key, asked=asked)
 
 
 async def begin_setup(
@@ -167,10 +164,14 @@ async def begin_setup(
     response: Response,
     idempotency_key: str | None,
     *,
+    asked: bytes,
     subscription_id: UUID | None = None,
 ) -> SetupOut:
-    """Begin a set-up, for a subscription of the customer if one is named. Raises Problem."""
-    row, created = await _accept(services, caller, body, idempotency_key, subscription_id)
+    """Begin a set-up, for a subscription of the customer if one is named. Raises Problem.
+
+    `asked` is the fingerprint of the request that it is begun for.
+    """
+    row, created = await _accept(services, caller, body, idempotency_key, asked, subscription_id)
     opened = await _start(services, row) if created or row.status == SetupStatus.CREATED else None
     if opened is not None and opened.status is SetupStatus.FAILED:
         raise _opening_failed(row, opened)
@@ -343,7 +344,12 @@ async def chargeable(
 
 
 async def _accept(
-    services: Services, caller: Member, body: NewSetup, idempotency_key: str | None, subscription_id: UUID | None
+    services: Services,
+    caller: Member,
+    body: NewSetup,
+    idempotency_key: str | None,
+    asked: bytes,
+    subscription_id: UUID | None,
 ) -> tuple[MethodSetup, bool]:
     """Put the set-up on record, or find the one that the key names. Raises Problem."""
     workspace, now = caller.workspace, services.now()
@@ -370,7 +376,7 @@ async def _accept(
                 "success_url": str(success_url),
                 "cancel_url": None if body.cancel_url is None else str(body.cancel_url),
                 "idempotency_key": idempotency_key,
-                "fingerprint": body.fingerprint(),
+                "fingerprint": asked,
                 "expires_at": now + lives,
                 "created_at": now,
                 "updated_at": now,
@@ -389,7 +395,7 @@ async def _accept(
             assert known is not None  # noqa: S101  (this statement's or another's)
             if created:
                 return known, True
-    if known.fingerprint != body.fingerprint() or known.subscription_id not in (None, subscription_id):
+    if not is_repeat(known.fingerprint, asked) or known.subscription_id not in (None, subscription_id):
         raise key_reused()
     return known, False
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -28,7 +26,7 @@ from uuid_utils.compat import uuid7
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut
 from api.fields import AmountText, Cursor, Id, IpAddress, PageSize, PlainText, RequestBody, SmallTexts
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, fingerprint_of
 from api.patience import come_back, waited
 from api.payment_methods import chargeable
 from api.printing import check_names
@@ -36,6 +34,7 @@ from api.problems import Problem, answers, key_reused, try_again
 from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
 from dispatch.inbox import start_command
 from domain.declines import DeclineClass, decline_class
+from domain.idempotency import is_repeat
 from domain.money import Money, MoneyError
 from domain.payment import OPEN, Checkout, PaymentStatus, payment_id_for
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
@@ -175,14 +174,6 @@ class NewPayment(RequestBody):
             save_method=self.save_method,
             payer=self.customer.payer,
         )
-
-    def fingerprint(self) -> bytes:
-        """The same for the same request, however its JSON was written."""
-        canonical = self.model_dump(mode="json") | {"amount": str(self.money)}
-        for name, usual in (("payment_method_id", None), ("off_session", True), ("save_method", False)):
-            if canonical[name] == usual:  # as before these fields were there
-                del canonical[name]
-        return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).digest()
 
 
 class PaymentOut(BaseModel):
@@ -495,7 +486,7 @@ async def _fitting(
 
 def _repeated(known: Payment, body: NewPayment) -> Payment:
     """The payment that the key has made. Raises Problem when that was another request."""
-    if known.fingerprint != body.fingerprint():
+    if not is_repeat(known.fingerprint, fingerprint_of("POST /payments", body)):
         raise key_reused(payment_id=str(known.id))
     return known
 
@@ -540,7 +531,7 @@ def _values(
         "cancel_url": None if body.cancel_url is None else str(body.cancel_url),
         "metadata": body.metadata,
         "idempotency_key": idempotency_key,
-        "fingerprint": body.fingerprint(),
+        "fingerprint": fingerprint_of("POST /payments", body),
         "expires_at": now + lives,
         "created_at": now,
         "updated_at": now,

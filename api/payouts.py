@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, TypeAlias
@@ -17,9 +16,10 @@ from activities.payouts import FINAL, approve_or_reject, tell, tell_returned
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Cursor, Flag, Moment, PageSize, RequestBody
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, fingerprint_of
 from api.media import TEXT, answers_with, takes
 from api.problems import Problem, answers, key_reused, try_again
+from domain.idempotency import is_repeat
 from domain.money import Money
 from domain.payout import Decided, DecidePayout, LineStatus, PayoutStatus, StartPayout
 from domain.payout_file import MAX_TEXT, ResultRow, read_results
@@ -47,10 +47,6 @@ class NewPayout(RequestBody):
     """A batch to prepare: what has vested by the cut-off, now if none is given."""
 
     cut_off: Moment | None = Field(None, description="Not in the future.", examples=["2026-11-30T22:00:00Z"])
-
-    def fingerprint(self) -> bytes:
-        """The same for the same request."""
-        return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
 class PayoutLineOut(BaseModel):
@@ -378,29 +374,36 @@ async def rehearse(
     )
 
 
+def _repeated(known: Payout, asked: bytes) -> UUID:
+    """The batch that the key has made. Raises Problem when that was another request."""
+    if not is_repeat(known.fingerprint, asked):
+        raise key_reused()
+    return known.id
+
+
 async def accept(
     database: Database, workspace: Workspace, body: NewPayout, *, at: datetime, actor: str, key: str | None
 ) -> tuple[UUID, bool]:
     """Put a batch on record, or find the one that the key made; its id, and whether it is new. Raises Problem."""
-    cut_off = _cut_off(body, at)
+    cut_off, asked = _cut_off(body, at), fingerprint_of("POST /payouts", body)
     try:
         async with database.transaction() as session:
             known = None if key is None else await payouts.by_key(session, workspace.id, key)
             if known is not None:
-                if known.fingerprint != body.fingerprint():
-                    raise key_reused()
-                return known.id, False
+                return _repeated(known, asked), False
             values = {
                 "id": uuid7() if key is None else uuid5(workspace.id, f"payout:{key}"),
                 "cut_off": cut_off,
                 "idempotency_key": key,
-                "fingerprint": body.fingerprint(),
+                "fingerprint": asked,
             }
             return (await payouts.request(session, workspace, values, actor=actor)).id, True
     except payouts.PayoutOpen as error:
         open_one = error.args[0]
-        if key is not None and open_one == uuid5(workspace.id, f"payout:{key}"):
-            return open_one, False  # the same request at the same time
+        if key is not None and open_one == uuid5(workspace.id, f"payout:{key}"):  # the same key at the same time
+            async with database.transaction() as session:
+                known = await payouts.by_key(session, workspace.id, key)
+            return open_one if known is None else _repeated(known, asked), False
         raise Problem(
             "payout_open", "Finish or reject it first.", payout_id=None if open_one is None else str(open_one)
         ) from None

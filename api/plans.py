@@ -128,6 +128,7 @@ async def create_plan(
     try:
         return await answer_once(
             services,
+            route="POST /plans",
             scope=f"{caller.workspace.id}:plans",
             key=idempotency_key,
             request=body,

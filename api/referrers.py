@@ -182,6 +182,7 @@ async def create_referrer(
     try:
         return await answer_once(
             services,
+            route="POST /referrers",
             scope=f"{caller.workspace.id}:referrers",
             key=idempotency_key,
             request=body,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -21,10 +20,11 @@ from activities.settlement import ORDER_PAID_TWICE
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import AmountText, Cursor, Id, PageSize, PlainText, RequestBody
-from api.idempotency import IdempotencyKey, answer_once
+from api.idempotency import IdempotencyKey, answer_once, fingerprint_of
 from api.payments import existing_payment
 from api.problems import Problem, answers, key_reused, unusable_credentials
 from api.routing import check_step
+from domain.idempotency import is_repeat
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
 from domain.refund import RefundState, StartRefund
@@ -61,10 +61,6 @@ class NewRefund(RequestBody):
     payment_id: Id
     amount: AmountText | None = None
     reason: str | None = Field(None, max_length=300, description="Printed on the credit note.")
-
-    def fingerprint(self) -> bytes:
-        """The same for the same request."""
-        return hashlib.sha256(self.model_dump_json().encode()).digest()
 
 
 class RefundEffects(EffectsOut):
@@ -285,6 +281,7 @@ async def settle_refund_outside(
 
     return await answer_once(
         services,
+        route="POST /refunds/{refund_id}/settle-outside",
         scope=f"{caller.workspace.id}:refunds:{refund_id}:settle-outside",
         key=idempotency_key,
         request=body,
@@ -332,13 +329,14 @@ async def accept(
 
     The payment's row lock orders concurrent requests; its constraint refuses what would exceed the capture.
     """
+    asked = fingerprint_of("POST /refunds", body)
     if key is not None:
         await refunds.hold_key(session, workspace_id, key)
     payment, _ = await payments.lock(session, body.payment_id)
     if key is not None:
         known = await refunds.by_key(session, workspace_id, key)
         if known is not None:
-            if known.fingerprint != body.fingerprint():
+            if not is_repeat(known.fingerprint, asked):
                 raise key_reused()
             return known, False
     amount = await _checked_amount(session, pool, payment, body.amount)
@@ -352,7 +350,7 @@ async def accept(
                 "reason": body.reason,
                 "origin": "merchant",
                 "idempotency_key": key,
-                "fingerprint": body.fingerprint(),
+                "fingerprint": asked,
             },
             actor=actor,
         )

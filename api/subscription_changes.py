@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 from typing import Annotated, Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field, HttpUrl
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import billing
 from activities.subscription_changes import Refused, apply, change_id_for
 from api.context import Member, Services, ServicesDep
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Id, Moment, RequestBody, Whole
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, fingerprint_of
 from api.payment_methods import MethodOwner, NewSetup, SetupOut, begin_setup
-from api.problems import Problem, answers, try_again
+from api.problems import Problem, answers, key_reused, try_again
 from api.subscriptions import WAIT, Reader, SubscriptionAnswer, Writer, existing_subscription, subscription_out
 from dispatch.inbox import subscription_command
+from domain.idempotency import is_repeat
+from domain.setup import setup_id_for
 from domain.subscription import ChangeKind, SubscriptionChange
 from engine.payments import EngineUnavailable
 from engine.subscriptions import SubscriptionEngine
-from storage import plans
+from storage import plans, setups, subscriptions
 from storage.rehearsal import rehearsal
 
 router = APIRouter(tags=["subscriptions"])
@@ -90,7 +93,7 @@ class MethodLink(BaseModel):
 @router.post(
     "/subscriptions/{subscription_id}/cancel",
     summary="Cancel a subscription",
-    responses=answers("subscription_not_changeable"),
+    responses=answers("idempotency_key_reused", "subscription_not_changeable"),
 )
 async def cancel_subscription(
     subscription_id: UUID,
@@ -116,6 +119,7 @@ async def cancel_subscription(
     summary="Change the plan",
     responses=answers(
         "amount_not_representable",
+        "idempotency_key_reused",
         "plan_not_available",
         "subscription_cancel_scheduled",
         "subscription_not_changeable",
@@ -134,12 +138,9 @@ async def change_plan(
 
     What a change leaves over is carried forward to the next invoices. `preview` shows the amounts beforehand.
     """
-    plan = await _plan_id(services, caller, subscription_id, body.plan, body.plan_version, at=body.at)
     kind = ChangeKind.CHANGE_PLAN if body.at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
-    wish = _wish(
-        subscription_id, kind, caller, idempotency_key, body, plan_id=plan, quantity=body.quantity, reason=body.reason
-    )
-    return await _change(services, caller, wish, dry_run=dry_run or body.preview)
+    wish = _wish(subscription_id, kind, caller, idempotency_key, body, quantity=body.quantity, reason=body.reason)
+    return await _change(services, caller, wish, plan=(body.plan, body.plan_version), dry_run=dry_run or body.preview)
 
 
 @router.get(
@@ -163,15 +164,14 @@ async def preview_change(
 ) -> ChangeOut:
     """Credit, charge and what would be due at this moment; nothing is done."""
     kind = ChangeKind.CHANGE_PLAN if at == "now" else ChangeKind.CHANGE_PLAN_AT_PERIOD_END
-    plan_id = await _plan_id(services, caller, subscription_id, plan, plan_version, at=at)
-    wish = _wish(subscription_id, kind, caller, None, plan_id=plan_id, quantity=quantity)
-    return await _change(services, caller, wish, dry_run=True)
+    wish = _wish(subscription_id, kind, caller, None, quantity=quantity)
+    return await _change(services, caller, wish, plan=(plan, plan_version), dry_run=True)
 
 
 @router.post(
     "/subscriptions/{subscription_id}/pause",
     summary="Pause a subscription",
-    responses=answers("subscription_not_changeable"),
+    responses=answers("idempotency_key_reused", "subscription_not_changeable"),
 )
 async def pause_subscription(
     subscription_id: UUID,
@@ -199,7 +199,7 @@ async def pause_subscription(
 @router.post(
     "/subscriptions/{subscription_id}/resume",
     summary="Resume a subscription",
-    responses=answers("subscription_not_changeable"),
+    responses=answers("idempotency_key_reused", "subscription_not_changeable"),
 )
 async def resume_subscription(
     subscription_id: UUID,
@@ -246,6 +246,8 @@ async def change_method(
     wanted = body or ChangeMethod()
     async with services.database.transaction() as session:
         row = await existing_subscription(session, caller, subscription_id)
+        if idempotency_key is not None:
+            await _must_ask_the_same(session, caller, row.id, idempotency_key, link=wanted.payment_method_id is None)
     if wanted.payment_method_id is None:
         if dry_run:
             raise Problem("validation_failed", "payment_method_id: name one; a page has no dry run.")
@@ -256,7 +258,9 @@ async def change_method(
             success_url=wanted.success_url,
             cancel_url=wanted.cancel_url,
         )
-        made = await begin_setup(setup, caller, services, Response(), idempotency_key, subscription_id=row.id)
+        key = None if idempotency_key is None else _key_of_link(subscription_id, idempotency_key)
+        asked = _asked(ChangeKind.PAYMENT_METHOD, subscription_id, wanted)
+        made = await begin_setup(setup, caller, services, Response(), key, asked=asked, subscription_id=row.id)
         return MethodLink(setup=made)
     wish = _wish(
         subscription_id,
@@ -269,6 +273,43 @@ async def change_method(
     return await _change(services, caller, wish, dry_run=dry_run)
 
 
+def _key_of_link(subscription_id: UUID, key: str) -> str:
+    """The key of the set-up that is made for a key here: another one than the same key has at POST /payment-methods."""
+    return str(uuid5(subscription_id, f"payment-method:{key}"))
+
+
+async def _must_ask_the_same(
+    session: AsyncSession, caller: Member, subscription_id: UUID, key: str, *, link: bool
+) -> None:
+    """A key that has made a page changes no method, and the other way round. Raises Problem."""
+    if link:
+        used: object = await subscriptions.answered(
+            session, change_id_for(subscription_id, ChangeKind.PAYMENT_METHOD, key)
+        )
+    else:
+        setup_id = setup_id_for(caller.workspace.id, _key_of_link(subscription_id, key))
+        used = await setups.get(session, caller.workspace.id, setup_id)
+    if used is not None:
+        raise key_reused()
+
+
+ROUTES = {
+    ChangeKind.CANCEL: "cancel",
+    ChangeKind.CANCEL_AT_PERIOD_END: "cancel",
+    ChangeKind.CHANGE_PLAN: "change-plan",
+    ChangeKind.CHANGE_PLAN_AT_PERIOD_END: "change-plan",
+    ChangeKind.PAUSE: "pause",
+    ChangeKind.RESUME: "resume",
+    ChangeKind.PAYMENT_METHOD: "payment-method",
+}
+"""The last part of the path by which each change is asked for."""
+
+
+def _asked(kind: ChangeKind, subscription_id: UUID, body: BaseModel) -> bytes:
+    route = f"POST /subscriptions/{{subscription_id}}/{ROUTES[kind]}"
+    return fingerprint_of(route, body, subscription_id=subscription_id)
+
+
 def _wish(
     subscription_id: UUID,
     kind: ChangeKind,
@@ -279,14 +320,40 @@ def _wish(
 ) -> SubscriptionChange:
     if key is None:
         return SubscriptionChange(subscription_id, uuid4(), kind, caller.actor, **more)
-    fingerprint = None if body is None else hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    asked = None if body is None else _asked(kind, subscription_id, body).hex()
     change_id = change_id_for(subscription_id, kind, key)
-    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more, fingerprint=fingerprint)
+    return SubscriptionChange(subscription_id, change_id, kind, caller.actor, **more, fingerprint=asked)
 
 
-async def _change(services: Services, caller: Member, wish: SubscriptionChange, *, dry_run: bool) -> ChangeOut:
+async def _answered(services: Services, caller: Member, wish: SubscriptionChange) -> ChangeOut | None:
+    """What a repeat was answered the first time, also where it could not be asked for any more. Raises Problem."""
+    async with services.database.transaction() as session:
+        known = await subscriptions.answered(session, wish.change_id)
+    if known is None or wish.fingerprint is None:
+        return None
+    first, kept = known
+    if not is_repeat(None if kept is None else bytes.fromhex(kept), bytes.fromhex(wish.fingerprint)):
+        raise key_reused()
+    subscription = await subscription_out(services, caller, wish.subscription_id)
+    return ChangeOut(dry_run=False, effects=first.effects, subscription=subscription)
+
+
+async def _change(
+    services: Services,
+    caller: Member,
+    wish: SubscriptionChange,
+    *,
+    plan: tuple[str | None, int | None] = (None, None),
+    dry_run: bool,
+) -> ChangeOut:
+    """Have a change made, to the plan of a code and version if one is named. Raises Problem."""
     async with services.database.transaction() as session:
         row = await existing_subscription(session, caller, wish.subscription_id)
+    repeated = None if dry_run else await _answered(services, caller, wish)
+    if repeated is not None:
+        return repeated
+    at: Literal["now", "period_end"] = "now" if wish.kind is ChangeKind.CHANGE_PLAN else "period_end"
+    wish = replace(wish, plan_id=await _plan_id(services, caller, row.id, *plan, at=at))
     if dry_run:
         return await _rehearse(services, caller, wish)
     try:

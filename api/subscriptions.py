@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +19,7 @@ from activities import billing
 from api.context import Member, Services, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun
 from api.fields import Cursor, Id, PageSize, PlainText, RequestBody, SmallTexts
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, fingerprint_of
 from api.invoices import InvoiceOut, invoice_outs
 from api.payment_methods import MethodOwner, NewSetup, begin_setup, chargeable
 from api.payments import Customer
@@ -30,6 +28,7 @@ from api.printing import check_names
 from api.problems import Problem, answers, key_reused
 from api.routing import Wanted, check_step, route
 from dispatch.inbox import subscription_command
+from domain.idempotency import is_repeat
 from domain.money import Money
 from domain.subscription import NextCharge, NoCharge, SubscriptionStatus
 from engine.payments import EngineUnavailable
@@ -77,10 +76,6 @@ class NewSubscription(RequestBody):
     cancel_url: HttpUrl | None = None
     language: str | None = Field(None, pattern=r"^(he|en)$")
     metadata: SmallTexts = Field(default_factory=dict, max_length=20)
-
-    def fingerprint(self) -> bytes:
-        """The same for the same request, however its JSON was written."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).digest()
 
 
 class SubscriptionOut(BaseModel):
@@ -259,13 +254,13 @@ async def _accept(
     services: Services, caller: Member, body: NewSubscription, key: str | None, now: datetime
 ) -> tuple[Subscription, bool]:
     """Put the subscription on record, or find the one that the key made. Raises Problem."""
-    workspace = caller.workspace
+    workspace, asked = caller.workspace, fingerprint_of("POST /subscriptions", body)
     subscription_id = uuid7() if key is None else uuid5(workspace.id, f"subscription:{key}")
     async with services.database.transaction() as session:
         known = None if key is None else await subscriptions.by_key(session, workspace.id, key)
         if known is None:
             values = await _values(session, services, caller, body, now)
-            values |= {"id": subscription_id, "idempotency_key": key, "fingerprint": body.fingerprint()}
+            values |= {"id": subscription_id, "idempotency_key": key, "fingerprint": asked}
             created = await subscriptions.insert_new(session, values)
             known = await subscriptions.get(session, subscription_id, workspace.id)
             assert known is not None  # noqa: S101  (this statement's or another's)
@@ -279,7 +274,7 @@ async def _accept(
                     details={"plan": body.plan, "quantity": body.quantity, "status": known.status},
                 )
                 return known, True
-    if known.fingerprint != body.fingerprint():
+    if not is_repeat(known.fingerprint, asked):
         raise key_reused()
     return known, False
 
@@ -387,11 +382,11 @@ async def _setup_url(services: Services, caller: Member, body: NewSubscription, 
         success_url=body.success_url,
         cancel_url=body.cancel_url,
     )
-    try:
-        key = f"subscription-{row.id}"
-        return (await begin_setup(setup, caller, services, Response(), key, subscription_id=row.id)).url
-    except Problem:
-        return None
+    key, asked = f"subscription-{row.id}", fingerprint_of("POST /subscriptions", body)
+    with suppress(Problem):
+        made = await begin_setup(setup, caller, services, Response(), key, asked=asked, subscription_id=row.id)
+        return made.url
+    return None
 
 
 async def existing_subscription(session: AsyncSession, caller: Member, subscription_id: UUID) -> Subscription:

@@ -38,7 +38,7 @@ REACHED_AND_NEVER_ANSWERED = {
     "pause_subscription": {"payment_method_not_active", *OF_A_CHANGE_OF_PLAN},
     "resume_subscription": {"payment_method_not_active", *OF_A_CHANGE_OF_PLAN},
     "change_plan": {"payment_method_not_active"},
-    "preview_change": {"payment_method_not_active"},
+    "preview_change": {"payment_method_not_active", "idempotency_key_reused"},
     "change_method": {"provider_unavailable", *OF_A_CHANGE_OF_PLAN},
     "preview_refund": {"idempotency_key_reused"},  # it has no key
     "take_results": {"payout_line_has_result", "payout_line_not_paid", "payout_not_approved"},  # told row by row
