@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
@@ -132,7 +133,9 @@ class RefundActivities:
         with as_application_error():
             seen = await self._guard.call(way.account, way.health, lambda provider: provider.look(ref))
         if seen.refunds is None:
-            return Reconciled() if seen.refunded is None else await self._compare_sums(loaded, way)
+            if seen.refunded is not None:
+                return await self._compare_sums(loaded, way)
+            return Reconciled(tuple(await self._advance_open(loaded.payment.id)))
         taken, failed = listed_refunds.Taken(), None
         async with self._database.transaction() as session:
             listed_refunds.adopt(await self._books(session, loaded, way), seen.refunds)
@@ -146,7 +149,21 @@ class RefundActivities:
                 failed = error  # the next one does not wait for it
         if failed is not None:
             raise failed
-        return Reconciled(tuple(taken.documents), tuple(dict.fromkeys(taken.waiting)))
+        documents = taken.documents + await self._advance_open(loaded.payment.id)
+        return Reconciled(tuple(documents), tuple(dict.fromkeys(taken.waiting)))
+
+    async def _advance_open(self, payment_id: UUID) -> list[UUID]:
+        """Ask for what the list did not settle of our own; one that cannot be asked for is left to its workflow."""
+        async with self._database.transaction() as session:
+            waiting = await refunds.under_way(session, payment_id)
+        documents = []
+        for refund in waiting:
+            if RefundState(refund.status) is RefundState.REQUESTED or refund.origin == "provider":
+                continue
+            with suppress(ApplicationError):
+                progress = await self.advance_refund(AdvanceRefund(refund.id))
+                documents += [] if progress.receipt_id is None else [progress.receipt_id]
+        return documents
 
     async def _books(self, session: AsyncSession, loaded: Loaded, way: Way) -> listed_refunds.Books:
         return await listed_refunds.open_books(

@@ -206,7 +206,10 @@ def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> N
         """What the merchant does in the dashboard; amounts in minor units, all that is left without one."""
         charge = _found(twin, "charge", charge_id)
         intent = _found(twin, "payment_intent", charge["payment_intent"])
-        amount = body.amount or charge["amount"] - charge["amount_refunded"]
+        left = charge["amount"] - charge["amount_refunded"]
+        amount = body.amount or left
+        if not 0 < amount <= left:
+            raise HTTPException(409, f"{left} is left to refund")
         return twin.refund(twin.store.owner_of(charge_id), intent, amount, {"_status": body.status})
 
     @routes.post("/refunds/{refund_id}/settle")

@@ -184,7 +184,8 @@ async def _shops(stack: Stack, merchant: Merchant) -> AsyncIterator[list[Market]
 async def _days_pass(judge: Judge, client: Client) -> None:
     """What takes a day, or is not yet due: files of cash, decisions about refunds, the second try of a hand-over.
 
-    Stripe tells again of refunds that came back: it does so for three days, and nothing else would tell us.
+    Stripe tells again of refunds that were made there or came back: it does so for three days, and nothing else would
+    tell us.
 
     A signal that Temporal had taken and lost when it was killed is given again after ten minutes; here after one.
     """
@@ -192,8 +193,10 @@ async def _days_pass(judge: Judge, client: Client) -> None:
     for one in judge.markets:
         if "efecty" in one.tills:
             await one.hears_of_cash()
-    for event in await judge.markets[0].shop.events("refund.failed"):  # of all shops
-        await judge.markets[0].shop.sandbox("POST", f"/events/{event['id']}/resend", {"times": 1})
+    for kind in ("refund.created", "refund.updated", "refund.failed"):
+        for event in await judge.markets[0].shop.events(kind):  # of all shops
+            if kind == "refund.failed" or not event["data"]["object"]["metadata"]:  # made by hand
+                await judge.markets[0].shop.sandbox("POST", f"/events/{event['id']}/resend", {"times": 1})
     async with judge.database.transaction() as session:
         await session.execute(text(HAND_OVER_AGAIN), {"shops": judge.shops})
         waiting = list(await session.scalars(select(Refund).where(Refund.status.in_(("pending", "unknown")))))

@@ -166,8 +166,33 @@ class Traffic:
                 self.wrong.append(f"refund: {answer.status_code} {answer.text[:200]}")
         with suppress(httpx.HTTPStatusError):  # nothing was refunded yet
             await payer.refunds_are_decided(UUID(payment_id))
+        if kind.provider == "stripe" and self.chance.random() < 0.4:
+            await self._is_refunded_by_hand(market, payment_id)
         if kind.provider == "stripe" and self.chance.random() < 0.5:
             await self._comes_back(market, payment_id)
+
+    async def _is_refunded_by_hand(self, market: Market, payment_id: str) -> None:
+        """The merchant refunds in the provider's dashboard, beside refunds of ours: at once or later, or it fails."""
+        charges = await market.shop.sandbox("GET", "/objects?type=charge")
+        charge = next(one for one in charges if one["metadata"].get("payment_id") == payment_id)
+        left = charge["amount"] - charge["amount_refunded"]
+        if left <= 0:
+            return
+        status = self.chance.choice(("succeeded", "pending"))
+        body = {"amount": self.chance.randint(1, left), "status": status}
+        try:
+            made = await market.shop.sandbox("POST", f"/charges/{charge['id']}/refund", body)
+        except httpx.HTTPStatusError:  # one of ours was faster
+            return
+        self.done[f"refunds by hand, {status}"] += 1
+        await asyncio.sleep(self.chance.uniform(0, 2))
+        if status == "pending":
+            await market.shop.sandbox(
+                "POST", f"/refunds/{made['id']}/settle", {"succeeded": self.chance.random() < 0.7}
+            )
+        elif self.chance.random() < 0.4:
+            await market.shop.sandbox("POST", f"/refunds/{made['id']}/return")
+            self.done["refunds by hand that came back"] += 1
 
     async def _comes_back(self, market: Market, payment_id: str) -> None:
         """The payer's bank sends a refund back."""

@@ -219,3 +219,22 @@ async def test_what_an_operator_puts_back_in_line_is_on_the_audit_log(operator: 
     await operator("webhook-replay", "--notifications")
     sent_again = await audited(shop, "order_notices.sent_again")
     assert sent_again == [("payment-cli", "workspace", mine, {"notices": 1})]
+
+
+async def test_what_came_to_nothing_is_listed_and_tried_again(operator: Operator, shop: Shop) -> None:
+    unmatched, parked = await stuck_event(shop, None), await stuck_event(shop, None, error="IntegrityError")
+    async with shop.service.database.transaction() as session:
+        for inbox_id, status_now in ((unmatched, "unmatched"), (parked, "parked")):
+            row = await session.get_one(WebhookEvent, inbox_id)
+            row.status, row.outcome = status_now, f"{status_now} for a test"
+            row.next_attempt_at = datetime.now(UTC) + timedelta(days=1)
+    found = await status(operator, shop, "--left")
+    assert [(row["inbox_id"], row["status"], row["last_error"]) for row in found["left"]] == [
+        (unmatched, "unmatched", "unmatched for a test"),
+        (parked, "parked", "IntegrityError"),
+    ]
+    assert "Came to nothing" in (await operator("webhook-status", "--left", "--workspace", shop.workspace.slug)).stdout
+    assert (await operator("webhook-replay", "--left")).stdout.endswith("back in line\n")
+    for inbox_id in (unmatched, parked):
+        await handled(shop.service, inbox_id, "no payment of ours")
+    assert (await status(operator, shop, "--left"))["left"] == []
