@@ -161,7 +161,7 @@ async def next_charge(held: Held) -> NextCharge | NoCharge:
     What is under way at this moment is not meant: the charge after it is.
     """
     row = held.row
-    if held.status not in ENDED and row.managed_by != "provider":
+    if held.status not in ENDED and row.managed_by != "provider" and row.charging_paused_at is None:
         invoice = await subscriptions.open_invoice(held.session, row.id)
         if invoice is not None and invoice.first_failed_at is not None and not await _under_way(held, invoice):
             return await _next_retry(held, invoice)
@@ -193,6 +193,7 @@ def _no_renewal(held: Held) -> NoCharge | None:
         NoCharge.MANAGED_BY_PROVIDER: row.managed_by == "provider",
         NoCharge.FIRST_PAYMENT: status is SubscriptionStatus.INCOMPLETE,
         NoCharge.CANCEL_SCHEDULED: row.cancel_at_period_end,
+        NoCharge.PAYMENT_DISPUTED: row.charging_paused_at is not None,
         NoCharge.PAUSED: status is SubscriptionStatus.PAUSED and row.resume_at is None,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

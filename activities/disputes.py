@@ -14,6 +14,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import dispute_money
+from activities.disputed_subscriptions import dispute_changed
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.parking import parked_if_it_fails
@@ -68,11 +69,14 @@ class DisputeActivities:
         async with self._database.transaction() as session:
             payment, workspace = await payments.lock(session, command.payment_id)
             known = {row.provider_dispute_id: row for row in await disputes.of_payment(session, payment.id)}
+            before = {row.id: row.status for row in known.values()}
             for one in found:
                 row = known.get(one.provider_dispute_id)
                 known[one.provider_dispute_id] = await self._apply(session, payment, workspace, row, one)
             rows = list(known.values())  # nothing was written yet: the audit log's lock must come last
             await dispute_money.take_what_is_free(session, payment, rows)
+            changed = [row for row in rows if before.get(row.id) != row.status]
+            await dispute_changed(session, payment, changed, at=self._now())
             await inbox.mark_handled(session, command.inbox_ids, outcome=f"{len(found)} disputes")
             payment.disputed = any(row.status in HOLDS_MONEY or row.status == DisputeState.LOST for row in rows)
             return [DisputeView(row.id, payment.id, DisputeState(row.status), row.evidence_due_at) for row in rows]

@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import billing
 from activities.billing import Held
+from activities.disputed_subscriptions import charging_is_paused
 from activities.subscription_changes import Refused, apply, resume
 from domain.dunning import Next
 from domain.idempotency import is_repeat
@@ -114,9 +115,10 @@ async def _next(held: Held) -> SubscriptionStep | None:
     status = held.status
     if status in ENDED:
         return await _wind_up(held)
+    paused = await charging_is_paused(held)
     invoice = await subscriptions.open_invoice(held.session, held.row.id)
     if invoice is not None:
-        return await _collect(held, invoice)
+        return await _collect_unless(held, invoice, paused=paused)
     if status is SubscriptionStatus.INCOMPLETE:
         await billing.issue(held, await held.plan(), kind="first")
         return None
@@ -124,7 +126,7 @@ async def _next(held: Held) -> SubscriptionStep | None:
         return await _paused(held)
     if status is SubscriptionStatus.TRIALING and not held.row.trial_notice_sent:
         return await _before_the_trial_ends(held)
-    return await _at_the_period_end(held)
+    return await _at_the_period_end(held, paused=paused)
 
 
 async def _wind_up(held: Held) -> SubscriptionStep:
@@ -158,13 +160,19 @@ async def _before_the_trial_ends(held: Held) -> SubscriptionStep | None:
     return None
 
 
-async def _at_the_period_end(held: Held) -> SubscriptionStep | None:
+def _until_decided(held: Held) -> SubscriptionStep:
+    return SubscriptionStep(held.status, "the bank's decision about a disputed payment", wake_at=held.at + LOOK_DAILY)
+
+
+async def _at_the_period_end(held: Held, *, paused: bool) -> SubscriptionStep | None:
     row = held.row
     if held.at < row.current_period_end:
         return SubscriptionStep(held.status, "the end of the period", wake_at=row.current_period_end)
     if row.cancel_at_period_end:
         await billing.end(held, SubscriptionStatus.CANCELLED, reason="cancelled to the period's end", why="cancelled")
         return None
+    if paused:  # what is due is charged then, period by period
+        return _until_decided(held)
     if row.pending_plan_id is not None or row.pending_quantity is not None:
         await _take_pending_plan(held)
     await billing.begin_period(held, await held.plan(), kind="renewal")
@@ -181,6 +189,15 @@ async def _take_pending_plan(held: Held) -> None:
     row.pending_plan_id = row.pending_quantity = None
     billing.note(held, "plan_changed", plan=after.code, plan_version=after.version, quantity=row.quantity)
     await billing.tell(held, "plan_changed", key=f"period-{row.period + 1}", plan=after.code, quantity=row.quantity)
+
+
+async def _collect_unless(held: Held, invoice: Invoice, *, paused: bool) -> SubscriptionStep | None:
+    """Collect an open invoice; while charging is paused only an attempt that is under way is followed."""
+    if paused:
+        last = await _last_attempt(held, invoice) if invoice.attempts else None
+        if last is None or last.status not in OPEN | CAPTURED:
+            return _until_decided(held)
+    return await _collect(held, invoice)
 
 
 async def _collect(held: Held, invoice: Invoice) -> SubscriptionStep | None:

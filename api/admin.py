@@ -117,6 +117,12 @@ class WorkspaceSettings(RequestBody):
     cancel_on_full_refund: bool = Field(
         default=True, description="The full refund of the current period's payment cancels its subscription."
     )
+    dispute_lost_action: Literal["cancel", "keep"] = Field(
+        "cancel", description="What a lost dispute of its payment does to a subscription that is charged here."
+    )
+    dispute_open_action: Literal["pause", "charge"] = Field(
+        "pause", description="A subscription's charges while a bank decides about a payment of it."
+    )
     provider_order: list[Id] = Field(
         default_factory=list, max_length=10, description="Accounts to try in turn for payments that name none."
     )
@@ -189,6 +195,8 @@ class WorkspaceOut(BaseModel):
     dunning_grace_days: int
     dunning_final_action: str
     cancel_on_full_refund: bool
+    dispute_lost_action: str
+    dispute_open_action: str
     provider_order: list[UUID]
     order_webhook_url: str | None
     created_at: datetime | None
@@ -416,6 +424,8 @@ def workspace_values(
         "dunning_grace_days": body.dunning_grace_days,
         "dunning_final_action": body.dunning_final_action.value,
         "cancel_on_full_refund": body.cancel_on_full_refund,
+        "dispute_lost_action": body.dispute_lost_action,
+        "dispute_open_action": body.dispute_open_action,
         "provider_order": body.provider_order,
         "order_webhook_url": url,
         "order_webhook_secret": None if secret is None else sealer.seal(secret.get_secret_value()),
@@ -448,6 +458,8 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         dunning_grace_days=row.dunning_grace_days,
         dunning_final_action=row.dunning_final_action,
         cancel_on_full_refund=row.cancel_on_full_refund,
+        dispute_lost_action=row.dispute_lost_action,
+        dispute_open_action=row.dispute_open_action,
         provider_order=list(row.provider_order),
         order_webhook_url=row.order_webhook_url,
         created_at=row.created_at,

@@ -98,6 +98,7 @@ class SubscriptionOut(BaseModel):
     ended_at: datetime | None
     end_reason: str | None
     paused_at: datetime | None
+    charging_paused_at: datetime | None = Field(description="Since when nothing is charged: a payment is disputed.")
     resume_at: datetime | None
     payment_method_id: UUID | None
     referrer_id: str | None
@@ -462,6 +463,7 @@ def _out(
         ended_at=row.ended_at,
         end_reason=row.end_reason,
         paused_at=row.paused_at,
+        charging_paused_at=row.charging_paused_at,
         resume_at=row.resume_at,
         payment_method_id=row.payment_method_id,
         referrer_id=row.referrer_id,

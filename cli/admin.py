@@ -50,6 +50,8 @@ _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--dunning-grace-days", {"help": "How long a renewal may stay unpaid."}),
     ("--dunning-final-action", {"type": click.Choice(["cancel", "expire", "keep"]), "help": "At the grace's end."}),
     ("--cancel-on-full-refund", {"type": click.Choice(["true", "false"]), "help": "A refund ends a subscription."}),
+    ("--dispute-lost-action", {"type": click.Choice(["cancel", "keep"]), "help": "What a lost dispute does."}),
+    ("--dispute-open-action", {"type": click.Choice(["pause", "charge"]), "help": "While a bank decides."}),
     ("--order-webhook-url", {"help": "Where the order service listens."}),
     ("--order-webhook-secret", {"help": "Standard Webhooks secret, or new,old while it is rotated; '-' asks for it."}),
 )

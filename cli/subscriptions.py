@@ -141,6 +141,7 @@ async def _facts(session: AsyncSession, row: Subscription) -> dict[str, Any]:
         "ended": row.ended_at,
         "end_reason": row.end_reason,
         "resumes": row.resume_at,
+        "charging_paused": row.charging_paused_at,
         "credit": None if plan is None else await subscriptions.credit_of(session, row, plan.currency),
         "deferred": None if plan is None else Money.from_decimal(row.deferred, plan.currency),
         **await _upcoming(session, workspace, row),

@@ -205,6 +205,8 @@ class NoCharge(StrEnum):
     PAYER_HAS_TO_ACT = "payer_has_to_act"
     """An invoice is overdue and is not tried again without another method or the payer."""
     MANAGED_BY_PROVIDER = "managed_by_provider"
+    PAYMENT_DISPUTED = "payment_disputed"
+    """Nothing is charged until the bank has decided."""
 
 
 @dataclass(frozen=True, slots=True)

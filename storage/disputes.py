@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage.models import Dispute
+from domain.dispute import FINAL_DISPUTE
+from storage.models import Dispute, Payment
 from storage.paging import newest_first
 
 
@@ -23,6 +24,14 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Disput
     """All disputes of one payment, oldest first; take the payment's lock before changing one."""
     query = select(Dispute).where(Dispute.payment_id == payment_id).order_by(Dispute.created_at, Dispute.id)
     return (await session.scalars(query)).all()
+
+
+async def is_open_for(session: AsyncSession, subscription_id: UUID) -> bool:
+    """Whether a bank has not decided yet about a payment of a subscription; an inquiry counts."""
+    final = [state.value for state in FINAL_DISPUTE]
+    query = select(Dispute.id).join(Payment, Payment.id == Dispute.payment_id)
+    query = query.where(Payment.subscription_id == subscription_id, Dispute.status.not_in(final)).limit(1)
+    return await session.scalar(query) is not None
 
 
 async def page(

@@ -117,6 +117,8 @@ class Subscription(Base):
     end_reason: Mapped[str | None] = mapped_column(String(300))
     paused_at: Mapped[datetime | None]
     resume_at: Mapped[datetime | None]
+    charging_paused_at: Mapped[datetime | None]
+    """Since when nothing is charged because a payment is disputed."""
     payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_methods.id"))
     """The saved method that is charged; without one the customer's default is, else a link is sent each time."""
     referrer_id: Mapped[str | None] = mapped_column(String(128))

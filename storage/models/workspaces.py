@@ -22,6 +22,8 @@ class Workspace(Base):
         CheckConstraint("commission_rate >= 0 AND commission_rate < 1", name="commission_rate_is_a_fraction"),
         CheckConstraint("dunning_grace_days >= 0", name="grace_is_not_negative"),
         CheckConstraint("dunning_final_action IN ('cancel', 'expire', 'keep')", name="final_action_is_known"),
+        CheckConstraint("dispute_lost_action IN ('cancel', 'keep')", name="dispute_lost_action_is_known"),
+        CheckConstraint("dispute_open_action IN ('pause', 'charge')", name="dispute_open_action_is_known"),
         CheckConstraint("commission_holding_days BETWEEN 0 AND 730", name="holding_days_are_sensible"),
         CheckConstraint("payout_minimum >= 0", name="payout_minimum_is_not_negative"),
         CheckConstraint("payout_approval IN ('any', 'another_key')", name="payout_approval_is_known"),
@@ -71,6 +73,10 @@ class Workspace(Base):
     """What the end of the grace does to the subscription: cancel, expire or keep."""
     cancel_on_full_refund: Mapped[bool] = mapped_column(server_default=text("true"))
     """Whether the full refund of its last payment cancels a subscription."""
+    dispute_lost_action: Mapped[str] = mapped_column(String(16), server_default="cancel")
+    """What a lost dispute of its payment does to a subscription: cancel or keep."""
+    dispute_open_action: Mapped[str] = mapped_column(String(16), server_default="pause")
+    """What is done with a subscription's charges while a bank decides about a payment of it: pause or charge."""
     order_webhook_url: Mapped[str | None] = mapped_column(Text)
     order_webhook_secret: Mapped[bytes | None]
     """Encrypted."""

@@ -16,6 +16,9 @@ from domain.dispute import Reminder
 from domain.money import Money
 from storage import ledger
 from storage.models import Dispute, OrderNotice
+from tests.e2e.test_next_card import begun_by_page
+from tests.e2e.test_subscriptions_api import read
+from tests.e2e.test_subscriptions_api import until as until_subscription
 from tests.support.service import Shop, eventually
 
 
@@ -153,3 +156,19 @@ async def test_a_reminder_that_is_repeated_after_its_worker_died_is_told_once(sh
         assert await asyncio.gather(*(activities.remind_of_dispute(other) for _ in range(3))) == [True] * 3
     assert (await told(shop, payment)).count("dispute.evidence_due") == 3
     await pool.close()
+
+
+async def test_a_lost_dispute_of_a_subscriptions_payment_ends_it(shop: Shop) -> None:
+    """By way of the provider and its events: paused while the bank decides, cancelled after the loss."""
+    made = await begun_by_page(shop)
+    payment = {"id": made["latest_invoice"]["payment_id"]}
+    opened = await disputed(shop, payment)
+
+    async def is_paused() -> Any:
+        found = await read(shop, made)
+        return found if found["charging_paused_at"] else None
+
+    paused = await eventually(is_paused, 30)
+    assert (paused["status"], paused["no_charge_because"]) == ("active", "payment_disputed")
+    await shop.sandbox("POST", f"/disputes/{opened['id']}/lost")
+    await until_subscription(shop, made, "cancelled")
