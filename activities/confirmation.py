@@ -29,6 +29,7 @@ from domain.payment import (
     RecordStatus,
     attempt_reference,
 )
+from domain.review import CLOSED_BY_REVIEW
 from providers.base import (
     Acknowledges,
     CheckoutMode,
@@ -165,6 +166,10 @@ class ConfirmationActivities:
                 return Confirmation(PaymentStatus(locked.status))
         except NoResultFound:
             raise ApplicationError("no such payment", "payment_not_found", None, type="PaymentNotFound") from None
+
+    async def facts(self, loaded: Loaded) -> tuple[list[Seen], list[Silent]]:
+        """What every attempt of a payment has brought, as its provider says now; nothing is closed or recorded."""
+        return await self._look_at(loaded.payment, loaded.ways, (), closing=False)
 
     async def _look_at(
         self, payment: Payment, ways: Sequence[Way], named: Sequence[Named], *, closing: bool
@@ -358,6 +363,8 @@ class ConfirmationActivities:
 
     def _flag_unconfirmed(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
         """Money is there and its amount is not known: visibly unknown, also past the end, and never settled so."""
+        if payment.status_reason == CLOSED_BY_REVIEW:  # a person has looked at it
+            return
         if payment.flag is None:
             payments.set_flag(session, payment, AMOUNT_UNCONFIRMED, details={"provider": one.way.account.provider})
         if payment.status in OPEN:
@@ -423,7 +430,8 @@ class ConfirmationActivities:
             else:
                 raise RuntimeError("settlement broke a constraint")
             details = {"transaction_id": taken, "held_by": str(holder)}
-            payments.set_flag(session, locked, TRANSACTION_TAKEN, details=details)
+            if locked.status_reason != CLOSED_BY_REVIEW:
+                payments.set_flag(session, locked, TRANSACTION_TAKEN, details=details)
             payments.change_status(
                 session,
                 workspace,
@@ -433,7 +441,7 @@ class ConfirmationActivities:
                 actor="provider",
                 reason=TRANSACTION_TAKEN,
             )
-            confirmation = Confirmation(PaymentStatus(locked.status), None, TRANSACTION_TAKEN)
+            confirmation = Confirmation(PaymentStatus(locked.status), None, locked.flag)
             await inbox.mark_handled(session, command.inbox_ids, outcome=_outcome(confirmation))
             return confirmation
 

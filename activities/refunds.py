@@ -296,6 +296,8 @@ class RefundActivities:
         """Put on record what went back without us. Returns the credit note."""
         if refunded is None or payment.status not in CAPTURED or payment.flag == ORDER_PAID_TWICE:
             return None  # of an order that was paid twice all is surplus
+        if await surplus.is_whole(session, payment.id):
+            return None
         # what the same attempt brought beyond the obligation goes back by the surplus, which has its own books
         given_back = await surplus.given_back(session, payment)
         missing = refunded - await refunds.with_the_payer(session, payment) - given_back

@@ -17,11 +17,12 @@ from domain.ledger import LedgerEntry, settled_outside_entries, surplus_entries,
 from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.refund import RefundState
+from domain.review import ReviewReason
 from storage import audit, ledger, outbox, payments, refunds
 from storage.models import Payment, Refund, Workspace
 
-REFUND_RETURNED = "refund_returned"
-REFUND_PAID_TWICE = "refund_paid_twice"
+REFUND_RETURNED = ReviewReason.REFUND_RETURNED
+REFUND_PAID_TWICE = ReviewReason.REFUND_PAID_TWICE
 """The provider has sent again what the merchant had paid by other means: the payer owes it to us."""
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import billing
 from activities.fraud import ACCEPTED, FraudGuards
+from activities.unbooked import GivenBack, adopt, close_given_back
 from domain.commission import CommissionRefusal, Review, decide_commission
 from domain.fees import FeeSchedule
 from domain.fraud import Judgement, Verdict
@@ -18,14 +19,15 @@ from domain.ledger import capture_entries
 from domain.money import Money
 from domain.payment import CAPTURED, Confirmation, PaymentStatus
 from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
+from domain.review import UNBOOKED, WHOLE, ReviewReason
 from providers.base import ProviderPayment
 from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus, workspaces
 from storage.models import Attempt, Payment, Receipt, Workspace
 
-ORDER_PAID_TWICE = "order_paid_twice"
-SECOND_CAPTURE = "second_capture"
-TRANSACTION_TAKEN = "transaction_settled_another_payment"
-AMOUNT_UNCONFIRMED = "amount_unconfirmed"
+ORDER_PAID_TWICE = ReviewReason.ORDER_PAID_TWICE
+SECOND_CAPTURE = ReviewReason.SECOND_CAPTURE
+TRANSACTION_TAKEN = ReviewReason.TRANSACTION_TAKEN
+AMOUNT_UNCONFIRMED = ReviewReason.AMOUNT_UNCONFIRMED
 
 
 async def settle(
@@ -41,9 +43,10 @@ async def settle(
     """Book captured money on a locked payment: receipt, commission, ledger, notification, audit entry, status.
 
     All of it commits together or not at all. Money that is not what was asked for is flagged and not settled: the
-    payment stays visibly unknown until a person decides. Where the order is one obligation that another payment has
-    met, the money is surplus: it makes the payment paid, but earns no receipt and no commission. A repeat finds the
-    payment captured and returns what is on record; money beyond that is surplus.
+    payment stays visibly unknown until a person decides, or until all of it has gone back at the provider. Where the
+    order is one obligation that another payment has met, the money is surplus: it makes the payment paid, but earns no
+    receipt and no commission. A repeat finds the payment captured and returns what is on record; money beyond that is
+    surplus.
     `attempt` is the way by which the money came; None when it is not on record yet. `guards` judge the referral.
     """
     captured = observed.captured
@@ -54,6 +57,8 @@ async def settle(
         receipt = await receipts.of_payment(session, payment.id)
         return Confirmation(PaymentStatus(payment.status), None if receipt is None else receipt.id, payment.flag)
     fault = _mismatch(payment, captured)
+    if fault is not None and observed.refunded == captured:  # it has gone back already: nobody has to decide
+        return await close_given_back(session, payment, workspace, observed, attempt, GivenBack(fault), at=at)
     if fault is not None:
         details = {"captured": str(captured), "currency": captured.currency, "expected": str(payment.money)}
         payments.set_flag(session, payment, fault, details=details)
@@ -61,11 +66,12 @@ async def settle(
             session, workspace, payment, PaymentStatus.UNKNOWN, at=at, actor="provider", reason=fault
         )
         return Confirmation(PaymentStatus(payment.status), None, fault)
-    attempt = await _adopt(session, payment, attempt, observed)
+    attempt = await adopt(session, payment, attempt, observed)
     judgement = ACCEPTED
     if guards is not None:  # before anything is put on the audit log, whose lock must come after the counter's
         judgement = await guards.look(session, payment, workspace, observed.card_fingerprint)
-    payments.clear_flag(session, payment, AMOUNT_UNCONFIRMED)
+    for reason in UNBOOKED:  # what is booked now is known and fits
+        payments.clear_flag(session, payment, reason)
     one_order = workspace.one_capture_per_order or payment.invoice_id is not None
     if one_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
@@ -111,35 +117,6 @@ async def _expect_fee(session: AsyncSession, payment: Payment) -> Money:
     fee = schedule.of(payment.money)
     payment.fee, payment.fee_returned = fee.to_decimal(), schedule.returned
     return fee
-
-
-async def _adopt(
-    session: AsyncSession, payment: Payment, attempt: Attempt | None, observed: ProviderPayment
-) -> Attempt:
-    """Make the way by which the money came the payment's own; put it on record if its opening was never answered."""
-    if attempt is None:
-        values = {
-            "provider": payment.provider,
-            "provider_account_id": payment.provider_account_id,
-            "checkout_mode": payment.checkout_mode,
-            "method": payment.method,
-            "session_id": observed.session_id,
-            "status": "pending",
-        }
-        await attempts.record(session, payment.id, 1, values)
-        attempt = (await attempts.of_payment(session, payment.id))[0]
-    await attempts.set_settled(
-        session,
-        attempt.id,
-        status="paid",
-        transaction_id=observed.transaction_id,
-        other_ids=observed.other_ids,
-    )
-    payment.provider, payment.provider_account_id = attempt.provider, attempt.provider_account_id
-    payment.provider_session_id, payment.checkout_mode = attempt.session_id, attempt.checkout_mode
-    payment.provider_transaction_id = observed.transaction_id
-    payment.method = attempt.method
-    return attempt
 
 
 async def _pay_twice(
@@ -202,7 +179,7 @@ async def record_surplus(
     sums = [row.money for row in recorded if row.currency == captured.currency]
     if attempt.status == "paid":
         known.add(payment.provider_transaction_id or str(attempt.reference))
-        settled_it = all(row.reason != ORDER_PAID_TWICE for row in recorded)
+        settled_it = all(row.reason not in WHOLE for row in recorded)
         sums += [payment.money] if settled_it and payment.currency == captured.currency else []
     transaction = observed.transaction_id or str(attempt.reference)
     before = sum((one.minor for one in sums), 0)
@@ -238,7 +215,7 @@ async def _record_surplus(
     *,
     amount: Money,
     transaction_id: str,
-    reason: str,
+    reason: ReviewReason,
 ) -> None:
     if payment.flag != ORDER_PAID_TWICE:  # which says more
         details = {"transaction": transaction_id, "amount": str(amount)}
@@ -250,10 +227,10 @@ async def _record_surplus(
         payments.set_flag(session, payment, TRANSACTION_TAKEN, details={"transaction": transaction_id})
 
 
-def _mismatch(payment: Payment, captured: Money) -> str | None:
+def _mismatch(payment: Payment, captured: Money) -> ReviewReason | None:
     if captured.currency != payment.currency:
-        return "currency_mismatch"
-    return None if captured == payment.money else "amount_mismatch"
+        return ReviewReason.CURRENCY_MISMATCH
+    return None if captured == payment.money else ReviewReason.AMOUNT_MISMATCH
 
 
 async def _issue_receipt(

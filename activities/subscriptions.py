@@ -17,6 +17,7 @@ from domain.dunning import Next
 from domain.idempotency import is_repeat
 from domain.payment import CAPTURED, OPEN, PaymentStatus, PollPlan
 from domain.refund import StartRefund
+from domain.review import UNBOOKED
 from domain.subscription import (
     ENDED,
     AdvanceSubscription,
@@ -206,7 +207,9 @@ async def _collect(held: Held, invoice: Invoice) -> SubscriptionStep | None:
         return await _charge(held, invoice, reason="the period has begun")
     payment = await _last_attempt(held, invoice)
     status = PaymentStatus(payment.status)
-    if status in CAPTURED:  # settlement has marked it; not where the order was paid by an earlier attempt
+    if (
+        status in CAPTURED and payment.status_reason not in UNBOOKED
+    ):  # settlement has marked it; not where the order was paid by an earlier attempt
         await billing.paid(held, invoice, payment)
         return None
     if status in OPEN:

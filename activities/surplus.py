@@ -15,8 +15,10 @@ from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.refund_calls import NEVER, Asked, RefundCalls
+from activities.reviews import refresh
 from domain.money import Money
 from domain.payment import PaymentStatus, ReturnSurplus, SurplusStatus
+from domain.review import ReviewReason
 from providers.base import (
     NothingMoved,
     ProviderBusy,
@@ -107,6 +109,9 @@ class SurplusActivities:
     async def _record(self, command: ReturnSurplus, refund_id: UUID, refund: ProviderRefund) -> SurplusStatus:
         status = _STATUS[refund.status]
         async with self._database.transaction() as session:
+            found = await surplus.get(session, command.surplus_id)
+            assert found is not None  # noqa: S101  (read a moment ago)
+            payment, workspace = await payments.lock(session, found.payment_id)
             row, attempt = await surplus.lock(session, command.surplus_id)
             if row.status != SurplusStatus.REFUNDING or row.refund_id != refund_id:  # another try was faster
                 return SurplusStatus(row.status)
@@ -120,8 +125,7 @@ class SurplusActivities:
                 provider_refund_id=refund.provider_refund_id or None,
                 failure_code=refund.failure_code,
             )
-            if status is SurplusStatus.REFUNDED and row.reason == "order_paid_twice":
-                payment, workspace = await payments.lock(session, row.payment_id)
+            if status is SurplusStatus.REFUNDED and row.reason == ReviewReason.ORDER_PAID_TWICE:
                 payments.change_status(
                     session,
                     workspace,
@@ -129,8 +133,9 @@ class SurplusActivities:
                     PaymentStatus.REFUNDED,
                     at=self._now(),
                     actor="workflow",
-                    reason="order_paid_twice",
+                    reason=row.reason,
                     details={"refunded_amount": str(row.money), "refunded_total": str(row.money)},
                 )
+            await refresh(session, payment, workspace, at=self._now(), actor="workflow")
         log.info("surplus", surplus_id=str(row.id), payment_id=str(row.payment_id), status=status.value)
         return status

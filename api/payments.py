@@ -37,6 +37,7 @@ from domain.declines import DeclineClass, decline_class
 from domain.idempotency import is_repeat
 from domain.money import Money, MoneyError
 from domain.payment import OPEN, Checkout, PaymentStatus, payment_id_for
+from domain.review import ReviewReason
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentIsFinal
 from providers.base import CheckoutMode, Payer
 from storage import attempts, audit, inbox, outbox, payment_methods, payments, receipts, surplus
@@ -185,6 +186,7 @@ class PaymentOut(BaseModel):
                 "id": "736bceb7-640b-57b9-bccf-02bb69b2f788",
                 "status": "pending",
                 "status_reason": None,
+                "review_reason": None,
                 "flag": None,
                 "disputed": False,
                 "amount": "129.90",
@@ -211,7 +213,10 @@ class PaymentOut(BaseModel):
     id: UUID
     status: PaymentStatus
     status_reason: str | None
-    flag: str | None = Field(description="Set when a person must look, for example amount_mismatch.")
+    review_reason: ReviewReason | None = Field(
+        None, description="Set when a person must decide; GET /payments/{id}/review has the acts."
+    )
+    flag: str | None = Field(description="The same; its name goes with the next version.")
     disputed: bool
     amount: str
     refunded: str
@@ -625,6 +630,7 @@ def _out(services: Services, payment: Payment, receipt_id: UUID | None = None) -
         id=payment.id,
         status=status,
         status_reason=payment.status_reason,
+        review_reason=None if payment.flag is None else ReviewReason(payment.flag),
         flag=payment.flag,
         disputed=payment.disputed,
         amount=str(Money.from_decimal(Decimal(payment.amount), payment.currency)),

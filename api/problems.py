@@ -72,6 +72,8 @@ CODES: dict[str, tuple[int, str]] = {
     "payment_not_refundable": (409, "There is nothing to refund"),
     "refund_not_returned": (409, "The refund has not come back"),
     "refund_not_supported": (422, "The provider cannot make this refund"),
+    "review_not_open": (409, "Nothing waits for a decision"),
+    "review_refused": (409, "The decision does not fit the facts"),
     "surplus_is_final": (409, "This was decided before"),
     "currency_not_of_workspace": (422, "The workspace takes another currency"),
     "provider_declined": (422, "The provider declined"),

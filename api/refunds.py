@@ -32,7 +32,7 @@ from domain.steps import cut
 from engine.payments import EngineUnavailable
 from providers.base import Capabilities, ProviderMisconfigured
 from providers.pool import ProviderPool
-from storage import payments, receipts, refunds, workspaces
+from storage import payments, receipts, refunds, surplus, workspaces
 from storage.models import Payment, Refund
 from storage.rehearsal import rehearsal
 from storage.sealing import SealingError
@@ -390,7 +390,7 @@ async def rehearse(
 
 
 async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Payment, text: str | None) -> Money:
-    if payment.flag == ORDER_PAID_TWICE:
+    if payment.flag == ORDER_PAID_TWICE or await surplus.is_whole(session, payment.id):
         raise Problem("payment_not_refundable", "All of it is surplus: POST /api/v1/surplus/{id}/refund.")
     if payment.status not in CAPTURED or payment.status == PaymentStatus.REFUNDED:
         raise Problem("payment_not_refundable", f"The payment is {payment.status}.", status_now=payment.status)

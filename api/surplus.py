@@ -10,13 +10,15 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities.reviews import refresh
 from api.context import Member, ServicesDep, cut_page, decode_cursor, member
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Cursor, PageSize
 from api.problems import Problem, answers, try_again
 from domain.payment import SurplusStatus
+from domain.review import UNBOOKED
 from engine.payments import EngineUnavailable
-from storage import surplus
+from storage import payments, surplus
 from storage.models import Attempt, SurplusCapture
 from storage.rehearsal import rehearsal
 
@@ -24,7 +26,6 @@ router = APIRouter(tags=["surplus"])
 
 Reader = Annotated[Member, Depends(member("payments:read"))]
 Decider = Annotated[Member, Depends(member("refunds:write"))]
-UNDECIDED = frozenset({SurplusStatus.PROPOSED, SurplusStatus.REFUND_FAILED})
 
 
 class SurplusOut(BaseModel):
@@ -96,7 +97,9 @@ async def refund_surplus(
     return _out(row)
 
 
-@router.post("/surplus/{surplus_id}/keep", summary="Keep surplus money", responses=answers("surplus_is_final"))
+@router.post(
+    "/surplus/{surplus_id}/keep", summary="Keep surplus money", responses=answers("review_refused", "surplus_is_final")
+)
 async def keep_surplus(
     surplus_id: UUID, caller: Decider, services: ServicesDep, *, dry_run: DryRun = False
 ) -> SurplusOut | EffectsOut:
@@ -114,7 +117,7 @@ async def _to_refund(
     session: AsyncSession, caller: Member, surplus_id: UUID, *, at: datetime
 ) -> tuple[SurplusCapture, Attempt]:
     row, attempt = await _locked(session, caller, surplus_id)
-    if SurplusStatus(row.status) in (SurplusStatus.REFUNDED, SurplusStatus.KEPT):
+    if SurplusStatus(row.status) in (SurplusStatus.REFUNDED, SurplusStatus.KEPT, SurplusStatus.SETTLED_OUTSIDE):
         raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
     surplus.change_status(session, row, attempt, SurplusStatus.REFUNDING, at=at, actor=caller.actor)
     return row, attempt
@@ -122,15 +125,21 @@ async def _to_refund(
 
 async def _keep(session: AsyncSession, caller: Member, surplus_id: UUID, *, at: datetime) -> SurplusCapture:
     row, attempt = await _locked(session, caller, surplus_id)
-    if row.status != SurplusStatus.KEPT and SurplusStatus(row.status) not in UNDECIDED:
+    if row.status != SurplusStatus.KEPT and SurplusStatus(row.status) not in surplus.UNDECIDED:
         raise Problem("surplus_is_final", f"It is {row.status}.", status_now=row.status)
+    if row.reason in UNBOOKED:
+        raise Problem("review_refused", "No receipt was issued for it: send it back, or close its review.")
     surplus.change_status(session, row, attempt, SurplusStatus.KEPT, at=at, actor=caller.actor)
+    payment, workspace = await payments.lock(session, row.payment_id)
+    await refresh(session, payment, workspace, at=at, actor=caller.actor)
     return row
 
 
 async def _locked(session: AsyncSession, caller: Member, surplus_id: UUID) -> tuple[SurplusCapture, Attempt]:
-    if await surplus.get(session, surplus_id, caller.workspace.id) is None:
+    found = await surplus.get(session, surplus_id, caller.workspace.id)
+    if found is None:
         raise Problem("not_found", "This workspace has no such surplus.")
+    await payments.lock(session, found.payment_id)  # before the surplus's, as everybody takes them
     return await surplus.lock(session, surplus_id)
 
 

@@ -29,6 +29,11 @@ for name, place, help_text in (
         "Record that a refund which came back was paid by other means; the same reference again changes nothing.",
     ),
     (
+        "review",
+        "reviews:review",
+        "Decide on a payment that waits for a person. Without an action: why it waits, and what each action does.",
+    ),
+    (
         "subscription-info",
         "subscriptions:subscription_info",
         "A customer's subscriptions on record. With invoices, attempts, methods, messages and history.",

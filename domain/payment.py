@@ -225,6 +225,7 @@ class SurplusStatus(StrEnum):
     REFUNDED = "refunded"
     REFUND_FAILED = "refund_failed"
     KEPT = "kept"
+    SETTLED_OUTSIDE = "settled_outside"
 
 
 @dataclass(frozen=True, slots=True)

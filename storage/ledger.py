@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.ledger import LedgerEntry as Entry
 from domain.money import Money
-from storage.models import LedgerEntry
+from storage.models import LedgerEntry, Payment
 
 
 def book(
@@ -47,6 +47,17 @@ async def balances(session: AsyncSession, workspace_id: UUID) -> dict[str, Money
     )
     rows = (await session.execute(query)).all()
     return {account: Money.from_decimal(amount, currency) for account, currency, amount in rows}
+
+
+async def sum_of(session: AsyncSession, payment: Payment, *, account: str, kinds: Sequence[str]) -> Money:
+    """What movements of these kinds of a payment come to on an account; debit is positive."""
+    query = select(func.coalesce(func.sum(LedgerEntry.amount), 0)).where(
+        LedgerEntry.payment_id == payment.id,
+        LedgerEntry.account == account,
+        LedgerEntry.kind.in_(kinds),
+        LedgerEntry.currency == payment.currency,
+    )
+    return Money.from_decimal((await session.execute(query)).scalar_one(), payment.currency)
 
 
 async def count_movements(session: AsyncSession, payment_id: UUID, *, kind: str) -> int:

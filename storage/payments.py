@@ -23,6 +23,7 @@ from domain.payment import (
     Transition,
     advance,
 )
+from domain.review import ReviewReason
 from storage import audit, outbox
 from storage.models import Payment, Workspace
 from storage.paging import newest_first
@@ -148,11 +149,11 @@ def notice_data(payment: Payment, previous: PaymentStatus) -> dict[str, Any]:
     }
 
 
-def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dict[str, Any]) -> None:
-    """Mark a locked payment as needing a person's look, once a kind of trouble."""
+def set_flag(session: AsyncSession, payment: Payment, flag: ReviewReason, *, details: dict[str, Any]) -> None:
+    """Mark a locked payment as needing a person's decision, once a kind of trouble; domain.review has the acts."""
     if payment.flag == flag:
         return
-    payment.flag = flag
+    payment.flag = flag.value
     audit.record(
         session,
         payment.workspace_id,
@@ -163,7 +164,7 @@ def set_flag(session: AsyncSession, payment: Payment, flag: str, *, details: dic
     )
 
 
-def clear_flag(session: AsyncSession, payment: Payment, flag: str, *, actor: str = "provider") -> None:
+def clear_flag(session: AsyncSession, payment: Payment, flag: ReviewReason, *, actor: str = "provider") -> None:
     """Take a flag from a locked payment once its trouble is over; another flag stays."""
     if payment.flag != flag:
         return
@@ -195,6 +196,12 @@ async def page(
         query = query.where(Payment.order_id == order_id)
     query = newest_first(query, Payment, limit=limit, before=before)
     return (await session.scalars(query)).all()
+
+
+async def waiting_for_review(session: AsyncSession, *, limit: int) -> Sequence[Payment]:
+    """Payments that wait for a person's decision, those that have waited longest first."""
+    query = select(Payment).where(Payment.flag.is_not(None))
+    return (await session.scalars(query.order_by(Payment.updated_at, Payment.id).limit(limit))).all()
 
 
 async def holder_of_transaction(session: AsyncSession, provider: str, transaction_id: str | None) -> UUID | None:

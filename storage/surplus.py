@@ -12,9 +12,10 @@ from sqlalchemy import Select, and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.ledger import surplus_entries, surplus_refund_entries
+from domain.ledger import settled_outside_entries, surplus_entries, surplus_refund_entries
 from domain.money import Money
 from domain.payment import PaymentStatus, SurplusStatus
+from domain.review import WHOLE, ReviewReason
 from storage import audit, ledger
 from storage.models import Attempt, Payment, SurplusCapture, Workspace
 from storage.paging import newest_first
@@ -22,6 +23,10 @@ from storage.paging import newest_first
 _NOT_TAKEN_ON = and_(
     SurplusCapture.status == SurplusStatus.REFUNDING.value, SurplusCapture.provider_refund_id.is_(None)
 )
+
+_WHOLE = select(SurplusCapture.id).where(SurplusCapture.reason.in_(WHOLE))
+UNDECIDED = frozenset({SurplusStatus.PROPOSED, SurplusStatus.REFUND_FAILED})
+"""What waits for a person."""
 
 
 async def order_is_paid_by_another(session: AsyncSession, payment: Payment) -> bool:
@@ -45,8 +50,19 @@ def _paid_payments(workspace_id: UUID, order_id: str) -> Select[UUID]:
         Payment.workspace_id == workspace_id,
         Payment.order_id == order_id,
         Payment.status.in_([PaymentStatus.PAID.value, PaymentStatus.PARTIALLY_REFUNDED.value]),
-        or_(Payment.flag.is_(None), Payment.flag != "order_paid_twice"),
+        or_(Payment.flag.is_(None), Payment.flag != ReviewReason.ORDER_PAID_TWICE),
+        ~_WHOLE.where(SurplusCapture.payment_id == Payment.id).exists(),  # all that it brought is beyond the order
     )
+
+
+def id_of(payment_id: UUID, provider: str, transaction_id: str) -> UUID:
+    """The same for the same transaction of a payment, so that it is put on record once."""
+    return uuid5(payment_id, f"surplus:{provider}:{transaction_id}")
+
+
+async def is_whole(session: AsyncSession, payment_id: UUID) -> bool:
+    """Whether all the money of a payment is on record as beyond what was owed, so that there is no receipt of it."""
+    return await session.scalar(_WHOLE.where(SurplusCapture.payment_id == payment_id).limit(1)) is not None
 
 
 async def record(
@@ -57,13 +73,16 @@ async def record(
     *,
     transaction_id: str,
     amount: Money,
-    reason: str,
+    reason: ReviewReason,
+    status: SurplusStatus | None = None,
 ) -> bool:
     """Put a surplus capture on record with its ledger entries and audit entry. Returns whether it is on record.
 
-    A repeat changes nothing. False means that another payment of the provider holds this transaction.
+    The status is what the workspace's policy says, unless one is given. A repeat changes nothing. False means that
+    another payment of the provider holds this transaction.
     """
-    surplus_id = uuid5(payment.id, f"surplus:{attempt.provider}:{transaction_id}")
+    surplus_id = id_of(payment.id, attempt.provider, transaction_id)
+    usual = SurplusStatus.REFUNDING if workspace.surplus_policy == "refund" else SurplusStatus.PROPOSED
     statement = insert(SurplusCapture).values(
         id=surplus_id,
         workspace_id=workspace.id,
@@ -74,7 +93,7 @@ async def record(
         amount=amount.to_decimal(),
         currency=amount.currency,
         reason=reason,
-        status=(SurplusStatus.REFUNDING if workspace.surplus_policy == "refund" else SurplusStatus.PROPOSED).value,
+        status=(status or usual).value,
     )
     made = await session.scalar(statement.on_conflict_do_nothing().returning(SurplusCapture.id))
     if made is None:
@@ -205,6 +224,33 @@ def _movement(surplus: SurplusCapture, what: str) -> UUID:
     """The id of a movement of this refund of it: another decision is another movement."""
     turn = surplus.refund_number + len(surplus.further_provider_refund_ids)
     return uuid5(surplus.id, what if turn == 1 else f"{what}-{turn}")
+
+
+def settle_outside(session: AsyncSession, surplus: SurplusCapture, *, reference: str, at: datetime, actor: str) -> None:
+    """The merchant has paid a locked surplus capture back by other means: nothing is owed to the payer any more."""
+    details = {
+        "surplus_id": str(surplus.id),
+        "from": surplus.status,
+        "to": SurplusStatus.SETTLED_OUTSIDE.value,
+        "outside_reference": reference,
+    }
+    surplus.status, surplus.updated_at = SurplusStatus.SETTLED_OUTSIDE.value, at
+    ledger.book(
+        session,
+        workspace_id=surplus.workspace_id,
+        payment_id=surplus.payment_id,
+        movement_id=uuid5(surplus.id, "settled-outside"),
+        kind="surplus_settled_outside",
+        entries=settled_outside_entries(surplus.money, payment_id=str(surplus.payment_id)),
+    )
+    audit.record(
+        session,
+        surplus.workspace_id,
+        actor=actor,
+        action="surplus.settled_outside",
+        subject=("payment", surplus.payment_id),
+        details=details,
+    )
 
 
 async def page(

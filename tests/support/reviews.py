@@ -1,0 +1,141 @@
+"""Payments that wait for a person, one for each review reason, made on the running system."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import update
+
+from domain.review import ReviewReason
+from storage.models import Payment
+from tests.e2e.test_cash import pays_silently_covered, vouches_for_no_amount
+from tests.e2e.test_payment import send
+from tests.support.service import Shop, eventually
+
+Situation = Callable[[Shop], Awaitable[str]]
+
+
+async def waits(shop: Shop, payment_id: str, reason: ReviewReason) -> str:
+    """The payment's id, once it waits for this reason."""
+
+    async def seen() -> bool:
+        return bool((await shop.read(payment_id))["review_reason"] == reason)
+
+    await eventually(seen)
+    return payment_id
+
+
+async def amount_mismatch(shop: Shop) -> str:
+    """40.00 came for 50.00."""
+    payment = await shop.pays(amount="50.00")
+    await shop.sandbox("POST", f"/sessions/{session_of(payment)}/amount", {"amount_total": 4000})
+    await shop.pay(payment)
+    return await waits(shop, payment["id"], ReviewReason.AMOUNT_MISMATCH)
+
+
+async def currency_mismatch(shop: Shop) -> str:
+    payment = await shop.pays(amount="50.00")
+    await shop.till.payer.pays_otherwise(await shop.checkout(payment), UUID(payment["id"]), currency="USD")
+    return await waits(shop, payment["id"], ReviewReason.CURRENCY_MISMATCH)
+
+
+async def amount_unconfirmed(shop: Shop) -> str:
+    await vouches_for_no_amount(shop)
+    payment = await shop.pays()
+    await pays_silently_covered(shop, payment)
+    return await waits(shop, payment["id"], ReviewReason.AMOUNT_UNCONFIRMED)
+
+
+async def transaction_taken(shop: Shop) -> str:
+    first, second = await shop.pays(), await shop.pays()
+    await shop.pay(first)
+    await shop.until(first["id"], "paid")
+    await shop.sandbox("POST", "/faults", {"operation": "webhooks", "fault": "lose", "count": 100})
+    await shop.pay(second)
+    event = next(
+        event
+        for event in await shop.events("checkout.session.completed")
+        if event["data"]["object"]["client_reference_id"] == second["id"]
+    )
+    async with shop.service.database.transaction() as session:
+        taken = event["data"]["object"]["payment_intent"]
+        await session.execute(update(Payment).where(Payment.id == first["id"]).values(provider_transaction_id=taken))
+    await shop.sandbox("DELETE", "/faults")
+    assert (await send(shop, json.dumps(event).encode())).status_code == 200
+    return await waits(shop, second["id"], ReviewReason.TRANSACTION_TAKEN)
+
+
+async def order_paid_twice(shop: Shop) -> str:
+    first, second = await shop.pays(order_id="twice"), await shop.pays(order_id="twice")
+    for payment in (first, second):
+        await shop.pay(payment)
+        await shop.until(payment["id"], "paid")
+    return await waits(shop, second["id"], ReviewReason.ORDER_PAID_TWICE)
+
+
+async def second_capture(shop: Shop) -> str:
+    """A further way at a second account, paid too."""
+    other = await shop.service.connect(shop.workspace, shop.till.payer, name="second")
+    payment = await shop.pays()
+    body = {"provider_account_id": str(other.account.id)}
+    opened = await shop.api.post(f"/payments/{payment['id']}/attempts", json=body)
+    assert opened.status_code == 201, opened.text
+    await shop.sandbox("POST", "/faults", {"operation": "webhooks", "fault": "lose", "count": 1000})
+    await shop.pay(payment)
+    await shop.till.payer.pays(await shop.checkout(payment, 2))
+    await shop.sandbox("DELETE", "/faults")
+    await shop.api.post(f"/payments/{payment['id']}/cancel")  # which asks both providers first
+    return await waits(shop, payment["id"], ReviewReason.SECOND_CAPTURE)
+
+
+async def refund_returned(shop: Shop) -> str:
+    payment = await shop.pays(amount="100.00")
+    await shop.pay(payment)
+    await shop.until(payment["id"], "paid")
+    refund = (await shop.api.post("/refunds", json={"payment_id": payment["id"], "amount": "30.00"})).json()
+    assert refund["status"] == "succeeded", refund
+    await shop.sandbox("POST", f"/refunds/{refund['provider_refund_id']}/return")
+    return await waits(shop, payment["id"], ReviewReason.REFUND_RETURNED)
+
+
+async def refund_paid_twice(shop: Shop) -> str:
+    payment_id = await refund_returned(shop)
+    [refund] = (await shop.api.get("/refunds", params={"payment_id": payment_id})).json()["data"]
+    outside = await shop.api.post(f"/refunds/{refund['id']}/settle-outside", json={"reference": "wire 1"})
+    assert outside.status_code == 200, outside.text
+    await refunded_at_the_provider(shop, payment_id, "3000")
+    return await waits(shop, payment_id, ReviewReason.REFUND_PAID_TWICE)
+
+
+async def refunded_at_the_provider(shop: Shop, payment_id: str, minor: str) -> None:
+    """By Stripe's own API, as its dashboard does."""
+    charges = await shop.sandbox("GET", "/objects?type=charge")
+    charge = next(one for one in charges if one["metadata"]["payment_id"] == payment_id)
+    answer = await shop.service.http.post(
+        f"{shop.service.sandbox_url}/v1/refunds",
+        data={"payment_intent": charge["payment_intent"], "amount": minor},
+        headers={"authorization": f"Bearer {shop.provider_key}"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def session_of(payment: dict[str, Any]) -> str:
+    return str(payment["checkout_url"].rsplit("/", 1)[1])
+
+
+SITUATIONS: dict[ReviewReason, Situation] = {
+    ReviewReason.AMOUNT_MISMATCH: amount_mismatch,
+    ReviewReason.CURRENCY_MISMATCH: currency_mismatch,
+    ReviewReason.AMOUNT_UNCONFIRMED: amount_unconfirmed,
+    ReviewReason.TRANSACTION_TAKEN: transaction_taken,
+    ReviewReason.ORDER_PAID_TWICE: order_paid_twice,
+    ReviewReason.SECOND_CAPTURE: second_capture,
+    ReviewReason.REFUND_RETURNED: refund_returned,
+    ReviewReason.REFUND_PAID_TWICE: refund_paid_twice,
+}
+"""How each reason comes about."""
+PROVIDER = {ReviewReason.AMOUNT_UNCONFIRMED: "efecty"}
+"""At Stripe, but for what Stripe has not."""
