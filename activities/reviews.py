@@ -345,7 +345,7 @@ async def _paid_twice(work: _Work, decided: Decided) -> None:  # noqa: ARG001
 
 
 _PAID_TWICE_ENDED = "refund_paid_twice_ended"
-_OF_REFUNDS = ("refund_returned", "refund_paid_again", "refund_settled_outside", _PAID_TWICE_ENDED)
+_OF_REFUNDS = (*(f"refund_{turn}" for turn in ("returned", "paid_again", "settled_outside")), _PAID_TWICE_ENDED)
 _HANDLERS: dict[ReviewReason, Callable[[_Work, Decided], Awaitable[None]]] = {
     **dict.fromkeys(UNBOOKED, _unbooked),
     **dict.fromkeys(OF_OVERPAYMENTS, _overpaid),

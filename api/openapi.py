@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from api.notifications import webhooks
 from api.problems import CODES, MEDIA_TYPE, answers, example_of
 
 OF_SECURED_ROUTES: Final = ("unauthenticated", "forbidden", "rate_limited")
@@ -83,6 +84,7 @@ def describe(app: FastAPI) -> None:
                     _add_problems(path, operation, shared)
             components["examples"] = {code: {"value": example_of(code)} for code in sorted(CODES)}
             components["schemas"]["Problem"] = PROBLEM
+            spec["webhooks"] = webhooks()
             for name in ("HTTPValidationError", "ValidationError"):
                 components["schemas"].pop(name, None)
         assert app.openapi_schema is not None  # noqa: S101  (derived above)

@@ -56,6 +56,13 @@ structlog.configure(
 )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud what this machine lacks: a count of skipped tests is read by nobody."""
+    told = {str(report.longrepr[-1]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr}
+    for reason in sorted(one.removeprefix("Skipped: ") for one in told if "is not on this machine" in one):
+        terminalreporter.write_line(f"NOT RUN: {reason}", red=True, bold=True)
+
+
 SLOW_FIRST = ("crash", "workflows", "embedded", "model", "e2e", "api", "activities", "storage")
 """Folders whose files are long: begun first, so that no processor is left alone with one at the end."""
 

@@ -210,7 +210,7 @@ async def test_a_decision_is_checked_against_what_the_provider_says_now(shop: Sh
 
 async def test_a_provider_that_is_silent_decides_nothing(shop: Shop) -> None:
     payment_id = await amount_mismatch(shop)
-    await shop.sandbox("POST", "/faults", {"operation": "retrieve_session", "fault": "error:500", "count": 100})
+    await shop.sandbox("POST", "/faults", {"operation": "read_session", "fault": "error:500", "count": 100})
     refused = await review(shop, payment_id, {"action": "accept"})
     await shop.sandbox("DELETE", "/faults")
     assert (refused.status_code, refused.json()["code"]) == (409, "review_refused"), refused.text
