@@ -59,7 +59,7 @@ def _type(value: object) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, int):
-        return {"type": "integer"}
+        return {"type": ["integer", "null"]}
     return {"type": ["string", "null"]}
 
 

@@ -44,7 +44,7 @@ def _payment(status: str, previous: str, **more: Any) -> dict[str, Any]:
 
 def _refund(status: str, **more: Any) -> dict[str, Any]:
     about = {"refund_id": "f7c2d7ba-43c7-54cb-94f0-3a1593680467", "amount": "29.90", "refunded_total": "29.90"}
-    return _payment(status, status) | about | {"code": None} | more
+    return _payment(status, status) | about | more
 
 
 def _dispute(state: str, **more: Any) -> dict[str, Any]:
@@ -172,11 +172,11 @@ NOTIFICATIONS: Final[Mapping[str, Notification]] = {
         ),
     ),
     "refund.paid_again": Notification(
-        "a refund that had come back was made again at the provider", _refund("partially_refunded")
+        "a refund that had come back was made again at the provider", _refund("partially_refunded", code=None)
     ),
     "refund.settled_outside": Notification(
         "a refund that had come back was paid by other means",
-        _refund("partially_refunded", outside_reference="wire 4711"),
+        _refund("partially_refunded", code=None, outside_reference="wire 4711"),
     ),
     "dispute.inquiry": Notification("the payer's bank asks; no money has moved", _dispute("inquiry")),
     "dispute.needs_response": Notification(

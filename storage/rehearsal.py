@@ -37,7 +37,7 @@ from storage.models import (
 from storage.session import Database
 
 _WATCHED: dict[type[Base], tuple[str, ...]] = {
-    Payment: ("status", "flag", "refunded", "refund_reserved", "dispute_held", "dispute_lost"),
+    Payment: ("status", "flag", "amount", "refunded", "refund_reserved", "dispute_held", "dispute_lost"),
     Refund: ("status",),
     Commission: ("status", "clawed_back", "payout_reference"),
     SurplusCapture: ("status",),

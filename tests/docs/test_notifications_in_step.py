@@ -21,7 +21,7 @@ from domain.subscription import SubscriptionStatus
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ("payment", "refund", "dispute", "subscription", "payout", "payment_method_setup")
-NAME = re.compile(rf"(?:{'|'.join(FAMILIES)})\.[a-z_]+")
+NAME = re.compile(rf"(?:{'|'.join(FAMILIES)})\.[a-z_]*[a-z]")
 SENDERS = {"tell", "_tell", "add_notice", "add_notice_once", "add_lone_notice", "add_subscription_notice"}
 MADE_OF_A_STATUS: dict[str, set[str]] = {
     "payment.": {one.value for one in PaymentStatus} - {"created"},
