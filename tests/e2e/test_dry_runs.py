@@ -55,7 +55,10 @@ async def test_deciding_about_surplus(shop: Shop) -> None:
     row = (await eventually(recorded))[0]
     before = await written(shop)
     kept = (await shop.api.post(f"/surplus/{row['id']}/keep", params=DRY)).json()
-    assert [(one["from"], one["to"]) for one in kept["changes"]] == [("proposed", "kept")]
+    assert [(one["subject"], one["from"], one["to"]) for one in kept["changes"]] == [
+        ("payments", "order_paid_twice", None),
+        ("surplus_captures", "proposed", "kept"),
+    ]
     back = (await shop.api.post(f"/surplus/{row['id']}/refund", params=DRY)).json()
     assert sorted(line["amount"] for line in back["ledger"]) == ["-129.90", "129.90"]
     assert back["audit"] == ["surplus.refunding", "surplus.refunded"]
