@@ -14,15 +14,17 @@ from uuid import UUID, uuid5
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import dispute_money, returned_refunds
+from activities.review_state import refresh
 from activities.settlement import ORDER_PAID_TWICE
 from domain.money import Money
 from domain.payment import PaymentStatus, SurplusStatus
 from domain.refund import CAME_BACK, FINAL_REFUND, RefundState
+from domain.review import WHOLE, ReviewReason
 from providers.base import ListedRefund, RefundStatus
 from storage import attempts, audit, disputes, payments, refunds, surplus
 from storage.models import Attempt, Payment, Receipt, Refund, SurplusCapture, Workspace
 
-EXCEEDS_PAYMENT = "refund_exceeds_payment"
+EXCEEDS_PAYMENT = ReviewReason.REFUND_EXCEEDS_PAYMENT
 """Review reason: more went back at the provider than is left of the payment. It is in no books of ours."""
 
 _WENT = (RefundStatus.SUCCEEDED, RefundStatus.PENDING)
@@ -59,7 +61,7 @@ class Books:
     def sold(self) -> bool:
         """Whether the attempt brought the sale's money, and not only money beyond it."""
         paid = self.attempt is None or self.attempt.status == "paid"
-        return paid and all(row.reason != ORDER_PAID_TWICE for row in self.beyond)
+        return paid and all(row.reason not in WHOLE for row in self.beyond)
 
 
 async def open_books(
@@ -205,6 +207,8 @@ async def _make_room(books: Books, one: ListedRefund, taken: Taken) -> bool:
         taken.waiting += under_way
         return False
     details = {"provider_refund_id": one.provider_refund_id, "amount": str(one.amount)}
+    if await audit.has(books.session, ("payment", books.payment.id), "payment.flagged", details):
+        return False  # a person sees it, or has closed it since
     payments.set_flag(books.session, books.payment, EXCEEDS_PAYMENT, details=details)
     return False
 
@@ -243,6 +247,7 @@ async def _follow_overpayment(
                 actor="provider",
                 reason=ORDER_PAID_TWICE,
             )
+        await refresh(books.session, books.payment, books.workspace, at=books.at, actor="provider")
     elif gone < row.money and one.status is RefundStatus.FAILED and one.provider_refund_id == row.provider_refund_id:
         if status in (SurplusStatus.REFUNDED, SurplusStatus.REFUNDING):
             surplus.change_status(

@@ -308,7 +308,11 @@ class RefundActivities:
             return None
         await dispute_money.give_way(session, payment, missing - refunds.left_of(payment))
         if refunds.left_of(payment) < missing:
-            payments.set_flag(session, payment, listed_refunds.EXCEEDS_PAYMENT, details={"amount": str(missing)})
+            details = {"amount": str(missing), "exceeds": str(refunds.left_of(payment))}
+            if not await audit.has(
+                session, ("payment", payment.id), "payment.flagged", details
+            ):  # else a person has seen it
+                payments.set_flag(session, payment, listed_refunds.EXCEEDS_PAYMENT, details=details)
             return None
         before = sum(row.origin == "provider" for row in await refunds.of_payment(session, payment.id))
         refund = await refunds.record_foreign(

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from activities import returned_refunds
 from activities.confirmation import ConfirmationActivities, Seen, Silent
 from activities.fraud import FraudGuards
+from activities.review_state import PAID_TWICE_ENDED, owed_by_payer, payer_credit, refresh
 from activities.settlement import settle
-from activities.unbooked import GivenBack, close_given_back, end_given_back, take_unbooked
+from activities.unbooked import GivenBack, close_given_back, take_unbooked
 from domain.ledger import LedgerEntry
 from domain.money import Money
 from domain.payment import CAPTURED, CLOSED_WITHOUT_MONEY, PaymentStatus, SurplusStatus
@@ -325,95 +326,39 @@ async def _returned(work: _Work, decided: Decided) -> None:  # noqa: ARG001
 
 async def _paid_twice(work: _Work, decided: Decided) -> None:  # noqa: ARG001
     """The payer has had a refund twice: they have given it back, or the merchant bears it."""
-    owed = await _owed_by_payer(work.session, work.payment)
+    owed = await owed_by_payer(work.session, work.payment)
     if owed.minor > 0:
         outside = work.decision.action is ReviewAction.CLOSE
-        turn = await ledger.count_movements(work.session, work.payment.id, kind=_PAID_TWICE_ENDED)
+        turn = await ledger.count_movements(work.session, work.payment.id, kind=PAID_TWICE_ENDED)
         ledger.book(
             work.session,
             workspace_id=work.payment.workspace_id,
             payment_id=work.payment.id,
-            movement_id=uuid5(work.payment.id, f"{_PAID_TWICE_ENDED}-{turn}"),
-            kind=_PAID_TWICE_ENDED,
+            movement_id=uuid5(work.payment.id, f"{PAID_TWICE_ENDED}-{turn}"),
+            kind=PAID_TWICE_ENDED,
             entries=[
                 LedgerEntry("refunds_paid_outside" if outside else "refund_losses", owed),
-                LedgerEntry(_payer_credit(work.payment), -owed),
+                LedgerEntry(payer_credit(work.payment), -owed),
             ],
         )
     work.clear(work.reason)
     await refresh(work.session, work.payment, work.workspace, at=work.at, actor=work.decision.actor)
 
 
-_PAID_TWICE_ENDED = "refund_paid_twice_ended"
-_OF_REFUNDS = (*(f"refund_{turn}" for turn in ("returned", "paid_again", "settled_outside")), _PAID_TWICE_ENDED)
+async def _exceeding(work: _Work, decided: Decided) -> None:  # noqa: ARG001
+    """What went back beyond the payment is in no books: a person has settled it with the provider or the payer."""
+    work.clear(work.reason)
+    await refresh(work.session, work.payment, work.workspace, at=work.at, actor=work.decision.actor)
+
+
 _HANDLERS: dict[ReviewReason, Callable[[_Work, Decided], Awaitable[None]]] = {
     **dict.fromkeys(UNBOOKED, _unbooked),
     **dict.fromkeys(OF_OVERPAYMENTS, _overpaid),
     ReviewReason.TRANSACTION_TAKEN: _taken,
     ReviewReason.REFUND_RETURNED: _returned,
     ReviewReason.REFUND_PAID_TWICE: _paid_twice,
+    ReviewReason.REFUND_EXCEEDS_PAYMENT: _exceeding,
 }
-
-
-def _payer_credit(payment: Payment) -> str:
-    return f"payer_credit:{payment.id}"
-
-
-async def _owed_by_payer(session: AsyncSession, payment: Payment) -> Money:
-    """What a payer has had twice; overpayments that are proposed or kept are another matter."""
-    await session.flush()
-    return await ledger.sum_of(session, payment, account=_payer_credit(payment), kinds=_OF_REFUNDS)
-
-
-async def refresh(session: AsyncSession, payment: Payment, workspace: Workspace, *, at: datetime, actor: str) -> None:
-    """Once something was decided about a locked payment: take its reason away, or name the next that is left.
-
-    A payment has one reason on show; a later one may have hidden an earlier one.
-    """
-    reason = None if payment.flag is None else ReviewReason(payment.flag)
-    rows = await surplus.of_payment(session, payment.id)
-    if reason in UNBOOKED:
-        _end_unbooked(session, payment, workspace, rows, at=at, actor=actor)
-        return
-    if reason is ReviewReason.TRANSACTION_TAKEN:  # only a person can say that it is over
-        return
-    left = await _outstanding(session, payment, rows)
-    if reason is left:
-        return
-    if reason is not None:
-        payments.clear_flag(session, payment, reason, actor=actor)
-    if left is not None:
-        payments.set_flag(session, payment, left, details={})
-
-
-def _end_unbooked(
-    session: AsyncSession,
-    payment: Payment,
-    workspace: Workspace,
-    rows: Sequence[SurplusCapture],
-    *,
-    at: datetime,
-    actor: str,
-) -> None:
-    """All that was not booked is with the payer again: the payment has ended."""
-    mine = [row for row in rows if row.reason in UNBOOKED]
-    back = (SurplusStatus.REFUNDED, SurplusStatus.SETTLED_OUTSIDE)
-    if not mine or any(row.status not in back for row in mine):
-        return
-    reason, amount = ReviewReason(mine[0].reason), sum((row.money for row in mine[1:]), mine[0].money)
-    end_given_back(session, payment, workspace, amount, reason=reason, at=at, actor=actor)
-
-
-async def _outstanding(session: AsyncSession, payment: Payment, rows: Sequence[SurplusCapture]) -> ReviewReason | None:
-    open_ones = {*surplus.UNDECIDED, SurplusStatus.REFUNDING}
-    for row in rows:
-        if row.reason in OF_OVERPAYMENTS and row.status in open_ones:
-            return ReviewReason(row.reason)
-    returned = await refunds.of_payment(session, payment.id)
-    if any(RefundState(row.status) is RefundState.RETURNED for row in returned):
-        return ReviewReason.REFUND_RETURNED
-    owed = await _owed_by_payer(session, payment)
-    return ReviewReason.REFUND_PAID_TWICE if owed.minor > 0 else None
 
 
 def _tell(work: _Work, decided: Decided) -> None:

@@ -15,7 +15,7 @@ from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.refund_calls import NEVER, Asked, RefundCalls
-from activities.reviews import refresh
+from activities.review_state import refresh
 from domain.money import Money
 from domain.payment import PaymentStatus, ReturnSurplus, SurplusStatus
 from domain.review import ReviewReason

@@ -18,6 +18,7 @@ class ReviewReason(StrEnum):
     SECOND_CAPTURE = "second_capture"
     REFUND_RETURNED = "refund_returned"
     REFUND_PAID_TWICE = "refund_paid_twice"
+    REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
 
 
 class ReviewAction(StrEnum):
@@ -92,6 +93,10 @@ REVIEWS: Mapping[ReviewReason, Review] = {
             ReviewAction.CLOSE: "with a reference: the payer has given it back",
         },
     ),
+    ReviewReason.REFUND_EXCEEDS_PAYMENT: Review(
+        "more went back at the provider than was left of the payment; what was too much is in no books",
+        {ReviewAction.CLOSE: "with a reference: what you agreed with the provider or the payer about it"},
+    ),
 }
 """Every reason has at least one act; a reason that is not here cannot be set."""
 
@@ -109,6 +114,7 @@ NEEDS_REFERENCE = frozenset(
         ReviewReason.SECOND_CAPTURE,
         ReviewReason.REFUND_RETURNED,
         ReviewReason.REFUND_PAID_TWICE,
+        ReviewReason.REFUND_EXCEEDS_PAYMENT,
     }
 )
 """Reasons whose `close` says how the money went."""

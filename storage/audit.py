@@ -60,6 +60,17 @@ async def length(session: AsyncSession) -> int:
     return int(await session.scalar(select(func.count()).select_from(AuditEntry)) or 0)
 
 
+async def has(session: AsyncSession, subject: tuple[str, UUID], action: str, details: dict[str, Any]) -> bool:
+    """Whether an entry that is committed says this of a subject, with these details among others."""
+    query = select(AuditEntry.id).where(
+        AuditEntry.subject_type == subject[0],
+        AuditEntry.subject_id == str(subject[1]),
+        AuditEntry.action == action,
+        AuditEntry.details.contains(details),
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ChainFault:
     """The first place where a workspace's chain does not hold."""

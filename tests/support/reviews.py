@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import update
 
 from domain.review import ReviewReason
+from storage import payments
 from storage.models import Payment
 from tests.e2e.test_cash import pays_silently_covered, vouches_for_no_amount
 from tests.e2e.test_payment import send
@@ -110,6 +111,18 @@ async def refund_paid_twice(shop: Shop) -> str:
     return await waits(shop, payment_id, ReviewReason.REFUND_PAID_TWICE)
 
 
+async def refund_exceeds_payment(shop: Shop) -> str:
+    """No sandbox gives back more than it took: the books are told so here."""
+    payment = await shop.pays()
+    await shop.pay(payment)
+    await shop.until(payment["id"], "paid")
+    async with shop.service.database.transaction() as session:
+        row, _ = await payments.lock(session, UUID(payment["id"]))
+        details = {"provider_refund_id": "re_too_much", "amount": "500.00"}
+        payments.set_flag(session, row, ReviewReason.REFUND_EXCEEDS_PAYMENT, details=details)
+    return await waits(shop, payment["id"], ReviewReason.REFUND_EXCEEDS_PAYMENT)
+
+
 async def refunded_at_the_provider(shop: Shop, payment_id: str, minor: str) -> None:
     """By Stripe's own API, as its dashboard does."""
     charges = await shop.sandbox("GET", "/objects?type=charge")
@@ -135,6 +148,7 @@ SITUATIONS: dict[ReviewReason, Situation] = {
     ReviewReason.SECOND_CAPTURE: second_capture,
     ReviewReason.REFUND_RETURNED: refund_returned,
     ReviewReason.REFUND_PAID_TWICE: refund_paid_twice,
+    ReviewReason.REFUND_EXCEEDS_PAYMENT: refund_exceeds_payment,
 }
 """How each reason comes about."""
 PROVIDER = {ReviewReason.AMOUNT_UNCONFIRMED: "efecty"}

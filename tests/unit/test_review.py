@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from api.problems import CODES
 from domain.review import NEEDS_REFERENCE, OF_OVERPAYMENTS, REVIEWS, UNBOOKED, WHOLE, ReviewAction, ReviewReason
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +42,11 @@ def test_a_reason_is_set_in_one_place_and_from_the_registry() -> None:
 
 def test_reasons_are_spelled_out_in_the_registry_alone() -> None:
     """A text that happens to be a reason would not be found when the reason changes."""
+    words = set(ReviewReason) - CODES.keys()  # a problem may have the same name
     spelled = {
         path.relative_to(ROOT).as_posix()
         for path in CODE
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and node.value in set(ReviewReason)
+        if isinstance(node, ast.Constant) and node.value in words
     }
     assert spelled <= {"domain/review.py"}
