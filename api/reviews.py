@@ -128,6 +128,7 @@ async def review_payment(
 
     done = await answer_once(
         services,
+        route="POST /payments/{payment_id}/review",
         scope=f"{caller.workspace.id}:payments:{payment_id}:review",
         key=idempotency_key,
         request=body,
