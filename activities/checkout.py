@@ -30,6 +30,7 @@ from domain.payment import (
     StartPayment,
     attempt_reference,
 )
+from domain.receipt import Dealer, vat_rate_for
 from domain.vat import split_gross
 from providers.base import (
     CheckoutMode,
@@ -390,4 +391,6 @@ def _payer(payment: Payment) -> Payer:
 
 
 def _vat(payment: Payment, workspace: Workspace) -> Money | None:
-    return split_gross(payment.money, workspace.vat_rate).vat if workspace.vat_rate else None
+    """The tax that the provider is told: that of the day on which the payment was made, so every try says the same."""
+    rate = vat_rate_for(Dealer(workspace.dealer), workspaces.vat_rate_at(workspace, payment.created_at))
+    return split_gross(payment.money, rate).vat if rate else None

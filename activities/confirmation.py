@@ -221,6 +221,7 @@ class ConfirmationActivities:
                 transaction_id=event.transaction_id or event.event_id,
                 captured=money,
                 method=way.attempt.method or payment.method,
+                captured_at=event.occurred_at,
             )
             for event in events
             if (money := inbox.claimed(event)) is not None
@@ -334,6 +335,7 @@ class ConfirmationActivities:
                 first.way.attempt,
                 at=self._now(),
                 guards=self._guards,
+                clock=self._now,
             )
             receipt_id = confirmation.receipt_id
             if confirmation.status not in CAPTURED:

@@ -110,8 +110,13 @@ class FollowedSubscriptions:
                 return
             await payments.insert_new(session, _payment_values(row, account, one, payment_id, self._now()))
             payment, workspace = await payments.lock(session, payment_id)
-            seen = ProviderPayment(PaymentStatus.PAID, transaction_id=one.transaction_id, captured=one.total)
-            await settle(session, payment, workspace, seen, at=self._now())
+            seen = ProviderPayment(
+                PaymentStatus.PAID,
+                transaction_id=one.transaction_id,
+                captured=one.total,
+                captured_at=one.paid_at,
+            )
+            await settle(session, payment, workspace, seen, at=self._now(), clock=self._now)
 
 
 def _invoice_id(subscription_id: UUID, one: ProviderInvoice) -> UUID:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from uuid import UUID, uuid5
-from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +22,7 @@ from activities.settlement import ORDER_PAID_TWICE
 from domain.ledger import refund_entries
 from domain.money import Money
 from domain.payment import CAPTURED, PaymentStatus
-from domain.receipt import DocumentKind, ReceiptDocument, credit_note, fiscal_year
+from domain.receipt import DocumentKind, ReceiptDocument, credit_note
 from domain.refund import (
     FINAL_REFUND,
     AdvanceRefund,
@@ -278,7 +277,7 @@ class RefundActivities:
             refund.updated_at = self._now()
             document = None
             if state is RefundState.SUCCEEDED:
-                document = await settle_refund(session, payment, workspace, refund, at=self._now())
+                document = await settle_refund(session, payment, workspace, refund, at=self._now(), clock=self._now)
             elif state is RefundState.FAILED:
                 fail_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
                 held_by = await disputes.of_payment(session, payment.id)
@@ -325,7 +324,7 @@ class RefundActivities:
                 "reason": "refunded at the provider",
             },
         )
-        document = await settle_refund(session, payment, workspace, refund, at=self._now())
+        document = await settle_refund(session, payment, workspace, refund, at=self._now(), clock=self._now)
         return None if document is None else document.id
 
     async def _progress(self, refund: Refund) -> RefundProgress:
@@ -348,12 +347,18 @@ def settled_ways(loaded: Loaded) -> list[Way]:
 
 
 async def settle_refund(
-    session: AsyncSession, payment: Payment, workspace: Workspace, refund: Refund, *, at: datetime
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    refund: Refund,
+    *,
+    at: datetime,
+    clock: Callable[[], datetime] | None = None,
 ) -> Receipt | None:
     """Book a refund that succeeded, on a locked payment: credit note, claw-back, ledger, statuses, notifications.
 
     All of it commits together or not at all. Returns the credit note; None where no document was issued for the
-    capture (an order that was paid twice).
+    capture (an order that was paid twice). `clock` dates the note, once its number is locked; without it `at`.
     """
     before, amount = refunds.refunded_of(payment), refund.money
     payment.refund_reserved = payment.refund_reserved - refund.amount
@@ -371,7 +376,10 @@ async def settle_refund(
     refund.status, refund.finished_at, refund.failure_code = RefundState.SUCCEEDED.value, at, None
     refund.vat, refund.commission = split.vat.to_decimal(), split.commission.to_decimal()
     refund.fee = split.fee.to_decimal()
-    document = None if original is None else await _issue_credit_note(session, workspace, refund, original, split, at)
+    clock = clock or (lambda: at)
+    document = None
+    if original is not None:
+        document = await _issue_credit_note(session, workspace, refund, original, split, clock)
     ledger.book(
         session,
         workspace_id=workspace.id,
@@ -450,15 +458,19 @@ def fail_refund(
 
 
 async def _issue_credit_note(
-    session: AsyncSession, workspace: Workspace, refund: Refund, original: Receipt, split: RefundSplit, at: datetime
+    session: AsyncSession,
+    workspace: Workspace,
+    refund: Refund,
+    original: Receipt,
+    split: RefundSplit,
+    clock: Callable[[], datetime],
 ) -> Receipt:
-    issued_on = at.astimezone(ZoneInfo(workspace.timezone)).date()
     kind = DocumentKind.CREDIT_NOTE.value
-    number = await receipts.next_number(session, workspace.id, kind, fiscal_year(issued_on))
+    place = await receipts.next_place(session, workspace, kind, clock)
     document = credit_note(
         ReceiptDocument.from_json(original.document),
-        number=number,
-        issued_on=issued_on,
+        number=place.number,
+        issued_on=place.issued_on,
         amount=split.total,
         vat=split.vat,
         reason=refund.reason or _refund_words(original),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid5
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,7 +18,7 @@ from domain.fraud import Judgement, Verdict
 from domain.ledger import capture_entries
 from domain.money import Money
 from domain.payment import CAPTURED, Confirmation, PaymentStatus
-from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, fiscal_year, kind_for_capture
+from domain.receipt import Dealer, Party, ReceiptDocument, document_of_capture, kind_for_capture
 from domain.review import UNBOOKED, WHOLE, ReviewReason
 from providers.base import ProviderPayment
 from storage import attempts, audit, commissions, ledger, payments, receipts, referrers, surplus, workspaces
@@ -39,6 +39,7 @@ async def settle(
     *,
     at: datetime,
     guards: FraudGuards | None = None,
+    clock: Callable[[], datetime] | None = None,
 ) -> Confirmation:
     """Book captured money on a locked payment: receipt, commission, ledger, notification, audit entry, status.
 
@@ -48,6 +49,7 @@ async def settle(
     receipt and no commission. A repeat finds the payment captured and returns what is on record; money beyond that is
     surplus.
     `attempt` is the way by which the money came; None when it is not on record yet. `guards` judge the referral.
+    `clock` dates the document, when its number's lock is held; without it `at` does.
     """
     captured = observed.captured
     if captured is None:
@@ -76,7 +78,7 @@ async def settle(
     if one_order and await surplus.order_is_paid_by_another(session, payment):
         return await _pay_twice(session, payment, workspace, observed, attempt, at=at)
     # the counter's lock comes first: it orders all settlements of the workspace, so they cannot deadlock further on
-    receipt = await _issue_receipt(session, payment, workspace, observed, at)
+    receipt = await _issue_receipt(session, payment, workspace, observed, clock or (lambda: at))
     if guards is not None:
         judgement = await guards.look_at_velocity(session, payment, workspace, judgement, at=at)
     commission = await _accrue_commission(session, payment, workspace, judgement, at)
@@ -234,16 +236,22 @@ def _mismatch(payment: Payment, captured: Money) -> ReviewReason | None:
 
 
 async def _issue_receipt(
-    session: AsyncSession, payment: Payment, workspace: Workspace, observed: ProviderPayment, at: datetime
+    session: AsyncSession,
+    payment: Payment,
+    workspace: Workspace,
+    observed: ProviderPayment,
+    clock: Callable[[], datetime],
 ) -> Receipt:
-    issued_on = at.astimezone(ZoneInfo(workspace.timezone)).date()
+    """The document of a capture, with the rate of the day on which the money came, where the provider tells it."""
     kind = kind_for_capture(Dealer(workspace.dealer))
-    number = await receipts.next_number(session, workspace.id, kind.value, fiscal_year(issued_on))
+    place = await receipts.next_place(session, workspace, kind.value, clock)
+    captured_at = place.at if observed.captured_at is None else min(observed.captured_at, place.at)
     document = document_of_capture(
         dealer=Dealer(workspace.dealer),
-        workspace_rate=workspace.vat_rate,
-        number=number,
-        issued_on=issued_on,
+        workspace_rate=workspaces.vat_rate_at(workspace, captured_at),
+        number=place.number,
+        issued_on=place.issued_on,
+        paid_on=workspaces.legal_day(workspace, captured_at),
         seller=_seller(workspace),
         customer=_customer(payment),
         description=payment.description,

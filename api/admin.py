@@ -41,7 +41,8 @@ _DOTTED = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+))*\.?")
 
 
-def _rate(value: object) -> object:
+def rate_text(value: object) -> object:
+    """A fraction as text, checked. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError('a rate is a string with a fraction, such as "0.18"')  # noqa: TRY004
     try:
@@ -133,7 +134,7 @@ class WorkspaceSettings(RequestBody):
         "separated by a comma, while it is rotated, the newest first: then each notification is signed with both.",
     )
 
-    _rates = field_validator("vat_rate", "commission_rate", mode="before")(_rate)
+    _rates = field_validator("vat_rate", "commission_rate", mode="before")(rate_text)
 
     @field_validator("timezone")
     @classmethod
@@ -443,7 +444,7 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         language=row.language,
         dealer=Dealer(row.dealer),
         legal_name=row.legal_name,
-        vat_rate=format(row.vat_rate.normalize(), "f"),
+        vat_rate=format(workspaces.vat_rate_at(row).normalize(), "f"),
         commission_rate=format(row.commission_rate.normalize(), "f"),
         commission_minimum=format(row.commission_minimum, f".{minor_digits(row.currency)}f"),
         commission_holding_days=row.commission_holding_days,

@@ -31,6 +31,7 @@ from api import (
     subscription_changes,
     subscriptions,
     surplus,
+    vat_rates,
     ways,
     webhooks,
 )
@@ -62,6 +63,7 @@ V1 = (
     accounts,
     settlement_files,
     admin,
+    vat_rates,
 )
 """In this order: a fixed address such as /payments/methods comes before /payments/{id}."""
 

@@ -20,6 +20,7 @@ from api.accounts import check_form, with_callback_token
 from api.admin import NewWorkspace, WorkspaceSettings, printed_names, workspace_values
 from api.printing import check_names
 from api.problems import Problem, words_of
+from api.vat_rates import VatRates, vat_rates_out
 from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, with_database, workspace_named
 from providers.base import ProviderError
 from providers.registry import PROVIDERS, required_credentials
@@ -106,6 +107,24 @@ def update_workspace(slug: str, **chosen: str | None) -> None:
         return _workspace_row(row)
 
     table("Workspace", [in_database(work)])
+
+
+@workspace.command("vat-rates")
+@click.argument("slug")
+@click.option("--set", "pairs", multiple=True, help="DAY=RATE, such as 2025-01-01=0.18. Repeatable; replaces all.")
+@click.option("--json", "json_output", is_flag=True)
+def vat_rates(slug: str, pairs: tuple[str, ...], *, json_output: bool) -> None:
+    """The rates of VAT by the days from which they hold: shown, or set."""
+    wanted = _dated_rates(pairs) if pairs else None
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        row = await workspace_named(session, slug)
+        if wanted is not None:
+            await administration.set_vat_rates(session, row, [one.dated for one in wanted.rates], actor=ACTOR)
+        return [one.model_dump(mode="json", by_alias=True) for one in vat_rates_out(row).rates]
+
+    rows = in_database(work)
+    as_json(rows) if json_output else table("VAT rates", rows)
 
 
 @workspace.command("list")
@@ -284,6 +303,15 @@ def _given(chosen: dict[str, str | None]) -> dict[str, str]:
     return given
 
 
+def _dated_rates(pairs: tuple[str, ...]) -> VatRates:
+    """Pairs of DAY=RATE. Raises UsageError."""
+    given = [pair.partition("=") for pair in pairs]
+    try:
+        return VatRates.model_validate({"rates": [{"from": day, "rate": rate} for day, _, rate in given]})
+    except ValidationError as error:
+        raise click.UsageError(f"--set: {words_of(dict(error.errors()[0]))}") from None
+
+
 def _checked(model: type[WorkspaceSettings], values: dict[str, str], given: Collection[str]) -> Any:
     """Validate as the API does. Raises UsageError naming the option."""
     try:
@@ -368,7 +396,7 @@ def _workspace_row(row: Workspace) -> dict[str, Any]:
         "currency": row.currency,
         "timezone": row.timezone,
         "dealer": row.dealer,
-        "vat_rate": format(row.vat_rate.normalize(), "f"),
+        "vat_rate": format(workspaces.vat_rate_at(row).normalize(), "f"),
         "commission_rate": format(row.commission_rate.normalize(), "f"),
         "order_webhook": row.order_webhook_url,
     }

@@ -111,6 +111,8 @@ class ReceiptDocument:
     language: str = "en"
     refers_to: str | None = None
     allocation_number: str | None = None
+    paid_on: date | None = None
+    """The day on which the money came, where it is not the day of the document: the rate of VAT is of that day."""
 
     def __post_init__(self) -> None:
         """Check the sums."""
@@ -153,6 +155,7 @@ class ReceiptDocument:
             "language": self.language,
             "refers_to": self.refers_to,
             "allocation_number": self.allocation_number,
+            "paid_on": None if self.paid_on is None else self.paid_on.isoformat(),
         }
 
     @classmethod
@@ -181,6 +184,7 @@ class ReceiptDocument:
             language=stored["language"],
             refers_to=stored.get("refers_to"),
             allocation_number=stored.get("allocation_number"),
+            paid_on=date.fromisoformat(stored["paid_on"]) if stored.get("paid_on") else None,
         )
 
 
@@ -200,6 +204,7 @@ def document_of_capture(  # noqa: PLR0913  (all that is printed)
     workspace_rate: Decimal,
     number: int,
     issued_on: date,
+    paid_on: date | None = None,
     seller: Party,
     customer: Party,
     description: str,
@@ -209,7 +214,7 @@ def document_of_capture(  # noqa: PLR0913  (all that is printed)
     order_id: str,
     language: str,
 ) -> ReceiptDocument:
-    """The document that a captured payment issues."""
+    """The document that a captured payment issues. `workspace_rate` is the rate of the day on which it was paid."""
     split = split_gross(paid, vat_rate_for(dealer, workspace_rate))
     return ReceiptDocument(
         kind=kind_for_capture(dealer),
@@ -228,6 +233,7 @@ def document_of_capture(  # noqa: PLR0913  (all that is printed)
         provider_reference=provider_reference,
         order_id=order_id,
         language=language,
+        paid_on=None if paid_on == issued_on else paid_on,
     )
 
 

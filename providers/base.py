@@ -454,6 +454,8 @@ class ProviderPayment:
     session_id: str | None = None
     transaction_id: str | None = None
     captured: Money | None = None
+    captured_at: datetime | None = None
+    """When the money came, where the provider tells it; a day alone is noon of it. None: it does not tell."""
     refunded: Money | None = None
     """The sum of what has gone back, whoever sent it."""
     refunds: Sequence[ListedRefund] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -87,7 +87,8 @@ def _view(document: ReceiptDocument) -> dict[str, Any]:
         "author": line(seller_name),
         "dealer": DEALERS[document.dealer][0 if hebrew else 1],
         "number": document.display_number,
-        "date": f"{document.issued_on:%d/%m/%Y}" if hebrew else f"{document.issued_on:%Y-%m-%d}",
+        "date": _day(document.issued_on, hebrew=hebrew),
+        "paid_on": "" if document.paid_on is None else _day(document.paid_on, hebrew=hebrew),
         "seller": party(document.seller) | {"name": free(seller_name)},
         "customer": party(document.customer),
         "lines": [
@@ -110,6 +111,10 @@ def _view(document: ReceiptDocument) -> dict[str, Any]:
         "refers_to": free(document.refers_to),
         "allocation": free((document.allocation_number or "")[-9:]),
     }
+
+
+def _day(day: date, *, hebrew: bool) -> str:
+    return f"{day:%d/%m/%Y}" if hebrew else f"{day:%Y-%m-%d}"
 
 
 def _amount(text: str, document: ReceiptDocument) -> str:

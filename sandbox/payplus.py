@@ -20,11 +20,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -46,6 +47,7 @@ PRIVATE = ("amount", "items", "customer")
 SYMBOLS = {"ILS": "₪", "USD": "$", "EUR": "€", "GBP": "£", "GPB": "£"}
 PAGE, TRANSACTION, SETTING = "payplus.page", "payplus.transaction", "payplus.setting"
 CARD = "payplus.card"
+ISRAEL = ZoneInfo("Asia/Jerusalem")
 
 _pages = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
@@ -152,7 +154,7 @@ class PayPlusTwin:
             "four_digits": card[-4:] if card_used else "",
             "brand_name": "mastercard" if card_used else "",
             "more_info": {name: value for name, value in fields.items() if name.startswith("more_info")},
-            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            "date": datetime.now(ISRAEL).strftime("%Y-%m-%d %H:%M:%S"),
             "of": None,
         }
         owner = self.store.owner_of(page["id"])
@@ -187,7 +189,7 @@ class PayPlusTwin:
             "four_digits": token["card"][-4:],
             "brand_name": "mastercard",
             "more_info": {name: value for name, value in fields.items() if re.fullmatch(r"more_info_[1-5]", name)},
-            "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            "date": datetime.now(ISRAEL).strftime("%Y-%m-%d %H:%M:%S"),
             "of": None,
         }
         self.store.put(TRANSACTION, owner, one)

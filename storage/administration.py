@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
 from domain.fees import FeeSchedule
+from domain.vat import DatedRate, with_rate_from
 from storage import audit, workspaces
 from storage.models import (
     ApiKey,
@@ -66,7 +67,14 @@ async def create_workspace(session: AsyncSession, values: Mapping[str, Any], *, 
 async def update_workspace(
     session: AsyncSession, workspace: Workspace, changes: Mapping[str, Any], *, actor: str
 ) -> None:
-    """Change settings of a tenant; the audit log keeps their names, not secret values."""
+    """Change settings of a tenant; the audit log keeps their names, not secret values.
+
+    Another rate of VAT holds from today on: the days before, whose captures may still come in, keep what they had.
+    """
+    if "vat_rate" in changes and changes["vat_rate"] != workspaces.vat_rate_at(workspace):
+        today = workspaces.legal_day(workspace, datetime.now(UTC))
+        rates = with_rate_from(today, changes["vat_rate"], workspaces.vat_rates_of(workspace), workspace.vat_rate)
+        workspace.vat_rates = [one.to_json() for one in rates]
     for name, value in changes.items():
         setattr(workspace, name, value)
     session.add(workspace)
@@ -77,6 +85,22 @@ async def update_workspace(
         action="workspace.updated",
         subject=("workspace", workspace.id),
         details={"changed": sorted(changes)},
+    )
+
+
+async def set_vat_rates(session: AsyncSession, workspace: Workspace, rates: Sequence[DatedRate], *, actor: str) -> None:
+    """Replace the rates of VAT of all days; documents that were issued keep what they carry."""
+    before = workspace.vat_rates
+    workspace.vat_rates = [one.to_json() for one in sorted(rates, key=lambda one: one.from_day)]
+    workspace.vat_rate = workspaces.vat_rate_at(workspace)
+    session.add(workspace)
+    audit.record(
+        session,
+        workspace.id,
+        actor=actor,
+        action="workspace.vat_rates_set",
+        subject=("workspace", workspace.id),
+        details={"before": before, "after": workspace.vat_rates},
     )
 
 

@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage.models import Receipt, ReceiptCounter, ReceiptPdf, Refund
+from domain.receipt import fiscal_year
+from storage import workspaces
+from storage.models import Receipt, ReceiptCounter, ReceiptPdf, Refund, Workspace
 from storage.paging import newest_first
 
 
-async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, fiscal_year: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A document's place in its series, and the moment at which it was decided."""
+
+    number: int
+    fiscal_year: int
+    issued_on: date
+    at: datetime
+
+
+async def next_place(session: AsyncSession, workspace: Workspace, kind: str, clock: Callable[[], datetime]) -> Place:
+    """The next number of a series and its date: one decision, under a lock that is held to the commit.
+
+    The clock is read when the lock is held, and a document is never dated before the one in front of it, whatever the
+    clocks of two processes say, also over the end of a year. A place that is rolled back is given again.
+    """
+    series = f"{workspace.id}:documents:{kind}"
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(series, 0))))
+    of_series = (Receipt.workspace_id == workspace.id, Receipt.kind == kind)
+    newest = (Receipt.fiscal_year.desc(), Receipt.number.desc())
+    latest = await session.scalar(select(Receipt.issued_on).where(*of_series).order_by(*newest).limit(1))
+    at = clock()
+    issued_on = max(workspaces.legal_day(workspace, at), latest or date.min)
+    year = fiscal_year(issued_on)
+    return Place(await next_number(session, workspace.id, kind, year), year, issued_on, at)
+
+
+async def next_number(session: AsyncSession, workspace_id: UUID, kind: str, year: int) -> int:
     """The next number of the series, locked to the commit: a rolled-back number is given to the next caller."""
-    statement = insert(ReceiptCounter).values(
-        workspace_id=workspace_id, kind=kind, fiscal_year=fiscal_year, last_number=1
-    )
+    statement = insert(ReceiptCounter).values(workspace_id=workspace_id, kind=kind, fiscal_year=year, last_number=1)
     statement = statement.on_conflict_do_update(
         index_elements=["workspace_id", "kind", "fiscal_year"], set_={"last_number": ReceiptCounter.last_number + 1}
     )

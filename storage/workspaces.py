@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.vat import DatedRate, rate_on
 from storage.models import ApiKey, ProviderAccount, Workspace
 
 
@@ -72,3 +76,19 @@ async def accounts_of(session: AsyncSession, workspace_id: UUID) -> Sequence[Pro
 async def all_accounts(session: AsyncSession) -> Sequence[ProviderAccount]:
     """Every account, for key rotation and operators' lists."""
     return (await session.scalars(select(ProviderAccount).order_by(ProviderAccount.created_at))).all()
+
+
+def legal_day(workspace: Workspace, at: datetime) -> date:
+    """The day of a moment in the workspace's own zone, which is the one that its documents carry."""
+    return at.astimezone(ZoneInfo(workspace.timezone)).date()
+
+
+def vat_rates_of(workspace: Workspace) -> list[DatedRate]:
+    """The rates by the days from which they hold, oldest first; none where only one was ever known."""
+    return sorted((DatedRate.from_json(one) for one in workspace.vat_rates or []), key=lambda one: one.from_day)
+
+
+def vat_rate_at(workspace: Workspace, at: datetime | None = None) -> Decimal:
+    """The rate of the day of a moment; of today, if none is given."""
+    day = legal_day(workspace, at or datetime.now(UTC))
+    return rate_on(day, vat_rates_of(workspace), workspace.vat_rate)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
@@ -23,6 +25,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_TOKEN = 500
 _EXPIRY = re.compile(r"(0[1-9]|1[0-2])[0-9]{2}")
 _LAST4 = re.compile(r"[0-9]{4}")
+_DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/((?:20)?[0-9]{2})")
+_ISRAEL = ZoneInfo("Asia/Jerusalem")
 _BRAND = re.compile(r"[A-Za-z][A-Za-z ]{0,39}")
 
 
@@ -123,12 +127,31 @@ def payment_of(process: Process) -> ProviderPayment:
         session_id=process.id,
         transaction_id=charge.id,
         captured=captured,
+        captured_at=captured_at(charge),
         refunded=refunded,
         method=METHOD_OF.get(charge.fields.get("transactionTypeId", "")),
         card_brand=brand,
         card_last4=last4,
         saved_method=saved_card(charge),
     )
+
+
+def day_of(text: str) -> datetime | None:
+    """The first moment, in Israel, of a day written dd/mm/yy."""
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return None
+    day, month, year = (int(part) for part in found.groups())
+    try:
+        return datetime(year % 100 + 2000, month, day, tzinfo=_ISRAEL).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def captured_at(charge: Transaction) -> datetime | None:
+    """Noon of the day on which a charge was made: Meshulam tells no hour."""
+    day = day_of(charge.fields.get("paymentDate", ""))
+    return None if day is None else day + timedelta(hours=12)
 
 
 def saved_card(charge: Transaction) -> SavedMethod | None:

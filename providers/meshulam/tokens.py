@@ -28,7 +28,15 @@ from providers.base import (
 )
 from providers.meshulam.amounts import to_wire
 from providers.meshulam.errors import plain
-from providers.meshulam.objects import PAID, REFUNDED, Transaction, read_transaction, saved_card, shown_card
+from providers.meshulam.objects import (
+    PAID,
+    REFUNDED,
+    Transaction,
+    captured_at,
+    read_transaction,
+    saved_card,
+    shown_card,
+)
 from providers.meshulam.requests import full_name, mobile_number, shown_text
 
 SAVE_ONLY = "3"
@@ -118,6 +126,7 @@ def payment_of_charge(one: Transaction) -> ProviderPayment:
         session_id=one.fields.get("transactionId"),
         transaction_id=one.id,
         captured=one.sum,
+        captured_at=captured_at(one),
         refunded=one.sum if one.status == REFUNDED else None,
         method="card",
         card_brand=shown_card(one)[0],

@@ -10,16 +10,15 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.meshulam.amounts import from_wire
 from providers.meshulam.bodies import Fields, read_fields
-from providers.meshulam.objects import PAID, REFUNDED, SUSPENDED
+from providers.meshulam.objects import PAID, REFUNDED, SUSPENDED, day_of
 from providers.meshulam.tokens import SETUP_MARK
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
@@ -40,8 +39,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,200}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PROOF = re.compile(r"[\x21-\x7e]{1,500}")
 _STATUS = re.compile(r"[0-9]{1,4}")
-_DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/((?:20)?[0-9]{2})")
-_ISRAEL = ZoneInfo("Asia/Jerusalem")
 _KINDS = {PAID: EventKind.CAPTURED, REFUNDED: EventKind.REFUND, SUSPENDED: EventKind.PROCESSING}
 
 
@@ -92,7 +89,7 @@ def read_event(body: bytes, content_type: str, user_id: str, *, mark: str = "") 
         session_id=process_id,
         transaction_id=mark + transaction_id if transaction_id else None,
         amount=_amount(_data(fields, "sum")),
-        occurred_at=_day(_data(fields, "paymentDate")),
+        occurred_at=day_of(_data(fields, "paymentDate")),
         proof=process_token,
         method_token=_matching(_PROOF, _data(fields, "cardToken")) or None,
         secrets=tuple(filter(None, (_matching(_PROOF, _data(fields, "transactionToken")),))),
@@ -160,16 +157,4 @@ def _amount(text: str) -> Money | None:
     try:
         return from_wire(text)
     except MoneyError:
-        return None
-
-
-def _day(text: str) -> datetime | None:
-    """The first moment, in Israel, of a day written dd/mm/yy."""
-    found = _DATE.fullmatch(text)
-    if found is None:
-        return None
-    day, month, year = (int(part) for part in found.groups())
-    try:
-        return datetime(year % 100 + 2000, month, day, tzinfo=_ISRAEL).astimezone(UTC)
-    except ValueError:
         return None

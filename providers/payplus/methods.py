@@ -144,6 +144,7 @@ def charge_of(found: Sequence[Transaction], reference: UUID, uid: str | None) ->
         session_id=main.uid,
         transaction_id=main.uid,
         captured=main.amount,
+        captured_at=main.at,
         refunded=None if refunds is None else refunded_in(others, main.amount.currency),
         refunds=refunds,
         method=main.method,

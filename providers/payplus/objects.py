@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
@@ -26,6 +28,7 @@ from providers.payplus.wire import JsonObject, code_of, first, id_of, money_of, 
 from providers.reading import own_reference
 
 APPROVED = "000"
+_ISRAEL = ZoneInfo("Asia/Jerusalem")
 CHARGE, APPROVAL, REFUND = "charge", "approval", "refund"
 MAX_DEPTH = 4
 MAX_TRANSACTIONS = 500
@@ -55,6 +58,7 @@ class Transaction:
     customer_uid: str | None = field(default=None, repr=False)
     exp_month: int | None = None
     exp_year: int | None = None
+    at: datetime | None = None
 
     @property
     def approved(self) -> bool:
@@ -111,6 +115,7 @@ def payment_of(found: Sequence[Transaction], reference: UUID, session_id: str | 
         session_id=main.page_uid or session_id,
         transaction_id=main.uid,
         captured=captured,
+        captured_at=main.at,
         refunded=None if refunds is None else refunded_in(found, captured.currency),
         refunds=refunds,
         other_ids=tuple(one.uid for one in charges),
@@ -239,7 +244,17 @@ def read_transaction(source: JsonObject, kind: object = None) -> Transaction | N
         customer_uid=id_of(source.get("customer_uid")),
         exp_month=_number(card.get("expiry_month"), 1, 12),
         exp_year=_year(card.get("expiry_year")),
+        at=_moment(source.get("date")),
     )
+
+
+def _moment(value: object) -> datetime | None:
+    """A moment as PayPlus writes it. That it is Israel's time where it names no zone is UNCONFIRMED."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=_ISRAEL)
 
 
 def _walk(data: object, depth: int) -> Iterator[Transaction]:

@@ -199,6 +199,7 @@ def _paid(approved: list[tuple[Order, Transaction]], session_id: str | None) -> 
         session_id,
         transaction_id=first.id,
         captured=captured,
+        captured_at=first.at,
         refunded=refunded,
         refunds=_listed(approved, refunded),
         disputed=any(owner.disputed for owner, _ in approved),

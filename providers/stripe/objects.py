@@ -197,6 +197,7 @@ def _payment(
         session_id=session_id,
         transaction_id=transaction_id,
         captured=captured,
+        captured_at=_captured_at(charge) if captured is not None else None,
         refunded=None if captured is None else _refunded(charge),
         refunds=None if captured is None else _refunds(charge),
         disputed=charge.get("disputed") if isinstance(charge.get("disputed"), bool) else None,
@@ -237,6 +238,13 @@ def _all(lists: Iterable[Sequence[ListedRefund] | None]) -> tuple[ListedRefund, 
             return None
         found += listed
     return tuple(found)
+
+
+def _captured_at(charge: JsonObject) -> datetime | None:
+    """A card is captured when it is charged. Of slow methods Stripe tells here only when they were begun."""
+    created = charge.get("created")
+    by_card = text(part(charge, "payment_method_details"), "type") == "card"
+    return datetime.fromtimestamp(created, UTC) if by_card and type(created) is int and created > 0 else None
 
 
 def method_of(source: JsonObject, *, customer: str | None = None) -> SavedMethod | None:

@@ -36,6 +36,7 @@ class Transaction:
     money: Money | None
     reference: str | None
     created_at: str = ""
+    finalized_at: datetime | None = None
     method: str | None = None
     link_id: str | None = None
     card_brand: str | None = None
@@ -114,6 +115,7 @@ def transaction_of(value: object) -> Transaction:
         money=_money(source),
         reference=_text(source.get("reference")),
         created_at=_text(source.get("created_at")) or "",
+        finalized_at=_moment(source.get("finalized_at")),
         method=None if method_name is None else method_name.lower(),
         link_id=link_of(source),
         card_brand=(name(extra.get("brand")) or "").lower() or None,
@@ -164,6 +166,7 @@ def _moved(transaction: Transaction, attempt: Attempt) -> ProviderPayment:
         session_id=attempt.session_id,
         transaction_id=transaction.id,
         captured=captured,
+        captured_at=transaction.finalized_at,
         refunded=captured if voided else None,  # a refund made in Wompi's panel cannot be seen
         refunds=(void_of(transaction.id, captured),) if voided else None,
         method=transaction.method,

@@ -7,7 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Integer, String, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.base import AMOUNT, RATE, Base, moment
@@ -44,6 +44,9 @@ class Workspace(Base):
     business_number: Mapped[str | None] = mapped_column(String(32))
     address: Mapped[str | None] = mapped_column(String(300))
     vat_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
+    """The rate of today when it was last changed; it holds for every day as long as `vat_rates` is empty."""
+    vat_rates: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
+    """`from` (a day in the workspace's zone) and `rate` of each; a document carries that of the day of its capture."""
     commission_rate: Mapped[Decimal] = mapped_column(RATE, server_default="0")
     commission_minimum: Mapped[Decimal] = mapped_column(AMOUNT, server_default="1.00")
     commission_holding_days: Mapped[int] = mapped_column(Integer, server_default="30")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
 from decimal import Decimal
 from typing import Any
@@ -110,7 +111,7 @@ async def test_update_changes_what_was_given_and_nothing_else(operator: Operator
     row = await row_of(shop.service, slug)
     assert (row.vat_rate, row.name) == (Decimal("0.17"), "Shop 2")
     for column in Workspace.__table__.columns.keys():  # noqa: SIM118  (no mapping: iterating gives columns)
-        if column not in ("vat_rate", "name"):
+        if column not in ("vat_rate", "vat_rates", "name"):  # the days before keep their rate
             assert getattr(row, column) == getattr(before, column)
     assert (await audited(shop.service, row))[-1] == (
         "payment-cli",
@@ -234,3 +235,16 @@ async def test_a_name_that_no_document_can_show_is_refused(operator: Operator, s
         (True, False),
         (False, True),
     ]
+
+
+async def test_rates_of_vat_are_set_by_the_days_from_which_they_hold(operator: Operator, shop: Shop) -> None:
+    slug = shop.workspace.slug
+    shown = json.loads((await operator("workspace", "vat-rates", slug, "--json")).stdout)
+    assert shown == [{"from": "1970-01-01", "rate": "0.18"}]
+    await operator("workspace", "vat-rates", slug, "--set", "2025-01-01=0.18", "--set", "2015-10-01=0.17")
+    row = await row_of(shop.service, slug)
+    assert row.vat_rates == [{"from": "2015-10-01", "rate": "0.17"}, {"from": "2025-01-01", "rate": "0.18"}]
+    assert row.vat_rate == Decimal("0.18")
+    assert (await audited(shop.service, row))[-1][1] == "workspace.vat_rates_set"
+    for wrong in ("0.18", "2025-01-01", "2025-13-01=0.18", "2025-01-01=18"):
+        assert "--set" in (await operator("workspace", "vat-rates", slug, "--set", wrong, code=2)).stderr

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -81,6 +81,9 @@ async def test_a_checkout_is_pending_until_it_is_paid(
     assert (after.status, after.captured) == (PaymentStatus.PAID, request.amount)
     assert after.transaction_id
     assert (after.method, after.card_last4) == payer.method_seen
+    # a day alone is noon of it, and one fake pays a day ago
+    assert after.captured_at is not None
+    assert abs(after.captured_at - datetime.now(UTC)) < timedelta(hours=49)
     assert after.refunded in (None, Money.zero(request.amount.currency))
 
 
