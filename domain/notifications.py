@@ -243,6 +243,13 @@ NOTIFICATIONS: Final[Mapping[str, Notification]] = {
     "subscription.resumed": Notification(
         "it goes on after a pause, or after a cancel to the period's end", _subscription("active")
     ),
+    "subscription.charging_paused": Notification(
+        "a bank disputes one of its payments: nothing is charged while it decides",
+        _subscription("active", why="payment_disputed"),
+    ),
+    "subscription.charging_resumed": Notification(
+        "the bank has decided, and charging goes on", _subscription("active")
+    ),
     "subscription.cancelled": Notification(
         "it has ended by a decision",
         _subscription("cancelled", reason="cancelled by the merchant", why="cancelled", code=None),
