@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import pytest
 
 from dispatch.outbox import UNREACHABLE, OutboxRelay, RetryPlan
 from storage.models import OrderNotice
-from tests.support.service import Service
+from tests.support.service import PATIENCE, Service
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -75,7 +74,5 @@ async def test_an_answer_without_end_is_not_waited_for(service: Service, answer:
     async with order_service(answer) as url, httpx.AsyncClient() as http:
         shop.workspace.order_webhook_url = url
         relay = OutboxRelay(service.database, service.sealer, http, RetryPlan(), timeout_seconds=2.0)
-        begun = time.monotonic()
-        assert await asyncio.wait_for(relay._post(notice, shop.workspace), 20) == outcome
-        assert time.monotonic() - begun < 10
+        assert await asyncio.wait_for(relay._post(notice, shop.workspace), PATIENCE) == outcome
     await shop.aclose()

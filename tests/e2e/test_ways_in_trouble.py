@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,7 +23,7 @@ from domain.payment import Confirm, OpenWay, PaymentStatus, ReturnSurplus, Surpl
 from storage import attempts
 from storage.models import Receipt, SurplusCapture
 from tests.providers.payers import payer_class
-from tests.support.service import Service, Shop, Till, eventually
+from tests.support.service import PATIENCE, Service, Shop, Till, eventually
 from tests.support.wire import Wire, wired
 from worker import utc_now
 
@@ -113,17 +112,15 @@ async def test_money_by_one_way_is_recorded_while_another_ones_provider_takes_it
     await add_way(shop, payment, second)
     await shop.sandbox("DELETE", "/webhook-endpoints")
     assert await shop.pay(payment) == "paid"
-    pool = wiring.provider_pool(service.settings.model_copy(update={"provider_timeout_seconds": 18}), service.sealer)
+    pool = wiring.provider_pool(service.settings.model_copy(update={"provider_timeout_seconds": 300}), service.sealer)
     confirmation = ConfirmationActivities(
         service.database, ProviderGuard(service.database, pool, utc_now), service.sealer, utc_now
     )
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, start_to_close_timeout=timedelta(seconds=RECORDING_SECONDS + 4))
     wire.hold_back("", "GET")
-    begun = time.monotonic()
-    found = await environment.run(confirmation.confirm, Confirm(UUID(payment["id"])))
+    found = await asyncio.wait_for(environment.run(confirmation.confirm, Confirm(UUID(payment["id"]))), PATIENCE)
     assert (found.status, found.others_open) == (PaymentStatus.PAID, True)
-    assert time.monotonic() - begun < 15
     wire.let_go()
     await pool.close()
 
