@@ -32,6 +32,8 @@ BINARIES = _binaries()
 SYSTEM_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root; as root it runs as this user, which is made when it is missing."""
 
+WALKS = stat.S_IXGRP | stat.S_IXOTH
+
 TUNING = {
     "shared_buffers": "128MB",
     "max_connections": "100",
@@ -169,11 +171,14 @@ def _prepare(data: Path, user: str | None) -> Path:
 
 
 def _let_pass(place: Path) -> None:
-    """Let the system user walk to a folder below one that only root may enter; nothing becomes readable by it."""
+    """Let the system user walk to a folder below one that only root may enter; nothing becomes readable by it.
+
+    It may still be of root's group, and then that group's right is the one that counts.
+    """
     for folder in place.resolve().parents:
         mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(mode | stat.S_IXOTH)
+        if mode & WALKS != WALKS:
+            folder.chmod(mode | WALKS)
 
 
 def _initialise(data: Path, user: str | None) -> None:

@@ -175,3 +175,14 @@ async def test_a_child_of_a_killed_server_that_is_slow_to_end_is_waited_for(tmp_
 
 async def refused(log: Path) -> bool:
     return log.exists() and "is still in use" in log.read_text()
+
+
+def test_postgres_gets_to_where_only_one_user_may_enter(tmp_path: Path) -> None:
+    """Its own user is another where root starts it, perhaps still of root's group; `mktemp -d` makes such a folder."""
+    place = tmp_path / "private" / "venv" / "bin"
+    place.mkdir(parents=True)
+    private = tmp_path / "private"
+    for mode in (0o700, 0o701, 0o710):
+        private.chmod(mode)
+        postgres._let_pass(place)
+        assert private.stat().st_mode & 0o777 == 0o711
