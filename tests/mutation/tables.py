@@ -169,4 +169,5 @@ def _tested(name: str, source: str | None, tests: Sequence[str]) -> int:
     if source is not None:
         sys.meta_path.insert(0, _Changed(name, source))
     options = ["-x", "-q", "-p", "no:cacheprovider", f"--confcutdir={ROOT / 'tests/unit'}", "--hypothesis-seed=0"]
-    return int(pytest.main([*options, *tests]))
+    known_by_now = ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    return int(pytest.main([*options, *known_by_now, *tests]))
