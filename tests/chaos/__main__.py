@@ -14,9 +14,10 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from sqlalchemy import select, text
@@ -31,9 +32,10 @@ from embedded.supervisor import tell
 from engine.client import connect
 from engine.payments import EngineUnavailable, PaymentEngine
 from providers.base import EventKind
-from storage.models import Refund
+from storage.models import Payment, Refund
 from tests.chaos.asking import insist
 from tests.chaos.bookkeepers import Bookkeepers
+from tests.chaos.desk import TOLD_AGAIN
 from tests.chaos.promises import ANSWERS, FORGED, STOPS, Judge, Tally, judge_logs, judge_workflows, reasons
 from tests.chaos.subscribers import Subscribers
 from tests.chaos.traffic import Traffic
@@ -73,8 +75,10 @@ async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally
         _shops(stack, merchant) as markets,
     ):
         traffic = Traffic(markets, chance)
-        for others in (Subscribers, Bookkeepers):
-            traffic.further += (others(chance, traffic.done, traffic.wrong).story,)
+        traffic.further = (
+            Subscribers(chance, traffic.done, traffic.wrong, traffic.desk).story,
+            Bookkeepers(chance, traffic.done, traffic.wrong).story,
+        )
         killer, deployer, stranger = Killer(stack, chance), Deployer(stack, chance), Stranger(markets, chance)
         weather = Weather(stack.sandbox_url, merchant, chance)
         tell(f"{people} people at {len(markets)} shops, {seconds:.0f} s of trouble, seed {seed}")
@@ -85,7 +89,7 @@ async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally
         tell("all is calm")
         await traffic.ends()
         client = await connect(wiring.temporal_target(markets[0].service.settings))
-        tally = await _at_rest(Judge(markets[0].service.database, markets, merchant), client)
+        tally = await _at_rest(Judge(markets[0].service.database, markets, merchant), client, traffic.desk)
         tally.look(FORGED, stranger.wrong, times=sum(stranger.done.values()))
         tally.look(ANSWERS, traffic.wrong, times=traffic.done["payments asked for"] + traffic.done["refunds asked for"])
         tally.look(STOPS, deployer.wrong, times=sum(deployer.done.values()))
@@ -136,11 +140,11 @@ async def _calm(stack: Stack, merchant: Merchant) -> None:
         await stack.supervisor.is_ready(part, REST_SECONDS)
 
 
-async def _at_rest(judge: Judge, client: Client) -> Tally:
+async def _at_rest(judge: Judge, client: Client, desk: Iterable[str]) -> Tally:
     """The verdict once nothing is left to be done. What is only late becomes right in that time; nothing else does."""
     deadline = time.monotonic() + REST_SECONDS
     while True:
-        await insist(lambda: _days_pass(judge, client))
+        await insist(lambda: _days_pass(judge, client, desk))
         unrest = await insist(judge.unrest)
         if unrest:
             tell("still to be done: " + ", ".join(f"{count} {name}" for name, count in unrest.items()))
@@ -181,11 +185,11 @@ async def _shops(stack: Stack, merchant: Merchant) -> AsyncIterator[list[Market]
         ]
 
 
-async def _days_pass(judge: Judge, client: Client) -> None:
+async def _days_pass(judge: Judge, client: Client, desk: Iterable[str]) -> None:
     """What takes a day, or is not yet due: files of cash, decisions about refunds, the second try of a hand-over.
 
-    Stripe tells again of refunds that were made there or came back: it does so for three days, and nothing else would
-    tell us.
+    Providers tell again of what was done at their desks, of refunds that came back and of disputes: Stripe by the same
+    events, for three days, the others in their own ways, of which only the look that follows matters here.
 
     A signal that Temporal had taken and lost when it was killed is given again after ten minutes; here after one.
     """
@@ -193,10 +197,9 @@ async def _days_pass(judge: Judge, client: Client) -> None:
     for one in judge.markets:
         if "efecty" in one.tills:
             await one.hears_of_cash()
-    for kind in ("refund.created", "refund.updated", "refund.failed"):
+    for kind in TOLD_AGAIN:
         for event in await judge.markets[0].shop.events(kind):  # of all shops
-            if kind == "refund.failed" or not event["data"]["object"]["metadata"]:  # made by hand
-                await judge.markets[0].shop.sandbox("POST", f"/events/{event['id']}/resend", {"times": 1})
+            await judge.markets[0].shop.sandbox("POST", f"/events/{event['id']}/resend", {"times": 1})
     async with judge.database.transaction() as session:
         await session.execute(text(HAND_OVER_AGAIN), {"shops": judge.shops})
         waiting = list(await session.scalars(select(Refund).where(Refund.status.in_(("pending", "unknown")))))
@@ -206,6 +209,13 @@ async def _days_pass(judge: Judge, client: Client) -> None:
         told = ProviderTrigger(0, f"{refund.id} decided {time.monotonic()}", EventKind.REFUND.value)
         with suppress(EngineUnavailable):  # the next round tells it again
             await engine.signal_afterlife(refund.payment_id, told)
+    async with judge.database.transaction() as session:
+        query = select(Payment.id).where(Payment.id.in_([UUID(one) for one in desk]), Payment.provider != "stripe")
+        seen = list(await session.scalars(query))
+    for payment_id in seen:
+        told = ProviderTrigger(0, f"{payment_id} at the desk {time.monotonic()}", EventKind.REFUND.value)
+        with suppress(EngineUnavailable):
+            await engine.signal_afterlife(payment_id, told)
 
 
 def _show(title: str, done: Counter[str]) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import random
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +17,12 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from domain.money import Money
 from providers.base import OpenedCheckout
-from storage.models import PaymentMethod
+from storage import subscriptions
+from storage.models import Payment, PaymentMethod
 from tests.chaos.asking import ask, awaited, insist
+from tests.chaos.desk import Desk
 from tests.support.market import Market
 from tests.support.service import CUSTOMERS
 
@@ -61,6 +64,8 @@ class Subscribers:
     chance: random.Random
     done: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    desk: dict[str, Market] = field(default_factory=dict)
+    """Payments with which something was done at the provider."""
 
     async def story(self, market: Market) -> None:
         customer = CUSTOMERS[market.currency] | {"id": f"cust-{secrets.token_hex(4)}"}
@@ -69,7 +74,8 @@ class Subscribers:
         if made is None:
             return
         for _ in range(self.chance.randint(2, 5)):
-            [next_] = self.chance.choices((self._a_month, self._changes_mind, self._new_card), (6, 3, 1))
+            steps = (self._a_month, self._changes_mind, self._wants_money_back, self._new_card)
+            [next_] = self.chance.choices(steps, (6, 3, 2, 1))
             await next_(market, made, customer)
 
     async def _subscribes(self, market: Market, customer: dict[str, Any]) -> str | None:
@@ -157,6 +163,36 @@ class Subscribers:
         for answer in await asyncio.gather(*asked):
             if not answer.is_success and answer.status_code not in (409, 422):
                 self.wrong.append(f"a change of a subscription: {answer.status_code} {answer.text[:200]}")
+
+    async def _wants_money_back(self, market: Market, made: str, customer: dict[str, Any]) -> None:
+        """Of a charge, in part or whole, by us or at the provider's desk, and at the same time another plan."""
+
+        async def charges() -> list[Payment]:
+            async with market.service.database.transaction() as session:
+                return [one for one in await subscriptions.payments_of(session, UUID(made)) if one.paid_at is not None]
+
+        paid = await insist(charges)
+        if not paid:
+            return
+        chosen = self.chance.choice(paid)
+        unit = 100 if market.currency == "COP" else 1
+        part = Money(max(chosen.money.minor // unit // self.chance.choice((1, 2, 3)), 1) * unit, market.currency)
+        work: list[Awaitable[Any]] = []
+        if self.chance.random() < 0.3:
+            self.desk[str(chosen.id)] = market
+            work.append(Desk(self.chance, self.done, market, str(chosen.id)).refunds_of_a_charge(part.minor))
+        else:
+            work.append(self._asks_for_refund(market, str(chosen.id), part))
+        if self.chance.random() < 0.5:
+            work.append(self._changes_mind(market, made, customer))
+        await asyncio.gather(*work)
+
+    async def _asks_for_refund(self, market: Market, payment_id: str, amount: Money) -> None:
+        body = {"payment_id": payment_id, "amount": str(amount), "reason": "chaos"}
+        answer = await ask(market, "POST", "/refunds", body, key=secrets.token_hex(8))
+        self.done["refunds of subscriptions' charges"] += answer.is_success
+        if not answer.is_success and answer.status_code not in (409, 422):
+            self.wrong.append(f"a refund of a subscription's charge: {answer.status_code} {answer.text[:200]}")
 
     async def _new_card(self, market: Market, made: str, customer: dict[str, Any]) -> None:
         if (method := await self._saves_card(market, customer)) is not None:

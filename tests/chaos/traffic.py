@@ -16,6 +16,7 @@ import httpx
 
 from domain.money import Money
 from tests.chaos.asking import AWAY, PATIENCE, Broken, ask, awaited, insist
+from tests.chaos.desk import Desk
 from tests.support.market import AMOUNT, KINDS, Kind, Market
 
 Story = Callable[[Market], Awaitable[None]]
@@ -32,6 +33,8 @@ class Traffic:
     """Answers that must never be given."""
     open: dict[str, Market] = field(default_factory=dict)
     """Payments that nobody has paid."""
+    desk: dict[str, Market] = field(default_factory=dict)
+    """Payments with which something was done at the provider."""
     further: tuple[Story, ...] = ()
     """What others do, each of them once for six who buy."""
     over: bool = False
@@ -104,7 +107,14 @@ class Traffic:
     async def _pays(self, market: Market, payment_id: str, kind: Kind) -> None:
         await self._goes_to_the_till(market, payment_id, 1, kind)
         self.done[f"paid by {kind.name}"] += 1
-        [sequel] = self.chance.choices((self._nothing, self._wants_money_back, self._goes_to_the_bank), (5, 4, 1))
+        sequels = (
+            self._nothing,
+            self._wants_money_back,
+            self._goes_to_the_desk,
+            self._complains_at_once,
+            self._goes_to_the_bank,
+        )
+        [sequel] = self.chance.choices(sequels, (5, 4, 3, 2, 1))
         await sequel(market, payment_id, kind)
 
     async def _goes_to_the_till(self, market: Market, payment_id: str, number: int, kind: Kind) -> None:
@@ -167,32 +177,27 @@ class Traffic:
         with suppress(httpx.HTTPStatusError):  # nothing was refunded yet
             await payer.refunds_are_decided(UUID(payment_id))
         if kind.provider == "stripe" and self.chance.random() < 0.4:
-            await self._is_refunded_by_hand(market, payment_id)
+            await Desk(self.chance, self.done, market, payment_id).refunds(kind)
         if kind.provider == "stripe" and self.chance.random() < 0.5:
             await self._comes_back(market, payment_id)
 
-    async def _is_refunded_by_hand(self, market: Market, payment_id: str) -> None:
-        """The merchant refunds in the provider's dashboard, beside refunds of ours: at once or later, or it fails."""
-        charges = await market.shop.sandbox("GET", "/objects?type=charge")
-        charge = next(one for one in charges if one["metadata"].get("payment_id") == payment_id)
-        left = charge["amount"] - charge["amount_refunded"]
-        if left <= 0:
+    async def _goes_to_the_desk(self, market: Market, payment_id: str, kind: Kind) -> None:
+        """The merchant refunds at the provider, once or twice, and now and then by us at the same time."""
+        if not kind.refundable or not await self._is_paid(market, payment_id):
             return
-        status = self.chance.choice(("succeeded", "pending"))
-        body = {"amount": self.chance.randint(1, left), "status": status}
-        try:
-            made = await market.shop.sandbox("POST", f"/charges/{charge['id']}/refund", body)
-        except httpx.HTTPStatusError:  # one of ours was faster
-            return
-        self.done[f"refunds by hand, {status}"] += 1
-        await asyncio.sleep(self.chance.uniform(0, 2))
-        if status == "pending":
-            await market.shop.sandbox(
-                "POST", f"/refunds/{made['id']}/settle", {"succeeded": self.chance.random() < 0.7}
-            )
-        elif self.chance.random() < 0.4:
-            await market.shop.sandbox("POST", f"/refunds/{made['id']}/return")
-            self.done["refunds by hand that came back"] += 1
+        self.desk[payment_id] = market
+        desk = Desk(self.chance, self.done, market, payment_id)
+        both: list[Awaitable[None]] = [desk.refunds(kind) for _ in range(self.chance.choice((1, 1, 2)))]
+        if self.chance.random() < 0.5:
+            both.append(self._wants_money_back(market, payment_id, kind))
+        await asyncio.gather(*both)
+
+    async def _complains_at_once(self, market: Market, payment_id: str, kind: Kind) -> None:
+        """The bank or the desk is faster than the word that it was paid at all."""
+        if kind.provider == "stripe":
+            self.desk[payment_id] = market
+            refund = self.chance.random() < 0.5
+            await Desk(self.chance, self.done, market, payment_id).complains(refund=refund)
 
     async def _comes_back(self, market: Market, payment_id: str) -> None:
         """The payer's bank sends a refund back."""
