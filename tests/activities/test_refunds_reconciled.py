@@ -14,10 +14,10 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from activities.guard import ProviderGuard
-from activities.refunds import RefundActivities
+from activities.refunds import RefundActivities, fail_refund, settle_refund
 from domain.money import Money
-from domain.payment import PaymentStatus
-from domain.refund import AdvanceRefund, ReconcileRefunds
+from domain.payment import PaymentStatus, SurplusStatus
+from domain.refund import CAME_BACK, FINAL_REFUND, AdvanceRefund, ReconcileRefunds, RefundState
 from providers.base import (
     Capabilities,
     ListedRefund,
@@ -27,7 +27,7 @@ from providers.base import (
     ProviderRefund,
     RefundStatus,
 )
-from storage import payments, refunds
+from storage import attempts, payments, refunds, surplus
 from storage.models import Payment, Refund
 from tests.support.service import Service, Shop
 
@@ -231,3 +231,51 @@ async def test_one_that_cannot_be_booked_holds_up_none_of_the_others(desk: Desk)
     await desk.hears(listed("re_1", "90.00"), listed("re_2", "500.00"), listed("re_3", "10.00"))
     assert await desk.rows() == [("provider", "10.00", "succeeded"), ("provider", "90.00", "succeeded")]
     assert await desk.books() == ("100.00", "0.00", "refund_exceeds_payment")
+
+
+@pytest.mark.parametrize("answer", list(RefundStatus))
+@pytest.mark.parametrize("state", list(RefundState))
+async def test_a_refund_by_all_pairs_of_what_it_is_and_what_the_provider_answers(
+    desk: Desk, state: RefundState, answer: RefundStatus
+) -> None:
+    """What is final stays; and whatever is answered how often, the reserve of another refund is not touched."""
+    mine, _ = await desk.asks("30.00"), await desk.asks("40.00")
+    async with desk.service.database.transaction() as session:
+        payment, workspace = await payments.lock(session, desk.payment_id)
+        row = await refunds.lock(session, mine)
+        if state in (RefundState.SUCCEEDED, RefundState.RETURNED, RefundState.SETTLED_OUTSIDE):
+            await settle_refund(session, payment, workspace, row, at=datetime.now(UTC))
+        if state is RefundState.FAILED:
+            fail_refund(session, payment, workspace, row, code="refused", at=datetime.now(UTC))
+        row.status = state.value
+        row.outside_reference = "wire-1" if state is RefundState.SETTLED_OUTSIDE else None
+    final = state in FINAL_REFUND
+    expected = state if final else RefundState(answer.value)
+    for _ in range(2):
+        told = ProviderRefund(f"re_{mine}", answer)
+        assert (await desk.refunds._record(mine, told)).state is expected
+        refunded, reserved, _ = await desk.books()
+        kept = expected in (RefundState.SUCCEEDED, *CAME_BACK)
+        assert (refunded, reserved) == (
+            "30.00" if kept else "0.00",
+            "70.00" if expected not in FINAL_REFUND else "40.00",
+        )
+
+
+@pytest.mark.parametrize(("total", "booked"), [("20.00", []), ("35.00", [("provider", "15.00", "succeeded")])])
+async def test_where_sums_are_told_an_overpayment_that_went_back_is_none_of_the_sales(
+    desk: Desk, total: str, booked: list[tuple[str, str, str]]
+) -> None:
+    sums_only(desk)
+    async with desk.service.database.transaction() as session:
+        payment, workspace = await payments.lock(session, desk.payment_id)
+        paid = (await attempts.of_payment(session, desk.payment_id))[0]
+        name = f"beyond-{desk.payment_id}"
+        assert await surplus.record(
+            session, workspace, payment, paid, transaction_id=name, amount=money("20.00"), reason="second_capture"
+        )
+        rows = await surplus.of_payment(session, desk.payment_id)
+        rows[0].status = SurplusStatus.REFUNDED.value
+    for _ in range(2):
+        await desk.hears(total=total)
+        assert await desk.rows() == booked

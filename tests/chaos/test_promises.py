@@ -91,6 +91,12 @@ BREACHES: dict[str, tuple[str, str]] = {
             WHERE p.id = :payment""",
     ),
     "an event that is gone": (promises.TAKEN, "DELETE FROM webhook_events WHERE payment_id = :payment"),
+    "an event that has lost its owner": (
+        rules.OWNERS,
+        """UPDATE webhook_events SET payment_id = NULL, status = 'unmatched', kind = 'refund',
+                  named = ARRAY(SELECT session_id FROM attempts WHERE payment_id = :payment)
+            WHERE id = (SELECT min(id) FROM webhook_events WHERE payment_id = :payment)""",
+    ),
     "an outcome that nobody looks for": (
         promises.REST,
         "UPDATE payments SET status = 'unknown' WHERE id = :payment",
