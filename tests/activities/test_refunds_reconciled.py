@@ -18,6 +18,7 @@ from activities.refunds import RefundActivities, fail_refund, settle_refund
 from domain.money import Money
 from domain.payment import PaymentStatus, SurplusStatus
 from domain.refund import CAME_BACK, FINAL_REFUND, AdvanceRefund, ReconcileRefunds, RefundState
+from domain.review import ReviewReason
 from providers.base import (
     Capabilities,
     ListedRefund,
@@ -272,7 +273,13 @@ async def test_where_sums_are_told_an_overpayment_that_went_back_is_none_of_the_
         paid = (await attempts.of_payment(session, desk.payment_id))[0]
         name = f"beyond-{desk.payment_id}"
         assert await surplus.record(
-            session, workspace, payment, paid, transaction_id=name, amount=money("20.00"), reason="second_capture"
+            session,
+            workspace,
+            payment,
+            paid,
+            transaction_id=name,
+            amount=money("20.00"),
+            reason=ReviewReason.SECOND_CAPTURE,
         )
         rows = await surplus.of_payment(session, desk.payment_id)
         rows[0].status = SurplusStatus.REFUNDED.value
