@@ -105,7 +105,7 @@ def try_changes(changes: Sequence[Change], seconds: float) -> Mapping[Change, bo
     end = time.monotonic() + seconds
     tests = {name: tests_of(name) for name in {_module(change) for change in changes}}
     for name, files in tests.items():
-        if _exit_code(name, None, files) != 0:
+        if _exit_code(name, None, files, patience=10 * PATIENCE_SECONDS) != 0:
             raise SystemExit(f"the tests of {name} fail as they are: {' '.join(files)}")
     return {
         change: _exit_code(_module(change), change.source, tests[_module(change)]) != 0
@@ -143,14 +143,14 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._source, f"{self._name} changed", "exec"), vars(module))  # noqa: S102  (our own source)
 
 
-def _exit_code(name: str, source: str | None, tests: Sequence[str]) -> int:
+def _exit_code(name: str, source: str | None, tests: Sequence[str], *, patience: float = PATIENCE_SECONDS) -> int:
     """Run the tests in a copy of this process, which has not imported the rules. 1 when it takes too long."""
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
             os._exit(_tested(name, source, tests))
         os._exit(1)
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
