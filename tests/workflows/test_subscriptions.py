@@ -434,6 +434,47 @@ async def test_money_that_comes_late_brings_an_expired_subscription_back(lab: La
     assert await lab.refunds(subscription) == []
 
 
+async def test_money_that_comes_after_its_period_goes_back_and_revives_nothing(lab: Lab) -> None:
+    await set_rules(lab, dunning_final_action="expire", dunning_retry_days=[2], dunning_grace_days=5)
+    subscription, _ = await begun(lab, "2027-01-10 09:00")
+    lab.bank.answers = ["insufficient_funds", "insufficient_funds"]
+    await lab.live_to(moment("2027-03-10 09:01"))  # the period that was not paid for is over
+    late = (await lab.payments(subscription))[2]
+    await lab.bank.pay(late.id, await lab.now())
+    row = await lab.row(subscription)
+    assert (row.status, row.end_reason is not None) == ("expired", True)
+    assert [(one.payment_id, str(one.money)) for one in await lab.refunds(subscription)] == [(late.id, "100.00")]
+
+
+@pytest.mark.parametrize(
+    ("price", "then", "credit", "taken"),
+    [("100.00", "90.00", "10.00", "10.00"), ("1000.00", "900.00", "100.00", "30.00")],
+)
+async def test_credit_comes_back_at_the_end_and_late_money_takes_again_what_its_invoice_had_used(
+    lab: Lab, price: str, then: str, credit: str, taken: str
+) -> None:
+    """No more than that, and no more than there is by then."""
+    await set_rules(lab, dunning_final_action="expire", dunning_retry_days=[2], dunning_grace_days=5)
+    subscription, _ = await begun(lab, "2027-04-01 00:00")
+    smaller = await lab.plan("70.00")
+    await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=smaller.id)
+    assert await lab.credit(subscription) == "30.00"
+    lab.bank.answers = ["insufficient_funds", "insufficient_funds"]
+    await lab.live_to(moment("2027-05-02 00:00"))
+    assert await lab.credit(subscription) == "0.00"  # the invoice of May has it, and asks for 40.00
+    await lab.live_to(moment("2027-05-09 00:00"))
+    assert ((await lab.row(subscription)).status, await lab.credit(subscription)) == ("expired", "30.00")
+    customer = (await lab.row(subscription)).customer_id
+    method = await lab.card(customer)
+    other = await lab.subscribe(await lab.plan(price), zone=JERUSALEM, method=method, customer_id=customer)
+    await lab.change(other, ChangeKind.CHANGE_PLAN, plan_id=(await lab.plan(then)).id)
+    assert await lab.credit(subscription) == credit  # what came back has paid for the other one
+    late = next(one for one in reversed(await lab.payments(subscription)) if one.status == "failed")
+    await lab.bank.pay(late.id, await lab.now())
+    assert (await lab.row(subscription)).status == "active"
+    assert Decimal(credit) - Decimal(await lab.credit(subscription)) == Decimal(taken)
+
+
 async def test_two_attempts_of_one_invoice_that_both_bring_money_are_one_payment(lab: Lab) -> None:
     await set_rules(lab, one_capture_per_order=False)
     subscription, _ = await begun(lab, "2027-01-10 09:00")
