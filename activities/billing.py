@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.next_method import NextMethod, next_method
 from domain.billing_calendar import Anchor, length_of_pause
+from domain.credit import Part
 from domain.declines import DeclineClass, decline_class
 from domain.dunning import Decision, FinalAction, Next, ask_by_link, at_the_end, decide, on_new_method
 from domain.money import Money
@@ -32,7 +33,18 @@ from domain.subscription import (
     invoice_id_for,
 )
 from providers.registry import capabilities_of
-from storage import audit, charged_methods, outbox, payment_methods, payments, plans, refunds, subscriptions, workspaces
+from storage import (
+    audit,
+    charged_methods,
+    credit,
+    outbox,
+    payment_methods,
+    payments,
+    plans,
+    refunds,
+    subscriptions,
+    workspaces,
+)
 from storage.models import Invoice, Payment, Plan, ProviderAccount, Subscription, Workspace
 
 LINK_LIFE = timedelta(hours=23)
@@ -172,8 +184,8 @@ async def next_charge(held: Held) -> NextCharge | NoCharge:
     if row.resume_at is not None:
         at = end_after_pause(held, await held.plan(), max(row.resume_at, held.at)).moment(held.zone)
     plan, quantity = await coming(held)
-    credit = await subscriptions.credit_of(held.session, row, plan.currency)
-    parts = await _parts_of(held, price_of(plan, quantity), credit=credit)
+    left_over = await credit.balance(held.session, credit.owner_of(row, plan.currency))
+    parts = await _parts_of(held, price_of(plan, quantity), left_over=left_over)
     method = (await charged_next(held)).method
     return NextCharge(
         at=at,
@@ -303,14 +315,14 @@ async def issue(
     parts = await _parts_of(
         held,
         sum((amount for _, amount in lines), Money.zero(plan.currency)),
-        credit=await subscriptions.lock_credit(held.session, row, plan.currency),
+        left_over=await credit.lock(held.session, credit.owner_of(row, plan.currency)),
     )
     if before.minor:
         lines = [*lines, (plan_line(plan, 1, before, kind=DEFERRED), before)]
     if parts.deferred.minor:
         lines = [*lines, (plan_line(plan, 1, -parts.deferred, kind=ROUNDING), -parts.deferred)]
     row.deferred = parts.deferred.to_decimal()
-    total, credit, invoice_id = parts.total, parts.credit, invoice_id_for(row.id, row.period, sequence)
+    total, used, invoice_id = parts.total, parts.credit, invoice_id_for(row.id, row.period, sequence)
     invoice = await subscriptions.add_invoice(
         held.session,
         {
@@ -323,8 +335,8 @@ async def issue(
             "period_start": row.current_period_start,
             "period_end": row.current_period_end,
             "lines": [line for line, _ in lines],
-            "subtotal": (total + credit).to_decimal(),
-            "credit_applied": credit.to_decimal(),
+            "subtotal": (total + used).to_decimal(),
+            "credit_applied": used.to_decimal(),
             "total": total.to_decimal(),
             "currency": plan.currency,
             "status": InvoiceStatus.OPEN.value,
@@ -333,15 +345,16 @@ async def issue(
             "updated_at": held.at,
         },
     )
-    if credit.minor:
-        await subscriptions.apply_credit(held.session, row, credit, cause=invoice_id)
+    if used.minor:
+        owner = credit.owner_of(row, plan.currency)
+        await credit.apply(held.session, owner, used, invoice_id=invoice_id, cause=invoice_id)
     note(
         held,
         "invoice_issued",
         invoice_id=str(invoice_id),
         period=row.period,
         total=str(total),
-        credit_applied=str(credit),
+        credit_applied=str(used),
         deferred=str(parts.deferred) if parts.deferred.minor else None,
         currency=plan.currency,
     )
@@ -350,10 +363,10 @@ async def issue(
     return invoice
 
 
-async def _parts_of(held: Held, amount: Money, *, credit: Money) -> InvoiceParts:
+async def _parts_of(held: Held, amount: Money, *, left_over: Money) -> InvoiceParts:
     """How an invoice of this amount, and of what earlier ones deferred, is met by who would be charged now."""
     before = Money.from_decimal(held.row.deferred, amount.currency)
-    return invoice_parts(amount + before, credit=credit, step=await step_of(held, amount.currency))
+    return invoice_parts(amount + before, credit=left_over, step=await step_of(held, amount.currency))
 
 
 async def charged_next(held: Held, invoice: Invoice | None = None) -> NextMethod:
@@ -513,12 +526,19 @@ async def paid(held: Held, invoice: Invoice, payment: Payment | None) -> None:
     if payment is not None:
         await _keep_what_paid(held, invoice, payment)
     if payment is not None and invoice.money < payment.money:  # by an attempt from before it was cut to a step
-        twice = payment.money - invoice.money
-        await subscriptions.grant_credit(held.session, held.row, twice, cause=uuid5(invoice.id, "deferred-and-paid"))
+        await _credit_what_was_deferred(held, invoice, payment)
     if await subscriptions.open_invoice(held.session, held.row.id) is None:
         set_status(held, SubscriptionStatus.ACTIVE, reason="recovered" if failed_before else "paid")
     what = "activated" if first else "recovered" if failed_before else "change_paid" if changed else "renewed"
     await tell(held, what, key=str(invoice.id), invoice=invoice, **details)
+
+
+async def _credit_what_was_deferred(held: Held, invoice: Invoice, payment: Payment) -> None:
+    """The payment was of the whole amount: what was cut off it comes with the next invoice, so it is credit now."""
+    owner = credit.owner_of(held.row, invoice.currency)
+    room = (await credit.sources(held.session, owner, [payment.id]))[payment.id].room
+    twice = Part(payment.id, min(payment.money - invoice.money, room))
+    await credit.grant(held.session, owner, [twice], cause=uuid5(invoice.id, "deferred-and-paid"))
 
 
 async def _keep_what_paid(held: Held, invoice: Invoice, payment: Payment) -> None:
@@ -573,9 +593,8 @@ async def _back_from_the_end(held: Held, invoice: Invoice, payment: Payment | No
         if not held.row.cancel_at_period_end:
             held.row.cancelled_at = None
         used = Money.from_decimal(invoice.credit_applied, invoice.currency)  # was given back at the end
-        again = min(await subscriptions.lock_credit(held.session, held.row, invoice.currency), used)
-        if again.minor:
-            await subscriptions.apply_credit(held.session, held.row, again, cause=uuid5(invoice.id, "taken-again"))
+        owner, cause = credit.owner_of(held.row, invoice.currency), uuid5(invoice.id, "taken-again")
+        await credit.apply(held.session, owner, used, invoice_id=invoice.id, cause=cause)  # as far as it is there
         return True
     if payment is not None:
         left = refunds.left_of(payment)
@@ -609,10 +628,26 @@ async def payment_refunded(session: AsyncSession, payment: Payment, *, at: datet
         return
     if held.row.managed_by == "provider":  # it can be cancelled there only
         return
-    of_the_period = (invoice.period, invoice.sequence) == (held.row.period, 0)  # not of a change of plan within it
-    if of_the_period and invoice.payment_id == payment.id:
+    if await _runs_on(held, payment):
         await end(held, SubscriptionStatus.CANCELLED, reason="its payment was refunded in full", why="refunded")
         held.row.wake_wanted_at = at
+
+
+async def _runs_on(held: Held, payment: Payment) -> bool:
+    """Whether the current period runs on this payment's money: not on that of a change of plan within the period.
+
+    A change that left nothing to charge may have begun the period: then it runs on the money of the one before. What
+    credit alone has paid runs on the payment that all of this credit comes from.
+    """
+    for invoice in await credit.behind_period(held.session, held.row):
+        if invoice.sequence:
+            continue
+        if invoice.payment_id is not None:
+            return invoice.payment_id == payment.id
+        return set(await credit.used_on(held.session, credit.owner_of(held.row, invoice.currency), invoice)) == {
+            payment.id
+        }
+    return False
 
 
 async def _of_payment(session: AsyncSession, payment: Payment, at: datetime) -> tuple[Held | None, Invoice | None]:
@@ -748,9 +783,9 @@ async def end(held: Held, wanted: SubscriptionStatus, *, reason: str, why: str, 
         lost = why == "unpaid"
         invoice.status = (InvoiceStatus.UNCOLLECTIBLE if lost else InvoiceStatus.VOID).value
         invoice.next_attempt_at, invoice.updated_at = None, held.at
-        credit = Money.from_decimal(invoice.credit_applied, invoice.currency)
-        if credit.minor:
-            await subscriptions.grant_credit(held.session, row, credit, cause=uuid5(invoice.id, "given-back"))
+        if invoice.credit_applied:
+            owner, cause = credit.owner_of(row, invoice.currency), uuid5(invoice.id, "given-back")
+            await credit.give_back(held.session, owner, invoice, cause=cause)
     never_charged = str(Money.from_decimal(row.deferred, (await held.plan()).currency)) if row.deferred else None
     set_status(held, wanted, reason=reason, why=why, deferred_and_forgiven=never_charged)
     row.ended_at, row.end_reason = held.at, reason[:300]

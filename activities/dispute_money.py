@@ -15,6 +15,7 @@ from uuid import uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities.credit import restore_of_dispute, take_for_dispute
 from domain.dispute import HOLDS_MONEY, DisputeState
 from domain.ledger import LedgerEntry, dispute_lost_entries, dispute_opened_entries, dispute_won_entries
 from domain.money import Money
@@ -30,6 +31,7 @@ async def hold(session: AsyncSession, payment: Payment, row: Dispute) -> Money:
     row.held = row.held + more.to_decimal()
     payment.dispute_held = payment.dispute_held + more.to_decimal()
     await _book(session, payment, row, "opened", dispute_opened_entries(more, **_sides(row, payment)))
+    await take_for_dispute(session, payment, row, more)
     return more
 
 
@@ -93,6 +95,7 @@ async def _let_go(session: AsyncSession, payment: Payment, row: Dispute, amount:
     payment.dispute_held = payment.dispute_held - amount.to_decimal()
     row.held = row.held - amount.to_decimal()
     await _book(session, payment, row, what, dispute_won_entries(amount, **_sides(row, payment)))
+    await restore_of_dispute(session, payment, row, amount)
 
 
 async def _book(session: AsyncSession, payment: Payment, row: Dispute, what: str, entries: list[LedgerEntry]) -> None:

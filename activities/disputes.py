@@ -14,6 +14,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import dispute_money
+from activities.credit import show_overdrawn
 from activities.disputed_subscriptions import dispute_changed
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
@@ -77,6 +78,7 @@ class DisputeActivities:
             await dispute_money.take_what_is_free(session, payment, rows)
             changed = [row for row in rows if before.get(row.id) != row.status]
             await dispute_changed(session, payment, changed, at=self._now())
+            await show_overdrawn(session, workspace, payment, at=self._now())
             await inbox.mark_handled(session, command.inbox_ids, outcome=f"{len(found)} disputes")
             payment.disputed = any(row.status in HOLDS_MONEY or row.status == DisputeState.LOST for row in rows)
             return [DisputeView(row.id, payment.id, DisputeState(row.status), row.evidence_due_at) for row in rows]
@@ -124,6 +126,7 @@ class DisputeActivities:
                 amount=seen.amount.to_decimal(),
                 currency=seen.amount.currency,
                 held=Decimal(0),
+                credit_taken=Decimal(0),
                 reason=seen.reason,
             )
             session.add(row)
@@ -180,6 +183,7 @@ def _notice_data(payment: Payment, row: Dispute) -> dict[str, Any]:
         "disputed_amount": str(row.money),
         "disputed_currency": row.currency,
         "reason": row.reason,
+        "credit_taken_back": str(Money.from_decimal(row.credit_taken, payment.currency)),
         "evidence_due_at": None if row.evidence_due_at is None else row.evidence_due_at.isoformat(),
     }
 

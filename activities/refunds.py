@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID, uuid5
 
 import structlog
@@ -14,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import billing, dispute_money, listed_refunds, returned_refunds
 from activities.confirmation import ref_of
+from activities.credit import show_overdrawn
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.parking import parked_if_it_fails
@@ -41,7 +43,20 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
-from storage import attempts, audit, commissions, disputes, inbox, ledger, outbox, payments, receipts, refunds, surplus
+from storage import (
+    attempts,
+    audit,
+    commissions,
+    disputes,
+    inbox,
+    ledger,
+    outbox,
+    payments,
+    receipts,
+    refunds,
+    subscriptions,
+    surplus,
+)
 from storage.attempts import Loaded, Way
 from storage.models import Payment, Receipt, Refund, Workspace
 from storage.sealing import Sealer
@@ -279,9 +294,10 @@ class RefundActivities:
             if state is RefundState.SUCCEEDED:
                 document = await settle_refund(session, payment, workspace, refund, at=self._now(), clock=self._now)
             elif state is RefundState.FAILED:
-                fail_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
+                await fail_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
                 held_by = await disputes.of_payment(session, payment.id)
                 await dispute_money.take_what_is_free(session, payment, held_by)
+                await show_overdrawn(session, workspace, payment, at=self._now())
             else:
                 refund.status = state.value
                 if refund.origin == "provider":  # it is followed from here on
@@ -380,6 +396,9 @@ async def settle_refund(
     document = None
     if original is not None:
         document = await _issue_credit_note(session, workspace, refund, original, split, clock)
+    if refund.credit_taken is None and payment.subscription_id is not None:  # made at the provider, without a request
+        await subscriptions.lock(session, payment.subscription_id)  # comes before the credit's lock
+    await refunds.take_credit(session, payment, refund, actor="provider")
     ledger.book(
         session,
         workspace_id=workspace.id,
@@ -398,6 +417,7 @@ async def settle_refund(
     _tell(session, payment, workspace, refund, split, document, at)
     if payment.refunded == payment.amount:
         await billing.payment_refunded(session, payment, at=at)
+    await show_overdrawn(session, workspace, payment, at=at)
     return document
 
 
@@ -418,6 +438,7 @@ def _tell(
         "amount": str(refund.money),
         "refunded": str(refunds.refunded_of(payment)),
         "commission_clawed_back": str(split.commission),
+        "credit_taken_back": str(Money.from_decimal(refund.credit_taken or Decimal(0), refund.currency)),
         "credit_note": None if document is None else document.number,
     }
     audit.record(
@@ -448,12 +469,13 @@ def _tell(
     )
 
 
-def fail_refund(
+async def fail_refund(
     session: AsyncSession, payment: Payment, workspace: Workspace, refund: Refund, *, code: str | None, at: datetime
 ) -> None:
-    """Record that a refund will not happen: what it had reserved can be refunded again."""
+    """Record that a refund will not happen: what it had reserved can be refunded again, credit that it took is back."""
     payment.refund_reserved = payment.refund_reserved - refund.amount
     refund.status, refund.finished_at, refund.failure_code = RefundState.FAILED.value, at, code or "refused"
+    await refunds.restore_credit(session, payment, refund)
     returned_refunds.tell(session, payment, workspace, refund, "refund.failed", at=at)
 
 

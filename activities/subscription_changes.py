@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -9,6 +10,7 @@ from uuid import UUID, uuid5
 from activities import billing
 from activities.billing import Held, plan_line, price_of
 from domain.billing_calendar import Anchor
+from domain.credit import take, total
 from domain.money import Money
 from domain.proration import Proration, prorate, restart
 from domain.setup import MethodStatus
@@ -21,7 +23,7 @@ from domain.subscription import (
     SubscriptionChanged,
     SubscriptionStatus,
 )
-from storage import payment_methods, plans, subscriptions
+from storage import credit, payment_methods, plans, subscriptions
 from storage.models import Plan
 
 Effects = dict[str, str | None]
@@ -186,7 +188,10 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
     if held.status is SubscriptionStatus.TRIALING:
         proration = Proration(Money.zero(new.currency), Money.zero(new.currency))
     else:
-        proration = await _prorate(held, before, after, old, new)
+        proration = _prorate(held, before, after, old, new)
+    listed = proration.credit
+    reach = await credit.within_reach(held.session, row, new.currency, at=held.at) if listed.minor else []
+    proration = replace(proration, credit=min(listed, total(reach, new.currency)))
     lines = [
         (plan_line(before, row.quantity, -proration.credit, kind="credit"), -proration.credit),
         (plan_line(after, quantity, proration.charge, kind="proration"), proration.charge),
@@ -205,7 +210,8 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
         invoice = await billing.issue(held, after, kind="change", sequence=sequence, lines=lines)
         charged = invoice.money
     elif due.minor < 0:
-        await subscriptions.grant_credit(held.session, row, -due, cause=wish.change_id)
+        owner = credit.owner_of(row, due.currency)
+        await credit.grant(held.session, owner, take(reach, -due), cause=wish.change_id)
     facts: dict[str, Any] = {
         "plan": after.code,
         "quantity": quantity,
@@ -218,6 +224,7 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
         "plan": after.code,
         "quantity": str(quantity),
         "credit": str(proration.credit),
+        "credit_not_paid_for": str(listed - proration.credit),
         "charge": str(proration.charge),
         "due_now": str(charged),
         "deferred": str(Money.from_decimal(row.deferred, due.currency)) if row.deferred else "0",
@@ -228,7 +235,7 @@ async def _change_plan(held: Held, wish: SubscriptionChange) -> Effects:
     }
 
 
-async def _prorate(held: Held, before: Plan, after: Plan, old: Money, new: Money) -> Proration:
+def _prorate(held: Held, before: Plan, after: Plan, old: Money, new: Money) -> Proration:
     row = held.row
     split = restart if _other_interval(before, after) else prorate
     return split(old, new, start=row.current_period_start, end=row.current_period_end, at=held.at)

@@ -24,6 +24,7 @@ from api.idempotency import IdempotencyKey, answer_once, fingerprint_of
 from api.payments import existing_payment
 from api.problems import Problem, answers, key_reused, unusable_credentials
 from api.routing import check_step
+from domain.credit import Source
 from domain.idempotency import is_repeat
 from domain.money import Money, MoneyError
 from domain.payment import CAPTURED, PaymentStatus
@@ -32,7 +33,7 @@ from domain.steps import cut
 from engine.payments import EngineUnavailable
 from providers.base import Capabilities, ProviderMisconfigured
 from providers.pool import ProviderPool
-from storage import payments, receipts, refunds, surplus, workspaces
+from storage import credit, payments, receipts, refunds, surplus, workspaces
 from storage.models import Payment, Refund
 from storage.rehearsal import rehearsal
 from storage.sealing import SealingError
@@ -71,6 +72,7 @@ class RefundEffects(EffectsOut):
     vat: str
     commission_clawed_back: str
     fee_returned: str
+    credit_taken_back: str = Field(description="Unused credit that comes from this payment, and goes with the refund.")
     left_to_refund: str
     currency: str
     payment_status: PaymentStatus
@@ -96,6 +98,7 @@ class RefundOut(BaseModel):
                 "vat": "4.56",
                 "commission_clawed_back": "2.99",
                 "fee_returned": "0.00",
+                "credit_taken_back": "0.00",
                 "credit_note_id": "fc13fe01-8862-5493-9b7a-8cb5eb58d68d",
                 "created_at": "2026-11-21T16:52:52.933943Z",
                 "finished_at": "2026-11-21T16:52:53.686746Z",
@@ -119,6 +122,9 @@ class RefundOut(BaseModel):
     vat: str | None
     commission_clawed_back: str | None
     fee_returned: str | None = Field(description="What the provider gives back of its fee, by the account's schedule.")
+    credit_taken_back: str | None = Field(
+        None, description="The customer's unused credit that comes from this payment, and went with the refund."
+    )
     credit_note_id: UUID | None = None
     created_at: datetime
     finished_at: datetime | None
@@ -148,6 +154,7 @@ class RefundPage(BaseModel):
     summary="What a refund would do",
     responses=answers(
         "amount_not_representable",
+        "credit_already_used",
         "not_found",
         "payment_not_refundable",
         "provider_misconfigured",
@@ -166,6 +173,7 @@ async def preview_refund(body: NewRefund, caller: Refunder, services: ServicesDe
     summary="Refund a payment",
     responses=answers(
         "amount_not_representable",
+        "credit_already_used",
         "idempotency_key_reused",
         "not_found",
         "payment_not_refundable",
@@ -354,7 +362,7 @@ async def accept(
             },
             actor=actor,
         )
-    except refunds.OverRefund as error:
+    except refunds.OverRefund as error:  # checked above, under the same locks
         raise Problem("refund_exceeds_payment", f"Only {error}.") from None
     return refund, True
 
@@ -371,10 +379,8 @@ async def rehearse(
         payment, workspace = await payments.lock(session, body.payment_id)
         await settle_refund(session, payment, workspace, refund, at=datetime.now(UTC))
         out = _out(refund)
-        left, net = (
-            refunds.left_of(payment),
-            refund.money - Money.from_decimal(refund.vat or Decimal(0), refund.currency),
-        )
+        left = (await credit.source_of(session, payment)).refundable
+        net = refund.money - Money.from_decimal(refund.vat or Decimal(0), refund.currency)
         status = PaymentStatus(payment.status)
     return RefundEffects(
         **asdict(effects),
@@ -383,6 +389,7 @@ async def rehearse(
         vat=out.vat or "",
         commission_clawed_back=out.commission_clawed_back or "",
         fee_returned=out.fee_returned or "",
+        credit_taken_back=out.credit_taken_back or "",
         left_to_refund=str(left),
         currency=out.currency,
         payment_status=status,
@@ -394,8 +401,11 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
         raise Problem("payment_not_refundable", "All of it is surplus: POST /api/v1/surplus/{id}/refund.")
     if payment.status not in CAPTURED or payment.status == PaymentStatus.REFUNDED:
         raise Problem("payment_not_refundable", f"The payment is {payment.status}.", status_now=payment.status)
-    left, sheet = refunds.left_of(payment), await _sheet_of(session, pool, payment)
+    source, sheet = await credit.source_of(session, payment), await _sheet_of(session, pool, payment)
+    left = source.refundable
     if text is None:
+        if left.minor <= 0 < source.left.minor:
+            raise _used_already(source)
         if left.minor <= 0:
             raise Problem("refund_exceeds_payment", f"Nothing is left: {_taken_by(payment)} all of it.")
         # what is below the provider's step stays, unless it is all there is: that is refused below
@@ -409,10 +419,20 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
             raise Problem("validation_failed", f"amount: {error}") from None
         if amount.minor <= 0:
             raise Problem("validation_failed", "amount: a refund is greater than zero.")
+    if left < amount <= source.left:
+        raise _used_already(source)
     if left < amount:
         raise Problem("refund_exceeds_payment", f"Only {left} {payment.currency} is left.")
     _check_provider(payment, sheet, amount)
     return amount
+
+
+def _used_already(source: Source) -> Problem:
+    """A change of plan gave a part of this payment as credit, and invoices were paid by it."""
+    left, used, currency = source.refundable, source.used, source.left.currency
+    much = f"Only {left} {currency} of it can be refunded" if left.minor else "Nothing of it can be refunded"
+    words = f"{much}: {used} {currency} was given as credit, and has paid other invoices."
+    return Problem("credit_already_used", words, refundable=str(left), credit_used=str(used), currency=currency)
 
 
 def _taken_by(payment: Payment) -> str:
@@ -463,6 +483,7 @@ def _out(row: Refund, credit_note_id: UUID | None = None) -> RefundOut:
         vat=_part(row, row.vat),
         commission_clawed_back=_part(row, row.commission),
         fee_returned=_part(row, row.fee),
+        credit_taken_back=_part(row, row.credit_taken),
         credit_note_id=credit_note_id,
         created_at=row.created_at,
         finished_at=row.finished_at,

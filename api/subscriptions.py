@@ -34,7 +34,7 @@ from domain.subscription import NextCharge, NoCharge, SubscriptionStatus
 from engine.payments import EngineUnavailable
 from engine.subscriptions import SubscriptionEngine
 from providers.base import CheckoutMode
-from storage import audit, plans, subscriptions
+from storage import audit, credit, plans, subscriptions
 from storage.models import Plan, Subscription
 from storage.rehearsal import rehearsal
 
@@ -357,7 +357,8 @@ async def _would_begin(services: Services, caller: Member, body: NewSubscription
         held = await billing.hold(session, values["id"], at=now, actor=caller.actor)
         assert held is not None  # noqa: S101  (inserted two lines above)
         plan = await held.plan()
-        due, credit = Money.zero(plan.currency), await subscriptions.credit_of(session, held.row, plan.currency)
+        due, owner = Money.zero(plan.currency), credit.owner_of(held.row, plan.currency)
+        left_over = await credit.balance(session, owner)
         if held.status is SubscriptionStatus.INCOMPLETE:
             due = (await billing.issue(held, plan, kind="first")).money
             billing.set_status(held, SubscriptionStatus.ACTIVE, reason="dry run")
@@ -368,7 +369,7 @@ async def _would_begin(services: Services, caller: Member, body: NewSubscription
             status=SubscriptionStatus(values["status"]),
             charge_now=str(due),
             currency=plan.currency,
-            credit_balance=str(credit),
+            credit_balance=str(left_over),
             first_charge_at=values["anchor"],
             current_period_end=values["current_period_end"],
             next_charge=upcoming,
@@ -431,7 +432,7 @@ async def _outs(session: AsyncSession, caller: Member, rows: Sequence[Subscripti
     """Subscriptions as callers see them, in as many statements for a page as for one."""
     workspace_id = caller.workspace.id
     theirs = await plans.named(session, workspace_id, {row.plan_id for row in rows if row.plan_id is not None})
-    left_over = await subscriptions.credits_of(session, workspace_id, {row.customer_id for row in rows})
+    left_over = await credit.balances(session, workspace_id, {row.customer_id for row in rows})
     latest = await subscriptions.latest_invoices(session, [row.id for row in rows])
     shown = {out.subscription_id: out for out in await invoice_outs(session, caller, list(latest.values()))}
     return [
@@ -442,9 +443,9 @@ async def _outs(session: AsyncSession, caller: Member, rows: Sequence[Subscripti
 def _out(
     row: Subscription, plan: Plan | None, left_over: Mapping[tuple[str, str], Money], latest: InvoiceOut | None
 ) -> SubscriptionOut:
-    credit = None
+    theirs = None
     if plan is not None:
-        credit = left_over.get((row.customer_id, plan.currency), Money.zero(plan.currency))
+        theirs = left_over.get((row.customer_id, plan.currency), Money.zero(plan.currency))
     return SubscriptionOut(
         id=row.id,
         status=SubscriptionStatus(row.status),
@@ -469,7 +470,7 @@ def _out(
         referrer_id=row.referrer_id,
         managed_by="provider" if row.managed_by == "provider" else "us",
         provider_subscription_id=row.provider_subscription_id,
-        credit_balance=None if credit is None else str(credit),
+        credit_balance=None if theirs is None else str(theirs),
         deferred=None if plan is None else str(Money.from_decimal(row.deferred, plan.currency)),
         next_action_at=row.next_action_at,
         latest_invoice=latest,

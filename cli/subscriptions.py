@@ -13,7 +13,7 @@ from cli.context import ShortText, as_json, facts, fail, in_database, table, wor
 from domain.money import Money
 from domain.subscription import NoCharge, subscription_workflow_id
 from settings import Settings
-from storage import audit, outbox, payment_methods, plans, subscriptions, workspaces
+from storage import audit, credit, outbox, payment_methods, plans, subscriptions, workspaces
 from storage.models import Subscription, Workspace
 
 
@@ -142,7 +142,7 @@ async def _facts(session: AsyncSession, row: Subscription) -> dict[str, Any]:
         "end_reason": row.end_reason,
         "resumes": row.resume_at,
         "charging_paused": row.charging_paused_at,
-        "credit": None if plan is None else await subscriptions.credit_of(session, row, plan.currency),
+        "credit": None if plan is None else await credit.balance(session, credit.owner_of(row, plan.currency)),
         "deferred": None if plan is None else Money.from_decimal(row.deferred, plan.currency),
         **await _upcoming(session, workspace, row),
         "next_action": row.next_action_at,

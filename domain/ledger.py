@@ -183,15 +183,14 @@ def dispute_lost_entries(
     return [entry for entry in entries if entry.amount.minor]
 
 
-def credit_granted_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
-    """A change to a cheaper plan left something over: we owe it to the customer, as a part of the next invoices."""
+def credit_entries(change: Money, *, customer: str) -> list[LedgerEntry]:
+    """A customer's credit grows by money that was captured and is not earned now; a negative change is the way back.
+
+    It is owed to the customer as a part of the next invoices. What an invoice uses of it is earned after all; what is
+    withdrawn, or goes back to the payer by a refund, is owed as credit no more. A zero change makes no entry.
+    """
     entries = [
-        LedgerEntry("credit_adjustments", amount),
-        LedgerEntry(f"customer_credit:{customer}", -amount),
+        LedgerEntry("credit_adjustments", change),
+        LedgerEntry(f"customer_credit:{customer}", -change),
     ]
     return [entry for entry in entries if entry.amount.minor]
-
-
-def credit_applied_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
-    """The customer's credit pays a part of an invoice: less is owed, and less will be charged."""
-    return credit_granted_entries(-amount, customer=customer)

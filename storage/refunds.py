@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.money import Money
 from domain.refund import CAME_BACK, RefundState
-from storage import audit
+from storage import audit, credit
 from storage.models import Payment, Refund
 from storage.paging import newest_first
 
@@ -20,13 +20,16 @@ UNDER_WAY = (RefundState.REQUESTED.value, RefundState.PENDING.value, RefundState
 
 
 class OverRefund(ValueError):
-    """More than is left of the capture; the text says how much is left."""
+    """More than is left of the capture; the text says how much is left. `used`: credit of it has paid the rest."""
+
+    def __init__(self, words: str, used: Money) -> None:
+        super().__init__(words)
+        self.used = used
 
 
 def left_of(payment: Payment) -> Money:
-    """What can still be refunded of a captured payment."""
-    taken = payment.refunded + payment.refund_reserved + payment.dispute_held
-    return Money.from_decimal(payment.amount - taken, payment.currency)
+    """What has not gone back of a captured payment; what its credit has paid elsewhere cannot go back either."""
+    return credit.left_of(payment)
 
 
 def refunded_of(payment: Payment) -> Money:
@@ -41,15 +44,50 @@ async def with_the_payer(session: AsyncSession, payment: Payment) -> Money:
 
 
 async def request(session: AsyncSession, payment: Payment, values: dict[str, Any], *, actor: str) -> Refund:
-    """Reserve part of a locked payment and put the refund on record. Raises OverRefund.
+    """Reserve part of a locked payment, take its unused credit back, and put the refund on record. Raises OverRefund.
 
+    Credit comes first: it would pay an invoice while the provider is asked. A refund that fails gives it back.
     The payment's constraint refuses at commit what this check should have refused.
     """
-    amount = Money.from_decimal(values["amount"], payment.currency)
-    if left_of(payment) < amount:
-        raise OverRefund(f"{left_of(payment)} {payment.currency} is left")
+    amount, source = Money.from_decimal(values["amount"], payment.currency), await credit.source_of(session, payment)
+    if source.refundable < amount:
+        raise OverRefund(f"{source.refundable} {payment.currency} is left", source.used)
     payment.refund_reserved = payment.refund_reserved + values["amount"]
-    return await _add(session, payment, values, actor=actor)
+    refund = await _add(session, payment, values, actor=actor)
+    await take_credit(session, payment, refund, actor=actor)
+    return refund
+
+
+async def take_credit(session: AsyncSession, payment: Payment, refund: Refund, *, actor: str) -> None:
+    """Take the payment's unused credit back with a refund of it, once."""
+    if refund.credit_taken is not None:
+        return
+    taken = await credit.take_back(session, payment, refund.money, cause=refund.id)
+    refund.credit_taken = taken.to_decimal()
+    _note_credit(session, payment, refund, "taken_back", taken, actor=actor)
+
+
+async def restore_credit(session: AsyncSession, payment: Payment, refund: Refund) -> None:
+    """A refund was not made, and its money is free again: so is the credit that it took."""
+    if refund.credit_taken:
+        most = Money.from_decimal(refund.credit_taken, payment.currency)
+        again = await credit.restore(session, payment, most, cause=refund.id)
+        refund.credit_taken = refund.credit_taken - again.to_decimal()
+        _note_credit(session, payment, refund, "restored", again, actor="provider")
+
+
+def _note_credit(
+    session: AsyncSession, payment: Payment, refund: Refund, what: str, amount: Money, *, actor: str
+) -> None:
+    if amount.minor:
+        audit.record(
+            session,
+            payment.workspace_id,
+            actor=actor,
+            action=f"credit.{what}",
+            subject=("payment", payment.id),
+            details={"refund_id": str(refund.id), "amount": str(amount), "currency": payment.currency},
+        )
 
 
 async def record_foreign(session: AsyncSession, payment: Payment, values: dict[str, Any]) -> Refund:

@@ -1,11 +1,10 @@
-"""Subscriptions, their invoices and their customers' credit."""
+"""Subscriptions and their invoices."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 from zoneinfo import ZoneInfo
@@ -16,13 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.billing_calendar import Anchor, Interval, Unit, resolve
 from domain.dunning import DunningPolicy, FinalAction
-from domain.ledger import credit_applied_entries, credit_granted_entries
-from domain.money import Money
 from domain.payment import OPEN
 from domain.subscription import InvoiceStatus, SubscriptionChange, SubscriptionChanged, SubscriptionStatus
-from storage import ledger
 from storage.models import (
-    CustomerCredit,
     Invoice,
     Payment,
     Plan,
@@ -279,85 +274,6 @@ async def open_payments(session: AsyncSession, subscription_id: UUID) -> Sequenc
         Payment.subscription_id == subscription_id, Payment.status.in_([status.value for status in OPEN])
     )
     return (await session.scalars(query.order_by(Payment.created_at))).all()
-
-
-async def credit_of(session: AsyncSession, row: Subscription, currency: str) -> Money:
-    """What the customer has left over."""
-    query = select(CustomerCredit.balance).where(*_is_credit_of(row, currency))
-    return Money.from_decimal((await session.scalar(query)) or Decimal(0), currency)
-
-
-async def credits_of(
-    session: AsyncSession, workspace_id: UUID, customers: Collection[str]
-) -> dict[tuple[str, str], Money]:
-    """What these customers have left over, by customer and currency; nothing for those who never had any."""
-    query = select(CustomerCredit).where(
-        CustomerCredit.workspace_id == workspace_id, CustomerCredit.customer_id.in_(customers)
-    )
-    return {
-        (row.customer_id, row.currency): Money.from_decimal(row.balance, row.currency)
-        for row in await session.scalars(query)
-    }
-
-
-async def lock_credit(session: AsyncSession, row: Subscription, currency: str) -> Money:
-    """The same, held to the commit."""
-    query = select(CustomerCredit).where(*_is_credit_of(row, currency)).with_for_update()
-    found = await session.scalar(query.execution_options(populate_existing=True))
-    return Money.from_decimal(Decimal(0) if found is None else found.balance, currency)
-
-
-def _is_credit_of(row: Subscription, currency: str) -> tuple[Any, ...]:
-    return (
-        CustomerCredit.workspace_id == row.workspace_id,
-        CustomerCredit.customer_id == row.customer_id,
-        CustomerCredit.currency == currency,
-    )
-
-
-async def grant_credit(session: AsyncSession, row: Subscription, amount: Money, *, cause: UUID) -> None:
-    """Add to the customer's credit and book it; `cause` names the movement, which cannot be booked twice."""
-    await _move_credit(session, row, amount)
-    ledger.book(
-        session,
-        workspace_id=row.workspace_id,
-        payment_id=None,
-        movement_id=uuid5(cause, "credit-granted"),
-        kind="credit_granted",
-        entries=credit_granted_entries(amount, customer=row.customer_id),
-    )
-
-
-async def apply_credit(session: AsyncSession, row: Subscription, amount: Money, *, cause: UUID) -> None:
-    """Take from the customer's credit and book it. The table refuses what would be more than there is."""
-    await _move_credit(session, row, -amount)
-    ledger.book(
-        session,
-        workspace_id=row.workspace_id,
-        payment_id=None,
-        movement_id=uuid5(cause, "credit-applied"),
-        kind="credit_applied",
-        entries=credit_applied_entries(amount, customer=row.customer_id),
-    )
-
-
-async def _move_credit(session: AsyncSession, row: Subscription, amount: Money) -> None:
-    change = amount.to_decimal()
-    key = {"workspace_id": row.workspace_id, "customer_id": row.customer_id, "currency": amount.currency}
-    if amount.minor < 0:
-        await session.execute(
-            update(CustomerCredit)
-            .where(*_is_credit_of(row, amount.currency))
-            .values(balance=CustomerCredit.balance + change, updated_at=func.now())
-        )
-        return
-    await session.execute(
-        insert(CustomerCredit)
-        .values(**key, balance=change)
-        .on_conflict_do_update(
-            index_elements=list(key), set_={"balance": CustomerCredit.balance + change, "updated_at": func.now()}
-        )
-    )
 
 
 async def answered(session: AsyncSession, change_id: UUID) -> tuple[SubscriptionChanged, str | None] | None:

@@ -14,7 +14,14 @@ from storage.models.messages import IdempotentAnswer, OrderNotice, WebhookEvent,
 from storage.models.methods import MethodSetup, PaymentMethod, ProviderCustomer, ReplacedToken
 from storage.models.payments import Attempt, Dispute, Payment, Refund, SurplusCapture
 from storage.models.receipts import Receipt, ReceiptCounter, ReceiptPdf
-from storage.models.subscriptions import CustomerCredit, Invoice, Plan, Subscription, SubscriptionChangeRecord
+from storage.models.subscriptions import (
+    CreditEntry,
+    CustomerCredit,
+    Invoice,
+    Plan,
+    Subscription,
+    SubscriptionChangeRecord,
+)
 from storage.models.workspaces import ApiKey, Workspace
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "Base",
     "Blocked",
     "Commission",
+    "CreditEntry",
     "CustomerCredit",
     "Dispute",
     "IdempotentAnswer",

@@ -288,6 +288,8 @@ class Refund(Base):
     """What the referrer gave back, once it succeeded."""
     fee: Mapped[Decimal | None] = mapped_column(AMOUNT)
     """What the provider gave back of its fee, once it succeeded."""
+    credit_taken: Mapped[Decimal | None] = mapped_column(AMOUNT)
+    """What it took of the payment's unused credit, when it was requested; None: not yet."""
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     fingerprint: Mapped[bytes | None]
     asked_at: Mapped[datetime | None]
@@ -325,6 +327,8 @@ class Dispute(Base):
     currency: Mapped[str] = mapped_column(String(3))
     held: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     """The part of the payment that it holds, payment's currency."""
+    credit_taken: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
+    """What it took of the payment's unused credit and has not given back, payment's currency."""
     reason: Mapped[str | None] = mapped_column(String(100))
     evidence_due_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = moment()

@@ -8,9 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     SmallInteger,
@@ -201,7 +203,10 @@ class Invoice(Base):
 
 
 class CustomerCredit(Base):
-    """What a customer has left over from changes to cheaper plans; it pays the next invoices first."""
+    """What a customer has left over from changes to cheaper plans; it pays the next invoices first.
+
+    The sum of the entries. Its row lock orders whatever happens to the customer's credit.
+    """
 
     __tablename__ = "customer_credits"
     __table_args__ = (CheckConstraint("balance >= 0", name="balance_is_not_negative"),)
@@ -211,6 +216,38 @@ class CustomerCredit(Base):
     currency: Mapped[str] = mapped_column(String(3), primary_key=True)
     balance: Mapped[Decimal] = mapped_column(AMOUNT, server_default="0")
     updated_at: Mapped[datetime] = moment()
+
+
+class CreditEntry(Base):
+    """One turn of a customer's credit, by the payment whose captured money it comes from; only ever added to."""
+
+    __tablename__ = "credit_entries"
+    __table_args__ = (
+        CheckConstraint("unused <> 0 OR used <> 0", name="changes_something"),
+        Index("ix_credit_entries_customer", "workspace_id", "customer_id", "currency"),
+        Index("ix_credit_entries_payment", "payment_id"),
+        Index("ix_credit_entries_invoice", "invoice_id", postgresql_where=text("invoice_id IS NOT NULL")),
+        Index("ix_credit_entries_cause", "cause_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    customer_id: Mapped[str] = mapped_column(String(128))
+    currency: Mapped[str] = mapped_column(String(3))
+    payment_id: Mapped[UUID | None] = mapped_column(ForeignKey("payments.id"))
+    """The source; None for credit from before sources were kept."""
+    invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoices.id"))
+    """The invoice that it has paid, or that it is given back of."""
+    kind: Mapped[str] = mapped_column(String(24))
+    """granted, applied, given_back, taken_back, restored, withdrawn or written_off."""
+    unused: Mapped[Decimal] = mapped_column(AMOUNT)
+    """How the customer's credit changed."""
+    used: Mapped[Decimal] = mapped_column(AMOUNT)
+    """How the credit that has paid invoices changed."""
+    cause_id: Mapped[UUID]
+    """The change, invoice, refund, dispute or decision that it follows from."""
+    reason: Mapped[str | None] = mapped_column(String(300))
+    created_at: Mapped[datetime] = moment()
 
 
 class SubscriptionChangeRecord(Base):

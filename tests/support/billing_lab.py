@@ -46,7 +46,7 @@ from domain.subscription import (
 )
 from engine.subscriptions import SubscriptionEngine
 from providers.base import ProviderPayment
-from storage import audit, ledger, outbox, payments, plans, refunds, subscriptions
+from storage import audit, credit, ledger, outbox, payments, plans, refunds, subscriptions
 from storage.models import Invoice, Payment, PaymentMethod, Plan, ProviderAccount, Refund, Subscription
 from storage.session import Database
 from tests.support.replays import replay
@@ -342,7 +342,7 @@ class Lab:
     async def credit(self, subscription_id: UUID) -> str:
         row = await self.row(subscription_id)
         async with self.database.transaction() as session:
-            return str(await subscriptions.credit_of(session, row, self.shop.workspace.currency))
+            return str(await credit.balance(session, credit.owner_of(row, self.shop.workspace.currency)))
 
     def handle(self, subscription_id: UUID) -> WorkflowHandle[SubscriptionWorkflow, SubscriptionView]:
         return self.environment.client.get_workflow_handle_for(
