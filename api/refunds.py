@@ -403,27 +403,33 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
         raise Problem("payment_not_refundable", f"The payment is {payment.status}.", status_now=payment.status)
     source, sheet = await credit.source_of(session, payment), await _sheet_of(session, pool, payment)
     left = source.refundable
-    if text is None:
-        if left.minor <= 0 < source.left.minor:
-            raise _used_already(source)
-        if left.minor <= 0:
-            raise Problem("refund_exceeds_payment", f"Nothing is left: {_taken_by(payment)} all of it.")
-        # what is below the provider's step stays, unless it is all there is: that is refused below
-        amount = cut(left, sheet.step(left.currency)).whole
-        if not amount.minor:
-            amount = left
-    else:
-        try:
-            amount = Money.parse(text, payment.currency)
-        except MoneyError as error:
-            raise Problem("validation_failed", f"amount: {error}") from None
-        if amount.minor <= 0:
-            raise Problem("validation_failed", "amount: a refund is greater than zero.")
+    amount = _rest_of(payment, source, sheet) if text is None else _read_amount(text, payment)
     if left < amount <= source.left:
         raise _used_already(source)
     if left < amount:
         raise Problem("refund_exceeds_payment", f"Only {left} {payment.currency} is left.")
     _check_provider(payment, sheet, amount)
+    return amount
+
+
+def _rest_of(payment: Payment, source: Source, sheet: Capabilities) -> Money:
+    """All that can go back. What is below the provider's step stays, unless it is all there is: that is refused."""
+    left = source.refundable
+    if left.minor <= 0 < source.left.minor:
+        raise _used_already(source)
+    if left.minor <= 0:
+        raise Problem("refund_exceeds_payment", f"Nothing is left: {_taken_by(payment)} all of it.")
+    amount = cut(left, sheet.step(left.currency)).whole
+    return amount if amount.minor else left
+
+
+def _read_amount(text: str, payment: Payment) -> Money:
+    try:
+        amount = Money.parse(text, payment.currency)
+    except MoneyError as error:
+        raise Problem("validation_failed", f"amount: {error}") from None
+    if amount.minor <= 0:
+        raise Problem("validation_failed", "amount: a refund is greater than zero.")
     return amount
 
 

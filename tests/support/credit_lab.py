@@ -35,6 +35,7 @@ from domain.subscription import (
 )
 from providers.base import ProviderDispute, ProviderPayment
 from storage import credit, ledger, payments, plans, refunds, subscriptions
+from storage.credit import Owner
 from storage.models import CustomerCredit, Invoice, OrderNotice, Payment, PaymentMethod, Plan, Refund, Subscription
 from storage.session import Database
 from tests.support.service import Shop
@@ -266,8 +267,8 @@ class CreditLab:
         async with self.database.transaction() as session:
             return await credit.sources(session, self.owner(customer_id))
 
-    def owner(self, customer_id: str = CUSTOMER) -> credit.Owner:
-        return credit.Owner(self.shop.workspace.id, customer_id, self.currency)
+    def owner(self, customer_id: str = CUSTOMER) -> Owner:
+        return Owner(self.shop.workspace.id, customer_id, self.currency)
 
     async def balances(self) -> dict[str, Money]:
         async with self.database.transaction() as session:
