@@ -34,6 +34,7 @@ TAGS: Final = [
     {"name": "payment methods", "description": "Cards and the like that are saved once and charged later."},
     {"name": "subscriptions", "description": "Plans, subscriptions, their changes and their invoices."},
     {"name": "refunds", "description": "Money given back, in full or in part."},
+    {"name": "credit", "description": "What customers have left over, and the payments that it comes from."},
     {"name": "disputes", "description": "What payers' banks have taken back or ask about."},
     {"name": "webhooks", "description": "Callbacks of the providers; nobody else calls these."},
     {"name": "receipts", "description": "Numbered documents and their PDFs."},

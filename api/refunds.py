@@ -218,7 +218,7 @@ async def create_refund(
     with suppress(EngineUnavailable):  # it is on record; the dispatcher starts it
         await services.engine.start_refund(StartRefund(refund.id, refund.payment_id), wait=FIRST_ANSWER)
     async with services.database.transaction() as session:
-        out = await _read(session, refund.id)
+        out = await read_out(session, refund.id)
     if created and out.status in (RefundState.REQUESTED, RefundState.PENDING, RefundState.UNKNOWN):
         response.status_code = 202
     response.headers["location"] = f"/api/v1/refunds/{refund.id}"
@@ -231,7 +231,7 @@ async def read_refund(refund_id: UUID, caller: Reader, services: ServicesDep) ->
     async with services.database.transaction() as session:
         if await refunds.get(session, refund_id, caller.workspace.id) is None:
             raise Problem("not_found", "This workspace has no such refund.")
-        return await _read(session, refund_id)
+        return await read_out(session, refund_id)
 
 
 @router.get("/refunds", summary="List refunds")
@@ -285,7 +285,7 @@ async def settle_refund_outside(
 
     async def work(session: AsyncSession) -> RefundOut:
         await settle(session, caller.workspace.id, refund_id, body, actor=caller.actor, at=services.now())
-        return await _read(session, refund_id)
+        return await read_out(session, refund_id)
 
     return await answer_once(
         services,
@@ -401,7 +401,7 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
         raise Problem("payment_not_refundable", "All of it is surplus: POST /api/v1/surplus/{id}/refund.")
     if payment.status not in CAPTURED or payment.status == PaymentStatus.REFUNDED:
         raise Problem("payment_not_refundable", f"The payment is {payment.status}.", status_now=payment.status)
-    source, sheet = await credit.source_of(session, payment), await _sheet_of(session, pool, payment)
+    source, sheet = await credit.source_of(session, payment), await sheet_of(session, pool, payment)
     left = source.refundable
     amount = _rest_of(payment, source, sheet) if text is None else _read_amount(text, payment)
     if left < amount <= source.left:
@@ -447,7 +447,8 @@ def _taken_by(payment: Payment) -> str:
     return "refunds under way and disputes hold" if payment.refund_reserved else "disputes hold"
 
 
-async def _sheet_of(session: AsyncSession, pool: ProviderPool, payment: Payment) -> Capabilities:
+async def sheet_of(session: AsyncSession, pool: ProviderPool, payment: Payment) -> Capabilities:
+    """What the payment's provider can do. Raises Problem where its credentials cannot be used."""
     account = await workspaces.account(session, payment.provider_account_id)
     assert account is not None  # noqa: S101  (a foreign key)
     try:
@@ -466,7 +467,8 @@ def _check_provider(payment: Payment, sheet: Capabilities, amount: Money) -> Non
     check_step(payment.provider, sheet, amount)
 
 
-async def _read(session: AsyncSession, refund_id: UUID) -> RefundOut:
+async def read_out(session: AsyncSession, refund_id: UUID) -> RefundOut:
+    """A refund that is on record, as callers see it."""
     row = await refunds.get(session, refund_id)
     assert row is not None  # noqa: S101  (written or read by the caller)
     document = await receipts.of_refund(session, refund_id)

@@ -34,6 +34,22 @@ for name, place, help_text in (
         "Decide on a payment that waits for a person. Without an action: why it waits, and what each action does.",
     ),
     (
+        "credit-info",
+        "customer_credit:credit_info",
+        "A customer's credit: the payments that it comes from, and its turns.",
+    ),
+    (
+        "credit-payout",
+        "customer_credit:credit_payout",
+        "Pay a customer's credit out. The payments that it comes from are refunded, each by its part.",
+    ),
+    ("credit-withdraw", "customer_credit:credit_withdraw", "Take credit from a customer. Nobody is paid."),
+    (
+        "credit-write-off",
+        "customer_credit:credit_write_off",
+        "Bear the loss of credit that was used before its money went back.",
+    ),
+    (
         "subscription-info",
         "subscriptions:subscription_info",
         "A customer's subscriptions on record. With invoices, attempts, methods, messages and history.",

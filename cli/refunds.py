@@ -54,7 +54,7 @@ def process_refund(
             fail(problem.detail)
         finally:
             await pool.close()
-        started = await _start(settings, refund)
+        started = await start_refund(settings, refund)
         async with database.transaction() as session:
             row = await refunds.get(session, refund.id)
         assert row is not None  # noqa: S101  (written above)
@@ -117,7 +117,7 @@ def _settled(row: Refund) -> dict[str, Any]:
     }
 
 
-async def _start(settings: Settings, refund: Refund) -> bool:
+async def start_refund(settings: Settings, refund: Refund) -> bool:
     """Start the workflow; where Temporal is away the worker does it later."""
     try:
         async with asyncio.timeout(FIRST_ANSWER_SECONDS + 5):

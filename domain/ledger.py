@@ -183,14 +183,14 @@ def dispute_lost_entries(
     return [entry for entry in entries if entry.amount.minor]
 
 
-def credit_entries(change: Money, *, customer: str) -> list[LedgerEntry]:
-    """A customer's credit grows by money that was captured and is not earned now; a negative change is the way back.
+def credit_entries(amount: Money, *, customer: str) -> list[LedgerEntry]:
+    """A customer's credit grows by money that was captured and is not earned now; a negative amount is the way back.
 
     It is owed to the customer as a part of the next invoices. What an invoice uses of it is earned after all; what is
-    withdrawn, or goes back to the payer by a refund, is owed as credit no more. A zero change makes no entry.
+    withdrawn, or goes back to the payer by a refund, is owed as credit no more. A zero amount makes no entry.
     """
     entries = [
-        LedgerEntry("credit_adjustments", change),
-        LedgerEntry(f"customer_credit:{customer}", -change),
+        LedgerEntry("credit_adjustments", amount),
+        LedgerEntry(f"customer_credit:{customer}", -amount),
     ]
     return [entry for entry in entries if entry.amount.minor]

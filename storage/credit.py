@@ -79,13 +79,15 @@ async def lock(session: AsyncSession, owner: Owner) -> Money:
     return owner.money(found or Decimal(0))
 
 
-async def sources(session: AsyncSession, owner: Owner, also: Collection[UUID] = ()) -> dict[UUID | None, Source]:
+async def sources(
+    session: AsyncSession, owner: Owner, also: Collection[UUID] = (), *, held: bool = True
+) -> dict[UUID | None, Source]:
     """All sources of a customer's credit, the oldest first, and the payments of `also` with or without credit.
 
-    Locks the credit. What no entry speaks of (credit from before they were kept, or written by the release before) has
-    no source; credit that the release before has spent is taken off the oldest.
+    Locks the credit, unless it is only shown. What no entry speaks of (credit from before they were kept, or written
+    by the release before) has no source; credit that the release before has spent is taken off the oldest.
     """
-    whole = await lock(session, owner)
+    whole = await (lock if held else balance)(session, owner)
     query = (
         select(CreditEntry.payment_id, func.sum(CreditEntry.unused), func.sum(CreditEntry.used))
         .where(
@@ -113,6 +115,12 @@ async def sources(session: AsyncSession, owner: Owner, also: Collection[UUID] = 
         spent = spent - here
         found[key] = Source(key, left[key], free - here, used + here)
     return found
+
+
+async def payments_behind(session: AsyncSession, owner: Owner) -> list[UUID]:
+    """The payments that unused credit comes from; lock them before the credit."""
+    found = await sources(session, owner, held=False)
+    return [key for key, source in found.items() if key is not None and source.unused.minor]
 
 
 async def source_of(session: AsyncSession, payment: Payment) -> Source:

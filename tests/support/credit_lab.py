@@ -41,7 +41,8 @@ from storage.session import Database
 from tests.support.service import Shop
 
 ZONE = ZoneInfo("Asia/Jerusalem")
-BEGIN = datetime(2027, 1, 10, 7, tzinfo=UTC)
+BEGIN = datetime(2091, 1, 10, 7, tzinfo=UTC)
+"""So far ahead that the dispatcher of a running service finds nothing of it overdue."""
 CUSTOMER = "cust-credit"
 
 

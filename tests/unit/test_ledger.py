@@ -115,8 +115,7 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         {"dispute_id": D, "commission": ils(100), "referrer": None},
         {"dispute_losses": 1000, "disputed:disp": -1000},
     ),
-    ("credit_granted_entries", {"customer": C}, {"credit_adjustments": 1000, "customer_credit:cust": -1000}),
-    ("credit_applied_entries", {"customer": C}, {"customer_credit:cust": 1000, "credit_adjustments": -1000}),
+    ("credit_entries", {"customer": C}, {"credit_adjustments": 1000, "customer_credit:cust": -1000}),
 ]
 """A movement, what it is of (10.00 where it takes one amount), and the entries: debits positive, minor units."""
 
@@ -173,8 +172,7 @@ def test_each_movement_balances_without_empty_entries(
         "payout_entries",
         "commission_rejected_entries",
         "dispute_lost_entries",
-        "credit_granted_entries",
-        "credit_applied_entries",
+        "credit_entries",
     ],
 )
 def test_nothing_is_no_movement(name: str) -> None:
@@ -213,7 +211,7 @@ def test_what_was_booked_and_wholly_taken_back_leaves_every_account_at_zero(
             ledger.dispute_opened_entries(amount, provider_account=A, dispute_id=D),
             ledger.dispute_won_entries(amount, provider_account=A, dispute_id=D),
         ],
-        [ledger.credit_granted_entries(amount, customer=C), ledger.credit_applied_entries(amount, customer=C)],
+        [ledger.credit_entries(amount, customer=C), ledger.credit_entries(-amount, customer=C)],
     )
     for movements in rounds:
         left: Counter[str] = Counter()
