@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.credit import Part
 from domain.money import Money
 from domain.subscription import ChangeKind, NextCharge, NoCharge, SubscriptionChanged
-from storage import outbox, subscriptions
+from storage import credit, outbox, subscriptions
 from storage.models import Invoice, Plan
 from tests.support.billing_desk import Desk, plan_of
 from tests.support.service import Service, Shop
@@ -50,7 +51,7 @@ async def do(desk: Desk, plans: list[Plan], operation: str, number: int) -> Subs
         row = await desk.row()
         async with desk.database.transaction() as session:
             amount = Money(number * 777, plans[0].currency)
-            await subscriptions.grant_credit(session, row, amount, cause=uuid4())
+            await credit.grant(session, credit.owner_of(row, amount.currency), [Part(None, amount)], cause=uuid4())
         return None
     plan, card = plans[number % len(plans)].id, await desk.card()
     asked: dict[str, tuple[ChangeKind, dict[str, Any]]] = {

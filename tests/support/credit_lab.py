@@ -21,7 +21,6 @@ from activities.disputes import DisputeActivities
 from activities.refunds import fail_refund, settle_refund
 from activities.settlement import settle
 from activities.subscriptions import SubscriptionActivities
-from domain.billing_calendar import add_days
 from domain.credit import Source
 from domain.dispute import DisputeState, ReconcileDisputes
 from domain.money import Money
@@ -31,7 +30,6 @@ from domain.subscription import (
     ChangeKind,
     SubscriptionChange,
     SubscriptionChanged,
-    SubscriptionStatus,
 )
 from providers.base import ProviderDispute, ProviderPayment
 from storage import credit, ledger, payments, plans, refunds, subscriptions
@@ -103,10 +101,8 @@ class CreditLab:
 
     async def subscribe(self, plan: Plan, customer_id: str = CUSTOMER, quantity: int = 1) -> UUID:
         """A subscription by a saved card, and its first charge."""
-        trial = add_days(self.now, ZONE, plan.trial_days) if plan.trial_days else None
-        status = SubscriptionStatus.TRIALING if trial else SubscriptionStatus.INCOMPLETE
         values = subscriptions.first_values(
-            plan=plan, zone=ZONE, at=self.now, trial_end=trial, status=status, quantity=quantity
+            plan=plan, zone=ZONE, at=self.now, trial_days=plan.trial_days, quantity=quantity
         ) | {
             "id": uuid4(),
             "workspace_id": self.shop.workspace.id,
