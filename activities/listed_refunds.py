@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import dispute_money, returned_refunds
+from activities.credit import show_overdrawn
 from activities.review_state import refresh
 from activities.settlement import ORDER_PAID_TWICE
 from domain.money import Money
@@ -31,7 +32,7 @@ _WENT = (RefundStatus.SUCCEEDED, RefundStatus.PENDING)
 
 Settle = Callable[..., Awaitable[Receipt | None]]
 """`refunds.settle_refund`: book a refund that succeeded."""
-Fail = Callable[..., None]
+Fail = Callable[..., Awaitable[None]]
 """`refunds.fail_refund`: release what a refund that failed had reserved."""
 
 
@@ -142,8 +143,9 @@ async def _has_failed(books: Books, row: Refund, one: ListedRefund) -> None:
         found = {row.id: one.failure_code or "returned"}
         await returned_refunds.record(session, payment, books.workspace, found, at=books.at)
     elif state not in FINAL_REFUND:
-        books.fail(session, payment, books.workspace, row, code=one.failure_code, at=books.at)
+        await books.fail(session, payment, books.workspace, row, code=one.failure_code, at=books.at)
         await dispute_money.take_what_is_free(session, payment, await disputes.of_payment(session, payment.id))
+        await show_overdrawn(session, books.workspace, payment, at=books.at)
 
 
 async def _take_stranger(books: Books, one: ListedRefund, listed: Sequence[ListedRefund], taken: Taken) -> None:
@@ -184,6 +186,9 @@ async def _put_on_record(books: Books, one: ListedRefund, taken: Taken) -> None:
     row = await refunds.record_foreign(books.session, books.payment, values)
     if one.status is RefundStatus.SUCCEEDED:
         await _settle(books, row, taken)
+        return
+    await refunds.take_credit(books.session, books.payment, row, actor="provider")
+    await show_overdrawn(books.session, books.workspace, books.payment, at=books.at)
 
 
 async def _settle(books: Books, row: Refund, taken: Taken) -> None:

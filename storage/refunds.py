@@ -68,12 +68,15 @@ async def take_credit(session: AsyncSession, payment: Payment, refund: Refund, *
 
 
 async def restore_credit(session: AsyncSession, payment: Payment, refund: Refund) -> None:
-    """A refund was not made, and its money is free again: so is the credit that it took."""
+    """A refund was not made, and its money is free again: so is the credit that it took.
+
+    Should it turn out to have been made after all, it takes credit anew.
+    """
     if refund.credit_taken:
         most = Money.from_decimal(refund.credit_taken, payment.currency)
         again = await credit.restore(session, payment, most, cause=refund.id)
-        refund.credit_taken = refund.credit_taken - again.to_decimal()
         _note_credit(session, payment, refund, "restored", again, actor="provider")
+    refund.credit_taken = None
 
 
 def _note_credit(
