@@ -245,7 +245,15 @@ async def pay_credit_out(
         )
 
     scope = f"{caller.workspace.id}:credits:payout"
-    out = await answer_once(services, scope=scope, key=idempotency_key, request=body, answer=CreditPayoutOut, work=work)
+    out = await answer_once(
+        services,
+        route="POST /credits/payout",
+        scope=scope,
+        key=idempotency_key,
+        request=body,
+        answer=CreditPayoutOut,
+        work=work,
+    )
     return out.model_copy(update={"refunds": await _started(services, out.refunds)})
 
 
@@ -273,7 +281,15 @@ async def withdraw_credit(
         return await withdraw(session, caller.workspace, body, actor=caller.actor, at=services.now())
 
     scope = f"{caller.workspace.id}:credits:withdraw"
-    return await answer_once(services, scope=scope, key=idempotency_key, request=body, answer=CreditOut, work=work)
+    return await answer_once(
+        services,
+        route="POST /credits/withdraw",
+        scope=scope,
+        key=idempotency_key,
+        request=body,
+        answer=CreditOut,
+        work=work,
+    )
 
 
 @router.post(
@@ -303,7 +319,15 @@ async def write_off_credit(
         return await write_off(session, caller.workspace, body, actor=caller.actor, at=services.now())
 
     scope = f"{caller.workspace.id}:credits:write-off"
-    return await answer_once(services, scope=scope, key=idempotency_key, request=body, answer=CreditOut, work=work)
+    return await answer_once(
+        services,
+        route="POST /credits/write-off",
+        scope=scope,
+        key=idempotency_key,
+        request=body,
+        answer=CreditOut,
+        work=work,
+    )
 
 
 async def shown(session: AsyncSession, owner: Owner) -> CreditOut:
