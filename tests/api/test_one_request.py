@@ -6,16 +6,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
+from domain.dispute import DisputeState
+from domain.subscription import ChangeKind
 from storage import administration
 from tests.api.test_fingerprints import ROUTES
 from tests.e2e.test_payment_methods import CUSTOMER, saved
 from tests.e2e.test_refunds import paid
 from tests.e2e.test_subscriptions_api import plan, subscribe, until
+from tests.support.credit_lab import CreditLab
 from tests.support.service import Shop, eventually
 
 Body = dict[str, Any]
@@ -147,10 +150,41 @@ async def admin(shop: Shop, *, platform: bool = False) -> str:
     return str(made.key)
 
 
+async def credited(shop: Shop) -> tuple[CreditLab, UUID]:
+    """A customer with 80.00 of credit, and the payment that it comes from."""
+    lab = CreditLab(shop)
+    begun = await lab.subscribe(await lab.plan("100.00"), CUSTOMER["id"])
+    await lab.change(begun, ChangeKind.CHANGE_PLAN, plan_id=(await lab.plan("20.00")).id)
+    return lab, (await lab.paid(begun))[0].id
+
+
+async def credit_payout(shop: Shop) -> Asked:
+    await credited(shop)
+    body: Body = {"customer_id": CUSTOMER["id"], "amount": "30"}
+    return Asked(body, body | {"amount": "30.00", "reason": None}, body | {"amount": "30.01"})
+
+
+async def credit_withdrawal(shop: Shop) -> Asked:
+    await credited(shop)
+    body: Body = {"customer_id": CUSTOMER["id"], "reason": "a mistake", "amount": "30"}
+    return Asked(body, body | {"amount": "30.00", "reason": " a mistake "}, body | {"reason": "another"})
+
+
+async def credit_write_off(shop: Shop) -> Asked:
+    lab, payment_id = await credited(shop)
+    await lab.subscribe(await lab.plan("80.00"), CUSTOMER["id"])  # is paid by it
+    await lab.dispute(payment_id, DisputeState.LOST, lab.money("100.00"))
+    body: Body = {"payment_id": str(payment_id), "reason": "lost"}
+    return Asked(body, {"reason": "lost ", "payment_id": str(payment_id).upper()}, body | {"reason": "other"})
+
+
 TABLE: dict[str, Callable[[Shop], Awaitable[Asked]]] = {
     "POST /payments": payment,
     "POST /refunds": refund,
     "POST /refunds/{refund_id}/settle-outside": settling,
+    "POST /credits/payout": credit_payout,
+    "POST /credits/withdraw": credit_withdrawal,
+    "POST /credits/write-off": credit_write_off,
     "POST /payment-methods": setup,
     "POST /plans": offer,
     "POST /subscriptions": subscription,
