@@ -11,12 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.credit import Part
 from domain.money import Money
 from domain.payment import PaymentStatus
+from domain.review import ReviewReason
 from storage import audit, credit, outbox, payments
 from storage.credit import Owner
 from storage.models import Dispute, Payment, Workspace
-
-CREDIT_OVERDRAWN = "credit_overdrawn"
-"""Credit of this payment has paid invoices, and then its money went back: the customer has had both."""
 
 
 class NothingOverdrawn(ValueError):
@@ -46,12 +44,13 @@ async def show_overdrawn(session: AsyncSession, workspace: Workspace, payment: P
         return
     lost = (await credit.source_of(session, payment)).overdrawn
     if not lost.minor:
-        payments.clear_flag(session, payment, CREDIT_OVERDRAWN)
+        payments.clear_flag(session, payment, ReviewReason.CREDIT_OVERDRAWN)
         return
-    facts = {"credit_overdrawn": str(lost), "currency": payment.currency}
+    facts = {"overdrawn": str(lost)}
     if payment.flag is None:  # what is flagged already waits for a person; the credit's own page shows this too
-        payments.set_flag(session, payment, CREDIT_OVERDRAWN, details=facts)
-    data = payments.notice_data(payment, PaymentStatus(payment.status)) | facts | {"customer_id": payment.customer_id}
+        payments.set_flag(session, payment, ReviewReason.CREDIT_OVERDRAWN, details=facts)
+    told = {"amount": str(lost), "customer_id": payment.customer_id}
+    data = payments.notice_data(payment, PaymentStatus(payment.status)) | told
     await outbox.add_notice_once(
         session, workspace, payment, notice_type="credit.overdrawn", key=str(lost), at=at, data=data
     )
@@ -64,8 +63,8 @@ async def write_off(
     lost = await credit.write_off(session, payment, cause=cause, reason=reason)
     if not lost.minor:
         raise NothingOverdrawn("No credit of this payment is overdrawn.")
-    payments.clear_flag(session, payment, CREDIT_OVERDRAWN, actor=actor)
-    facts = {"amount_written_off": str(lost), "currency": payment.currency, "reason": reason}
+    payments.clear_flag(session, payment, ReviewReason.CREDIT_OVERDRAWN, actor=actor)
+    facts = {"amount": str(lost), "currency": payment.currency, "reason": reason}
     audit.record(
         session,
         workspace.id,

@@ -31,7 +31,7 @@ from domain.dispute import (
 from domain.money import Money
 from domain.payment import CAPTURED, PaymentStatus
 from providers.base import KnowsDisputes, Provider, ProviderDispute
-from storage import attempts, audit, disputes, inbox, outbox, payments
+from storage import attempts, audit, disputes, inbox, outbox, payments, subscriptions
 from storage.models import Dispute, Payment, Workspace
 from storage.session import Database
 
@@ -69,6 +69,8 @@ class DisputeActivities:
                 found = list(await self._guard.call(way.account, way.health, _asking(transaction)))
         async with self._database.transaction() as session:
             payment, workspace = await payments.lock(session, command.payment_id)
+            if payment.subscription_id is not None:  # may end with a loss; its lock comes before the credit's
+                await subscriptions.lock(session, payment.subscription_id)
             known = {row.provider_dispute_id: row for row in await disputes.of_payment(session, payment.id)}
             before = {row.id: row.status for row in known.values()}
             for one in found:

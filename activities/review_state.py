@@ -12,7 +12,7 @@ from domain.money import Money
 from domain.payment import SurplusStatus
 from domain.refund import RefundState
 from domain.review import OF_OVERPAYMENTS, UNBOOKED, ReviewReason
-from storage import ledger, payments, refunds, surplus
+from storage import credit, ledger, payments, refunds, surplus
 from storage.models import Payment, SurplusCapture, Workspace
 
 PAID_TWICE_ENDED = "refund_paid_twice_ended"
@@ -82,4 +82,6 @@ async def _outstanding(session: AsyncSession, payment: Payment, rows: Sequence[S
     if any(RefundState(row.status) is RefundState.RETURNED for row in returned):
         return ReviewReason.REFUND_RETURNED
     owed = await owed_by_payer(session, payment)
-    return ReviewReason.REFUND_PAID_TWICE if owed.minor > 0 else None
+    if owed.minor > 0:
+        return ReviewReason.REFUND_PAID_TWICE
+    return ReviewReason.CREDIT_OVERDRAWN if (await credit.source_of(session, payment)).overdrawn.minor else None

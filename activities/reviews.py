@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities import returned_refunds
 from activities.confirmation import ConfirmationActivities, Seen, Silent
+from activities.credit import NothingOverdrawn, write_off
 from activities.fraud import FraudGuards
 from activities.review_state import PAID_TWICE_ENDED, owed_by_payer, payer_credit, refresh
 from activities.settlement import settle
@@ -351,6 +353,24 @@ async def _exceeding(work: _Work, decided: Decided) -> None:  # noqa: ARG001
     await refresh(work.session, work.payment, work.workspace, at=work.at, actor=work.decision.actor)
 
 
+async def _overdrawn(work: _Work, decided: Decided) -> None:  # noqa: ARG001
+    """Used credit without money behind it: the merchant bears it, or the customer has paid it by other means."""
+    decision = work.decision
+    reason = decision.reference or decision.note or work.reason.value
+    with suppress(NothingOverdrawn):  # a dispute was won since
+        await write_off(
+            work.session,
+            work.workspace,
+            work.payment,
+            cause=uuid4(),
+            reason=reason,
+            actor=decision.actor,
+            at=work.at,
+        )
+    work.clear(work.reason)
+    await refresh(work.session, work.payment, work.workspace, at=work.at, actor=decision.actor)
+
+
 _HANDLERS: dict[ReviewReason, Callable[[_Work, Decided], Awaitable[None]]] = {
     **dict.fromkeys(UNBOOKED, _unbooked),
     **dict.fromkeys(OF_OVERPAYMENTS, _overpaid),
@@ -358,6 +378,7 @@ _HANDLERS: dict[ReviewReason, Callable[[_Work, Decided], Awaitable[None]]] = {
     ReviewReason.REFUND_RETURNED: _returned,
     ReviewReason.REFUND_PAID_TWICE: _paid_twice,
     ReviewReason.REFUND_EXCEEDS_PAYMENT: _exceeding,
+    ReviewReason.CREDIT_OVERDRAWN: _overdrawn,
 }
 
 

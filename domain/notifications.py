@@ -57,6 +57,7 @@ def _dispute(state: str, **more: Any) -> dict[str, Any]:
             "disputed_amount": "129.90",
             "disputed_currency": "ILS",
             "reason": "fraudulent",
+            "credit_taken_back": "0.00",
             "evidence_due_at": "2026-12-01T23:59:59+00:00",
         }
         | more
@@ -157,6 +158,7 @@ NOTIFICATIONS: Final[Mapping[str, Notification]] = {
             "partially_refunded",
             refunded="29.90",
             commission_clawed_back="2.99",
+            credit_taken_back="0.00",
             credit_note=7,
             origin="merchant",
         ),
@@ -188,6 +190,38 @@ NOTIFICATIONS: Final[Mapping[str, Notification]] = {
     "dispute.closed": Notification("it ended without a decision, as if it was won", _dispute("closed")),
     "dispute.evidence_due": Notification(
         "a reminder: evidence is due in three days, and in one", _dispute("needs_response")
+    ),
+    "credit.overdrawn": Notification(
+        "credit of a payment was used, and then its money went back; a person decides",
+        _payment(
+            "refunded",
+            "refunded",
+            amount="200.00",
+            refunded_total="129.90",
+            customer_id="cust-77",
+            review_reason=ReviewReason.CREDIT_OVERDRAWN.value,
+        ),
+    ),
+    "credit.written_off": Notification(
+        "you bear the loss of credit that was used before its money went back",
+        _payment(
+            "refunded",
+            "refunded",
+            amount="200.00",
+            refunded_total="129.90",
+            customer_id="cust-77",
+            reason="the customer has left",
+        ),
+    ),
+    "credit.withdrawn": Notification(
+        "credit was taken from a customer, and nobody was paid",
+        {
+            "customer_id": "cust-77",
+            "amount": "50.00",
+            "currency": "ILS",
+            "reason": "granted by mistake",
+            "sources": [{"payment_id": _PAYMENT_ID, "amount": "50.00"}],
+        },
     ),
     "subscription.activated": Notification(
         "the first payment is made: it runs", _of_invoice("active", "paid", payment_id=_PAYMENT_ID, period=1)

@@ -19,6 +19,7 @@ class ReviewReason(StrEnum):
     REFUND_RETURNED = "refund_returned"
     REFUND_PAID_TWICE = "refund_paid_twice"
     REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
+    CREDIT_OVERDRAWN = "credit_overdrawn"
 
 
 class ReviewAction(StrEnum):
@@ -97,6 +98,13 @@ REVIEWS: Mapping[ReviewReason, Review] = {
         "more went back at the provider than was left of the payment; what was too much is in no books",
         {ReviewAction.CLOSE: "with a reference: what you agreed with the provider or the payer about it"},
     ),
+    ReviewReason.CREDIT_OVERDRAWN: Review(
+        "credit of it has paid invoices, and then its money went back: the customer has had both",
+        {
+            ReviewAction.ACCEPT: "bear the loss; what the credit has paid stays paid",
+            ReviewAction.CLOSE: "with a reference: the customer has paid it by other means",
+        },
+    ),
 }
 """Every reason has at least one act; a reason that is not here cannot be set."""
 
@@ -115,6 +123,7 @@ NEEDS_REFERENCE = frozenset(
         ReviewReason.REFUND_RETURNED,
         ReviewReason.REFUND_PAID_TWICE,
         ReviewReason.REFUND_EXCEEDS_PAYMENT,
+        ReviewReason.CREDIT_OVERDRAWN,
     }
 )
 """Reasons whose `close` says how the money went."""

@@ -47,6 +47,8 @@ ENDS = {
     (ReviewReason.REFUND_PAID_TWICE, ReviewAction.ACCEPT): "partially_refunded",
     (ReviewReason.REFUND_PAID_TWICE, ReviewAction.CLOSE): "partially_refunded",
     (ReviewReason.REFUND_EXCEEDS_PAYMENT, ReviewAction.CLOSE): "paid",
+    (ReviewReason.CREDIT_OVERDRAWN, ReviewAction.ACCEPT): "paid",
+    (ReviewReason.CREDIT_OVERDRAWN, ReviewAction.CLOSE): "paid",
 }
 KEPT = ReviewAction.ACCEPT
 """The act after which money beyond what was owed stays the payer's credit with us."""

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from activities.credit import CREDIT_OVERDRAWN
 from domain.dispute import DisputeState
+from domain.review import ReviewReason
 from domain.subscription import ChangeKind
 from storage import refunds
 from storage.models import CustomerCredit, Payment, Plan, Workspace
@@ -92,9 +92,9 @@ async def test_used_credit_whose_money_went_back_is_shown_and_ends(lab: CreditLa
     assert await lab.credit() == "0.00"
     source = (await lab.sources())[payment.id]
     assert (str(source.used), str(source.overdrawn), str(source.refundable)) == ("200.00", "200.00", "0.00")
-    assert (await lab.payment(payment.id)).flag == CREDIT_OVERDRAWN
+    assert (await lab.payment(payment.id)).flag == ReviewReason.CREDIT_OVERDRAWN
     (told,) = await lab.told("credit.overdrawn")
-    assert told["credit_overdrawn"] == "200.00"
+    assert told["amount"] == "200.00"
     if by == "dispute":
         await lab.dispute(payment.id, DisputeState.WON, lab.money("1200.00"))
         assert (await lab.credit(), (await lab.payment(payment.id)).flag) == ("896.71", None)

@@ -9,11 +9,14 @@ from uuid import UUID
 
 from sqlalchemy import update
 
+from domain.dispute import DisputeState
 from domain.review import ReviewReason
+from domain.subscription import ChangeKind
 from storage import payments
 from storage.models import Payment
 from tests.e2e.test_cash import pays_silently_covered, vouches_for_no_amount
 from tests.e2e.test_payment import send
+from tests.support.credit_lab import CreditLab
 from tests.support.service import Shop, eventually
 
 Situation = Callable[[Shop], Awaitable[str]]
@@ -123,6 +126,17 @@ async def refund_exceeds_payment(shop: Shop) -> str:
     return await waits(shop, payment["id"], ReviewReason.REFUND_EXCEEDS_PAYMENT)
 
 
+async def credit_overdrawn(shop: Shop) -> str:
+    """A year was changed to months, one of which its credit has paid; then the bank took the year's money."""
+    lab = CreditLab(shop)
+    subscription = await lab.subscribe(await lab.plan("1200.00", "year"))
+    await lab.change(subscription, ChangeKind.CHANGE_PLAN, plan_id=(await lab.plan("100.00")).id)
+    (payment,) = await lab.paid(subscription)
+    await lab.live(subscription, days=32)
+    await lab.dispute(payment.id, DisputeState.LOST, lab.money("1200.00"))
+    return await waits(shop, str(payment.id), ReviewReason.CREDIT_OVERDRAWN)
+
+
 async def refunded_at_the_provider(shop: Shop, payment_id: str, minor: str) -> None:
     """By Stripe's own API, as its dashboard does."""
     charges = await shop.sandbox("GET", "/objects?type=charge")
@@ -149,6 +163,7 @@ SITUATIONS: dict[ReviewReason, Situation] = {
     ReviewReason.REFUND_RETURNED: refund_returned,
     ReviewReason.REFUND_PAID_TWICE: refund_paid_twice,
     ReviewReason.REFUND_EXCEEDS_PAYMENT: refund_exceeds_payment,
+    ReviewReason.CREDIT_OVERDRAWN: credit_overdrawn,
 }
 """How each reason comes about."""
 PROVIDER = {ReviewReason.AMOUNT_UNCONFIRMED: "efecty"}
