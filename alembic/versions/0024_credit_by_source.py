@@ -5,8 +5,8 @@ is tied to the last payment that the subscription had made by then, at most for 
 the customer has now is taken to be of the newest of them. What cannot be tied has no source: it pays invoices as
 before and can be withdrawn, and is not refunded.
 
-Revision ID: 0023
-Revises: 0022
+Revision ID: 0024
+Revises: 0023
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0022"
+revision = "0024"
+down_revision = "0023"
 
 AMOUNT = sa.Numeric(19, 4)
 GRANTS = sa.text("""
