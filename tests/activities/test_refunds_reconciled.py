@@ -247,7 +247,7 @@ async def test_a_refund_by_all_pairs_of_what_it_is_and_what_the_provider_answers
         if state in (RefundState.SUCCEEDED, RefundState.RETURNED, RefundState.SETTLED_OUTSIDE):
             await settle_refund(session, payment, workspace, row, at=datetime.now(UTC))
         if state is RefundState.FAILED:
-            fail_refund(session, payment, workspace, row, code="refused", at=datetime.now(UTC))
+            await fail_refund(session, payment, workspace, row, code="refused", at=datetime.now(UTC))
         row.status = state.value
         row.outside_reference = "wire-1" if state is RefundState.SETTLED_OUTSIDE else None
     final = state in FINAL_REFUND
