@@ -60,6 +60,8 @@ def _type(value: object) -> dict[str, Any]:
         return {"type": "boolean"}
     if isinstance(value, int):
         return {"type": ["integer", "null"]}
+    if isinstance(value, list):
+        return {"type": "array", "items": _object(value[0])}
     return {"type": ["string", "null"]}
 
 

@@ -20,7 +20,7 @@ from domain.setup import SETUP_OPEN, SetupStatus
 from domain.subscription import SubscriptionStatus
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = ("payment", "refund", "dispute", "subscription", "payout", "payment_method_setup")
+FAMILIES = ("payment", "refund", "dispute", "credit", "subscription", "payout", "payment_method_setup")
 NAME = re.compile(rf"(?:{'|'.join(FAMILIES)})\.[a-z_]*[a-z]")
 SENDERS = {"tell", "_tell", "add_notice", "add_notice_once", "add_lone_notice", "add_subscription_notice"}
 MADE_OF_A_STATUS: dict[str, set[str]] = {
