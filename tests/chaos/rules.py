@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 PERIODS = "2 a period of a subscription is paid once, and told once"
 CREDIT = "14 what customers have left over is what was booked"
+BACKED = "14 nobody has more than was captured: what went back, what banks hold, and credit"
 OWNERS = "3 no event is without its owner whose transaction is known"
 PAYOUTS = "7 a commission leaves once, and payouts are what their lines say"
 
@@ -148,6 +149,29 @@ RULES = (
              WHERE l.workspace_id = c.workspace_id AND l.account = 'customer_credit:' || c.customer_id
                AND l.currency = c.currency) b
          WHERE c.workspace_id = ANY(:shops) AND c.balance <> b.booked""",
+    ),
+    Rule(
+        CREDIT,
+        "SELECT count(*) FROM credit_entries WHERE workspace_id = ANY(:shops)",
+        """
+        SELECT format('customer %s has %s left over, the entries say %s', c.customer_id, c.balance, e.unused)
+          FROM customer_credits c, LATERAL (
+            SELECT coalesce(sum(e.unused), 0) AS unused FROM credit_entries e
+             WHERE e.workspace_id = c.workspace_id AND e.customer_id = c.customer_id AND e.currency = c.currency) e
+         WHERE c.workspace_id = ANY(:shops) AND (c.balance <> e.unused OR c.balance < 0)""",
+    ),
+    Rule(
+        BACKED,
+        "SELECT count(*) FROM payments WHERE workspace_id = ANY(:shops) AND paid_at IS NOT NULL",
+        """
+        SELECT format('payment %s of %s: %s refunded, %s reserved, %s disputed, credit of it: %s unused, %s used',
+                      p.id, p.amount, p.refunded, p.refund_reserved, p.dispute_held, n.unused, n.used)
+          FROM payments p, LATERAL (
+            SELECT coalesce(sum(e.unused), 0) AS unused, coalesce(sum(e.used), 0) AS used
+              FROM credit_entries e WHERE e.payment_id = p.id) n
+         WHERE p.workspace_id = ANY(:shops)
+           AND NOT (n.unused >= 0 AND n.used >= 0
+             AND p.refunded + p.refund_reserved + p.dispute_held + n.unused <= p.amount)""",
     ),
     Rule(
         OWNERS,
