@@ -137,7 +137,14 @@ LATER: dict[str, tuple[str, str]] = {
     "credit out of nothing": (
         rules.CREDIT,
         """INSERT INTO customer_credits (workspace_id, customer_id, currency, balance)
-            SELECT workspace_id, customer_id, 'ILS', 5 FROM subscriptions WHERE workspace_id = ANY(:shops)""",
+            SELECT workspace_id, customer_id, 'ILS', 5 FROM subscriptions WHERE workspace_id = ANY(:shops)
+            ON CONFLICT (workspace_id, customer_id, currency) DO UPDATE SET balance = customer_credits.balance + 5""",
+    ),
+    "credit of more than was captured": (
+        rules.BACKED,
+        """INSERT INTO credit_entries (workspace_id, customer_id, currency, payment_id, kind, unused, used, cause_id)
+            SELECT workspace_id, customer_id, currency, id, 'granted', amount + 1, 0, id FROM payments
+             WHERE workspace_id = ANY(:shops) AND paid_at IS NOT NULL""",
     ),
     "a line that pays too much": (
         rules.PAYOUTS,
