@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from domain.dispute import DisputeState
 from domain.review import ReviewReason
 from domain.subscription import ChangeKind
-from storage import refunds
+from embedded.stack import ROOT
+from storage import credit, refunds
 from storage.models import CustomerCredit, Payment, Plan, Workspace
 from tests.support.credit_lab import CUSTOMER, CreditLab
 from tests.support.service import Service
@@ -246,3 +250,22 @@ async def test_two_changes_of_plan_never_credit_the_same_money(lab: CreditLab) -
             assert source.overdrawn.minor == 0
         paid = sum(one.money.minor for one in await lab.paid(subscription))
         assert sum(source.unused.minor for source in found.values()) <= paid
+
+
+async def test_credit_from_before_is_tied_to_the_payment_that_it_came_from(lab: CreditLab) -> None:
+    """The migration, on the rows that the release before has left: what was granted, and what is there of it."""
+    subscription, payment, _ = await a_year_changed_to_months(lab)
+    await lab.live(subscription, days=32)
+    (path,) = (Path(ROOT) / "alembic" / "versions").glob("*_credit_by_source.py")
+    tie = runpy.run_path(str(path))["_tie"]
+    async with lab.database.transaction() as session:
+        connection = await session.connection()
+        await connection.execute(text("SET LOCAL session_replication_role = replica"))  # entries are never taken away
+        await connection.execute(text("DELETE FROM credit_entries"))
+        (before,) = (await credit.sources(session, lab.owner())).values()
+        assert (before.payment_id, str(before.unused)) == (None, "996.71")
+        await connection.run_sync(tie)
+        found = await credit.sources(session, lab.owner())
+        assert [str(one.unused) for one in found.values()] == ["0.00", "996.71"]
+        assert (str(found[payment.id].used), str(found[payment.id].refundable)) == ("100.00", "1100.00")
+        await session.rollback()
