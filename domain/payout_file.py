@@ -65,12 +65,13 @@ def plain(text: str) -> str:
 def payout_csv(lines: Sequence[PayeeLine], *, currency: str) -> bytes:
     """The file: a head, a row a line, and a footer with the number of lines and their sum.
 
-    Names of payout details become columns, sorted. The amount has the currency's own digits.
+    Names of payout details become columns, sorted; one that is called as a column of the file, or of a file of results,
+    is told apart by `details.`. The amount has the currency's own digits.
     """
     names = sorted({name for line in lines for name in line.details})
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow([*COLUMNS, *(plain(name) for name in names)])
+    writer.writerow([*COLUMNS, *(plain(_heading(name)) for name in names)])
     total = Money.zero(currency)
     for line in lines:
         total = total + line.amount
@@ -86,6 +87,10 @@ def payout_csv(lines: Sequence[PayeeLine], *, currency: str) -> bytes:
         )
     writer.writerow(["total", str(len(lines)), "", str(total), currency, *("" for _ in names)])
     return out.getvalue().encode(ENCODING)
+
+
+def _heading(name: str) -> str:
+    return f"details.{name}" if name.strip().casefold() in {*COLUMNS, *RESULT_COLUMNS} else name
 
 
 def read_results(content: bytes) -> list[ResultRow]:

@@ -20,7 +20,16 @@ from domain.ledger import (
 )
 from domain.money import Money, MoneyError
 from domain.payout import Due, due, is_paid_out, reminder_after
-from domain.payout_file import MAX_RESULT_ROWS, PayeeLine, is_formula, payout_csv, plain, read_results
+from domain.payout_file import (
+    COLUMNS,
+    MAX_RESULT_ROWS,
+    RESULT_COLUMNS,
+    PayeeLine,
+    is_formula,
+    payout_csv,
+    plain,
+    read_results,
+)
 from domain.statement import Statement, statement
 
 CURRENCIES = st.sampled_from(["JPY", "ILS", "KWD"])
@@ -159,6 +168,18 @@ def test_what_a_spreadsheet_would_work_out_is_disarmed_and_read_back(value: str)
 def test_an_apostrophe_of_the_banks_own_stays() -> None:
     (row,) = read_results(f"line_id,result,reference\n{LINE},paid,'7 of 9\n".encode())
     assert row.reference == "'7 of 9"
+
+
+@pytest.mark.parametrize("column", sorted({*COLUMNS, *RESULT_COLUMNS}))
+@pytest.mark.parametrize("spelled", ["{}", " {} "], ids=["bare", "spaces"])
+def test_a_detail_that_is_called_as_a_column_is_no_such_column(column: str, spelled: str) -> None:
+    """Read back with the bank's own columns, what the merchant wrote there would pass for what the bank said."""
+    for name in (spelled.format(column), spelled.format(column.upper())):
+        content = payout_csv([PayeeLine(LINE, "a", "A", Money(100, "ILS"), {name: "paid"})], currency="ILS")
+        (head, *_) = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        head = [cell.strip().casefold() for cell in head]
+        assert len(set(head)) == len(head)
+        assert [row.problem for row in read_results(content)] == ["no_head"]
 
 
 @given(
