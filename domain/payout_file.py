@@ -114,11 +114,12 @@ def read_results(content: bytes) -> list[ResultRow]:
     if len(rows) > MAX_RESULT_ROWS + 1:
         return [ResultRow(MAX_RESULT_ROWS + 2, problem="too_many_rows")]
     places = {name: head.index(name) for name in RESULT_COLUMNS if name in head}
-    return [
-        _result(number, {name: row[place].strip() for name, place in places.items() if place < len(row)})
+    found = (
+        (number, {name: row[place].strip() for name, place in places.items() if place < len(row)})
         for number, row in enumerate(rows[1:], start=2)
-        if any(row) and row[places["line_id"]].strip().casefold() != "total"
-    ]
+        if any(row)
+    )
+    return [_result(number, cells) for number, cells in found if cells.get("line_id", "").casefold() != "total"]
 
 
 def _result(number: int, cells: Mapping[str, str]) -> ResultRow:

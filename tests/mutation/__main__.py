@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedded.stack import ROOT, Ports, engines
-from tests.mutation.tables import NOT_OF_THE_RULES, Change, changes_outside_of_functions, try_changes
+from tests.mutation.tables import NOT_OF_THE_RULES, Change, changes_outside_of_functions, tests_of, try_changes
 
 BUILD = ROOT / "build"
 EXPLAINED = Path(__file__).with_name("explained.toml")
@@ -88,7 +88,8 @@ def run(part: str, module: str, seconds: float) -> Mapping[Change, bool | None]:
         return try_changes(found, seconds)
     if part == "functions":
         ignored = [f"--ignore=tests/unit/{name}" for name in NOT_OF_THE_RULES]
-        return run_mutmut("domain", f"domain/{module}.py", ["tests/unit"], ignored, seconds, {})
+        named = [] if module == "*" else [str(Path(one).relative_to(ROOT)) for one in tests_of(f"domain.{module}")]
+        return run_mutmut("domain", f"domain/{module}.py", named or ["tests/unit"], ignored, seconds, {})
     return asyncio.run(run_posting(seconds))
 
 
@@ -158,7 +159,7 @@ def run_mutmut(
         codes = json.loads(kept.read_text(encoding="utf-8"))["exit_code_by_key"]
         for name, code in codes.items():
             noticed = None if code in (None, 2) else code in NOTICED
-            found[Change(name) if noticed else shown(mutmut, name, work)] = noticed
+            found[shown(mutmut, name, work) if noticed is False else Change(name)] = noticed
     if not found:
         raise SystemExit(f"mutmut changed nothing; {log.name} says why")
     return found

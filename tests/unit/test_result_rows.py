@@ -6,8 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from domain.money import Money
 from domain.payout import LineStatus
-from domain.payout_file import MAX_RESULT_ROWS, MAX_TEXT, ResultRow, read_results
+from domain.payout_file import MAX_RESULT_ROWS, MAX_TEXT, PayeeLine, ResultRow, payout_csv, read_results
 
 LINE = UUID("018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79")
 HEAD = "line_id,result,reference"
@@ -45,7 +46,8 @@ def test_rows_are_counted_with_the_head_and_with_those_left_out() -> None:
 
 
 def test_a_row_that_ends_before_the_line_is_named_has_no_line() -> None:
-    assert read("paid,,", head="result,reference,line_id") == [ResultRow(2, problem="no_line_id")]
+    for row in ("paid,,", "paid", "paid,x", ",x"):
+        assert read(row, head="result,reference,line_id") == [ResultRow(2, problem="no_line_id")]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,26 @@ def test_columns_are_found_by_name(head: str) -> None:
 )
 def test_a_file_that_is_none(content: bytes, expected: ResultRow) -> None:
     assert read_results(content) == [expected]
+
+
+def test_lines_within_a_cell_are_the_banks_own() -> None:
+    """A reference of several lines is refused as such, and the next row is read, whatever ends the lines."""
+    for end in ("\n", "\r\n", "\r"):
+        found = read_results(f'{HEAD}{end}{LINE},paid,"a{end}b"{end}{LINE},paid,c{end}'.encode())
+        assert found == [ResultRow(2, LINE, problem="bad_reference"), ResultRow(3, LINE, LineStatus.PAID, "c")]
+
+
+def test_the_exported_file_to_the_byte() -> None:
+    lines = [
+        PayeeLine(LINE, "ann", "Ann, Ltd", Money(12990, "ILS"), {"iban": "IL62"}),
+        PayeeLine(LINE, "ben", "Ben", Money(10, "ILS"), {"bic": "X"}),
+    ]
+    assert payout_csv(lines, currency="ILS").decode("utf-8-sig") == (
+        '"line_id","referrer_id","name","amount","currency","bic","iban"\r\n'
+        f'"{LINE}","ann","Ann, Ltd","129.90","ILS","","IL62"\r\n'
+        f'"{LINE}","ben","Ben","0.10","ILS","X",""\r\n'
+        '"total","2","","130.00","ILS","",""\r\n'
+    )
 
 
 def test_a_full_file_and_an_empty_one_are_read() -> None:
