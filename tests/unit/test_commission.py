@@ -99,5 +99,5 @@ def test_nothing_gone_takes_nothing_and_more_than_all_cannot_be_gone() -> None:
     assert claw_back(whole, gone=zero, of=of, taken=Money(40, "ILS")) == Money(-40, "ILS")
     assert claw_back(whole, gone=of, of=of, taken=Money(40, "ILS")) == Money(60, "ILS")
     for gone in (-1, 1001):
-        with pytest.raises(MoneyError, match="at most what was captured can be gone"):
+        with pytest.raises(MoneyError, match=r"^at most what was captured can be gone$"):
             claw_back(whole, gone=Money(gone, "ILS"), of=of, taken=zero)
