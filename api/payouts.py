@@ -50,7 +50,7 @@ class NewPayout(RequestBody):
 
 
 class PayoutLineOut(BaseModel):
-    """One referrer's part. `amount` is `gross` less the debt `carried` forward; major units."""
+    """One referrer's part. `amount` is `gross` and what is `carried`, a debt if negative; major units."""
 
     id: UUID | None
     referrer_id: str

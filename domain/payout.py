@@ -62,7 +62,10 @@ def reminder_after(reminded: int) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a referrer is to get: `gross` of its commissions, less the debt `carried` forward (zero or negative)."""
+    """What a referrer is to get: `gross` of its commissions, and what is `carried` from those that were paid before.
+
+    `carried` is negative where claw-backs took from them since, positive where claw-backs were taken back since.
+    """
 
     gross: Money
     carried: Money
@@ -73,16 +76,18 @@ class Due:
         return self.gross + self.carried
 
 
-def due(*, payable: Money, balance: Money, unpaid: Money) -> Due:
+def due(*, payable: Money, balance: Money, unpaid: Money, underpaid: Money) -> Due:
     """What a referrer is to get of `payable`, the remainders of the commissions that may be paid now.
 
     `balance` is what the ledger says that we owe, `unpaid` the remainders of all commissions that were not sent out.
-    Where claw-backs took from commissions after they were paid, the balance is less than that: the difference is the
-    debt. The payment settles it, so balance and remainders agree again. Raises MoneyError when the ledger owes more
-    than there are commissions for: then the books disagree and nothing must be paid.
+    Where claw-backs took from commissions after they were paid, the balance is less than that, and where a dispute was
+    won after a commission was paid without its part, it is more: the difference is carried. The payment settles it, so
+    balance and remainders agree again. `underpaid` is by how much paid commissions are worth more now than was paid for
+    them, the most that can be carried to the good. Raises MoneyError when the ledger owes more than there are
+    commissions for: then the books disagree and nothing must be paid.
     """
     carried = balance - unpaid
-    if carried.minor > 0:
+    if underpaid < carried:
         raise MoneyError("the ledger owes more than the commissions say")
     return Due(payable, carried)
 

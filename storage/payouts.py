@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from sqlalchemy import exists, func, literal, select, update
+from sqlalchemy import exists, func, literal, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -108,20 +108,29 @@ async def collect(
 class _Books:
     balance: Money
     unpaid: Money
+    underpaid: Money
+
+    def due(self, payable: Money) -> Due:
+        """What is to be paid of these remainders. Raises MoneyError when the books disagree."""
+        return due(payable=payable, balance=self.balance, unpaid=self.unpaid, underpaid=self.underpaid)
 
 
 def _candidate(referrer_id: str, rows: Sequence[Commission], books: _Books, minimum: Money) -> Candidate:
     parts = tuple((row.id, Money.from_decimal(row.amount - row.clawed_back, row.currency)) for row in rows)
     payable = sum((part for _, part in parts), Money.zero(minimum.currency))
     try:
-        wanted = due(payable=payable, balance=books.balance, unpaid=books.unpaid)
+        wanted = books.due(payable)
     except MoneyError:
         return Candidate(referrer_id, Due(payable, Money.zero(minimum.currency)), parts, "books_disagree")
     return Candidate(referrer_id, wanted, parts, None if is_paid_out(wanted, minimum) else "below_minimum")
 
 
 async def _books_of(session: AsyncSession, workspace: Workspace, names: Iterable[str]) -> dict[str, _Books]:
-    """What the ledger owes each referrer, and what is left of all commissions that were not sent out, of one moment."""
+    """The books of each referrer, of one moment.
+
+    They are what the ledger owes, what is left of all commissions that were not sent out, and by how much those that
+    were sent are worth more by now.
+    """
     wanted, currency = list(names), workspace.currency
     sent = exists().where(
         PayoutItem.commission_id == Commission.id,
@@ -149,17 +158,36 @@ async def _books_of(session: AsyncSession, workspace: Workspace, names: Iterable
         )
         .subquery()
     )
-    both = select(literal("table"), table.c.name, func.sum(table.c.left)).group_by(table.c.name)
-    query = both.union_all(select(literal("ledger"), books.c.name, func.sum(books.c.left)).group_by(books.c.name))
+    worth = Commission.amount - Commission.clawed_back
+    better = (
+        select(Commission.referrer_id.label("name"), func.greatest(worth - PayoutItem.amount, 0).label("left"))
+        .join(PayoutItem, PayoutItem.commission_id == Commission.id)
+        .where(
+            Commission.workspace_id == workspace.id,
+            Commission.currency == currency,
+            Commission.referrer_id.in_(wanted),
+            PayoutItem.status != ItemStatus.RELEASED.value,  # what the index is of
+            PayoutItem.status.in_(OUT),
+        )
+        .subquery()
+    )
+    query = union_all(
+        *(
+            select(literal(source), one.c.name, func.sum(one.c.left)).group_by(one.c.name)
+            for source, one in (("table", table), ("ledger", books), ("better", better))
+        )
+    )
     zero = Money.zero(currency)
-    unpaid, balance = dict.fromkeys(wanted, zero), dict.fromkeys(wanted, zero)
+    unpaid, balance, underpaid = (dict.fromkeys(wanted, zero) for _ in range(3))
     for source, name, amount in (await session.execute(query)).all():
         money = Money.from_decimal(amount, currency)
         if source == "table":
             unpaid[name] = money
+        elif source == "better":
+            underpaid[name] = money
         else:
             balance[accounts[name]] = -money
-    return {name: _Books(balance[name], unpaid[name]) for name in wanted}
+    return {name: _Books(balance[name], unpaid[name], underpaid[name]) for name in wanted}
 
 
 async def request(session: AsyncSession, workspace: Workspace, values: dict[str, Any], *, actor: str) -> Payout:
@@ -369,7 +397,7 @@ async def _redo(session: AsyncSession, payout: Payout, line: PayoutLine, parts: 
     minimum = Money.from_decimal(payout.minimum, payout.currency)
     payable = sum(parts, Money.zero(payout.currency))
     try:
-        wanted = due(payable=payable, balance=books.balance, unpaid=books.unpaid)
+        wanted = books.due(payable)
     except MoneyError:
         wanted = Due(Money.zero(payout.currency), Money.zero(payout.currency))  # the books disagree: nothing is paid
     if not is_paid_out(wanted, minimum):

@@ -141,7 +141,7 @@ class PayoutLine(Base):
     __tablename__ = "payout_lines"
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_is_positive"),
-        CheckConstraint("carried <= 0 AND amount = gross + carried", name="amount_is_gross_less_debt"),
+        CheckConstraint("amount = gross + carried", name="amount_is_gross_and_carried"),
         UniqueConstraint("payout_id", "referrer_id"),
         Index("ix_payout_lines_referrer", "workspace_id", "referrer_id"),
     )
@@ -153,7 +153,7 @@ class PayoutLine(Base):
     gross: Mapped[Decimal] = mapped_column(AMOUNT)
     """What is left of its commissions."""
     carried: Mapped[Decimal] = mapped_column(AMOUNT)
-    """What was clawed back of commissions paid before: zero or negative."""
+    """What changed of commissions paid before: negative where it was clawed back, positive where that was undone."""
     amount: Mapped[Decimal] = mapped_column(AMOUNT)
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), server_default="prepared")

@@ -261,7 +261,8 @@ async def test_what_a_callback_shows_is_not_kept_however_it_is_written(shop: Sho
 async def test_a_neighbours_signed_word_about_our_payment_is_ignored(shop: Shop, neighbour: Shop) -> None:
     """Their own secrets, our references: stored under their account with the reason, and nothing follows from it."""
     payment, theirs = await shop.pays(), await neighbour.pays()
-    await callbacks(shop, "lose")
+    for one in (shop, neighbour):
+        await callbacks(one, "lose")
     await pays(shop, payment)
     await pays(neighbour, theirs)
     ours = await capture_told(shop)

@@ -394,3 +394,30 @@ async def test_a_balance_is_what_was_accrued_less_what_was_clawed_back_and_paid(
             max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+async def test_what_a_won_dispute_gives_back_after_the_payment_is_paid_with_the_next_commission(
+    service: Service,
+) -> None:
+    """The books were said to disagree, and the referrer was paid nothing as long as that lasted."""
+    Payouts.world = World(service, asyncio.get_running_loop())
+
+    def life() -> None:
+        machine = Payouts()
+        try:
+            machine.open_shop("ILS")
+            first = machine.capture(15339, "ann")
+            machine.dispute(first, 69, "lost")
+            machine.capture(159, "ann")
+            machine.pay_by_hand(first)
+            machine.refund(first, 11)
+            machine.refund(first, 88)
+            machine.dispute(first, 69, "won")
+            machine.prepare()
+            machine.approve()
+            machine.result(paid=True, pick=0)
+            machine.books_are_equal()
+        finally:
+            machine.teardown()
+
+    await asyncio.to_thread(life)

@@ -47,10 +47,10 @@ def test_of_payouts() -> None:
 
 def test_a_payout_of_a_debt() -> None:
     zero, owed = Money(0, "ILS"), Money(600, "ILS")
-    assert due(payable=owed, balance=owed, unpaid=owed) == Due(owed, zero)
-    assert due(payable=zero, balance=-owed, unpaid=zero).amount == -owed
+    assert due(payable=owed, balance=owed, unpaid=owed, underpaid=zero) == Due(owed, zero)
+    assert due(payable=zero, balance=-owed, unpaid=zero, underpaid=zero).amount == -owed
     with pytest.raises(MoneyError) as refused:
-        due(payable=owed, balance=Money(1, "ILS"), unpaid=zero)
+        due(payable=owed, balance=Money(1, "ILS"), unpaid=zero, underpaid=zero)
     assert str(refused.value) == "the ledger owes more than the commissions say"
 
 

@@ -40,11 +40,26 @@ def ils(text: str) -> Money:
     return Money.parse(text, "ILS")
 
 
-def test_a_debt_is_taken_off_once() -> None:
-    assert due(payable=ils("6.00"), balance=ils("2.00"), unpaid=ils("6.00")) == Due(ils("6.00"), ils("-4.00"))
-    assert due(payable=ils("6.00"), balance=ils("9.00"), unpaid=ils("9.00")) == Due(ils("6.00"), ils("0.00"))
-    with pytest.raises(MoneyError):
-        due(payable=ils("6.00"), balance=ils("6.01"), unpaid=ils("6.00"))
+@pytest.mark.parametrize(
+    ("payable", "balance", "unpaid", "underpaid", "carried"),
+    [
+        ("6.00", "2.00", "6.00", "0.00", "-4.00"),
+        ("6.00", "9.00", "9.00", "0.00", "0.00"),
+        ("6.00", "9.00", "9.00", "5.00", "0.00"),
+        ("6.00", "7.50", "6.00", "1.50", "1.50"),  # a claw-back was taken back after its commission was paid
+        ("6.00", "7.50", "6.00", "1.49", None),
+        ("6.00", "6.01", "6.00", "0.00", None),
+    ],
+)
+def test_what_changed_of_paid_commissions_is_carried_once(
+    payable: str, balance: str, unpaid: str, underpaid: str, carried: str | None
+) -> None:
+    sums = {"payable": payable, "balance": balance, "unpaid": unpaid, "underpaid": underpaid}
+    if carried is None:
+        with pytest.raises(MoneyError):
+            due(**{name: ils(amount) for name, amount in sums.items()})
+    else:
+        assert due(**{name: ils(amount) for name, amount in sums.items()}) == Due(ils(payable), ils(carried))
 
 
 @pytest.mark.parametrize(
