@@ -118,8 +118,8 @@ IpAddress = Annotated[IPvAnyAddress, BeforeValidator(_address_text)]
 """An address as people write it: 0 and false are addresses to the library."""
 Moment = Annotated[AwareDatetime, Strict(strict=False), BeforeValidator(_moment_text), AfterValidator(in_utc)]
 """A moment with its zone, in ISO 8601, as a request gives it; kept in UTC, so one moment is one request."""
-Day = Annotated[date, BeforeValidator(_day_text)]
-"""A day in a query, in ISO 8601: a number is none."""
+Day = Annotated[date, Strict(strict=False), BeforeValidator(_day_text)]
+"""A day, in ISO 8601: a number is none."""
 Flag = Annotated[bool, BeforeValidator(_flag_text)]
 """true or false in a query."""
 Whole = Annotated[int, BeforeValidator(_number_text)]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from api.admin import rate_text
 from api.context import Administrator, ServicesDep, acting_workspace
+from api.fields import Day, RequestBody
 from api.problems import Problem
 from domain.vat import BEGINNING, DatedRate
 from storage import administration, workspaces
@@ -20,12 +20,12 @@ router = APIRouter(tags=["administration"])
 MAX_RATES = 100
 
 
-class VatRate(BaseModel):
+class VatRate(RequestBody):
     """A rate and the day from which it holds, in the workspace's own zone."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
-    from_day: date = Field(alias="from", ge=BEGINNING, examples=["2025-01-01"])
+    from_day: Day = Field(alias="from", ge=BEGINNING, examples=["2025-01-01"])
     rate: str = Field(examples=["0.18"])
 
     _rates = field_validator("rate", mode="before")(rate_text)
@@ -36,10 +36,8 @@ class VatRate(BaseModel):
         return DatedRate(self.from_day, Decimal(self.rate))
 
 
-class VatRates(BaseModel):
+class VatRates(RequestBody):
     """All rates of a workspace; each holds until the next one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rates: list[VatRate] = Field(
         min_length=1, max_length=MAX_RATES, examples=[[{"from": "2025-01-01", "rate": "0.18"}]]

@@ -19,6 +19,7 @@ from tests.e2e.test_payment_methods import CUSTOMER, saved
 from tests.e2e.test_refunds import paid
 from tests.e2e.test_subscriptions_api import plan, subscribe, until
 from tests.support.credit_lab import CreditLab
+from tests.support.reviews import amount_mismatch
 from tests.support.service import Shop, eventually
 
 Body = dict[str, Any]
@@ -57,6 +58,12 @@ async def settling(shop: Shop) -> Asked:
 
     await eventually(back)
     return Asked({"reference": "w 1"}, {"reference": " w 1 "}, {"reference": "w 2"}, {"refund_id": returned["id"]})
+
+
+async def decision(shop: Shop) -> Asked:
+    body: Body = {"action": "close", "reference": "wire 4711"}
+    same = {"reference": " wire 4711 ", "note": None}
+    return Asked(body, body | same, {"action": "refund"}, {"payment_id": await amount_mismatch(shop)})
 
 
 async def setup(_: Shop) -> Asked:
@@ -182,6 +189,7 @@ TABLE: dict[str, Callable[[Shop], Awaitable[Asked]]] = {
     "POST /payments": payment,
     "POST /refunds": refund,
     "POST /refunds/{refund_id}/settle-outside": settling,
+    "POST /payments/{payment_id}/review": decision,
     "POST /credits/payout": credit_payout,
     "POST /credits/withdraw": credit_withdrawal,
     "POST /credits/write-off": credit_write_off,
