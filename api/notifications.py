@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any, Final
 
@@ -75,4 +76,5 @@ def document() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m api.notifications", description=document.__doc__).parse_args()
     print(document())  # noqa: T201

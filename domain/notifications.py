@@ -22,6 +22,7 @@ class Notification:
 
 _PAYMENT_ID: Final = "736bceb7-640b-57b9-bccf-02bb69b2f788"
 _INVOICE_ID: Final = "0b6f2a51-8f0c-5d0e-8d0a-6a4e0f6f3c11"
+EXAMPLE_PROVIDER: Final = "stripe"
 _AT: Final = "2026-11-21T16:52:53.686746+00:00"
 _NEXT: Final = "2026-12-21T16:52:53.686746+00:00"
 
@@ -37,7 +38,7 @@ def _payment(status: str, previous: str, **more: Any) -> dict[str, Any]:
         "payment_amount": "129.90",
         "refunded_total": "0.00",
         "currency": "ILS",
-        "provider": "stripe",
+        "provider": EXAMPLE_PROVIDER,
         "provider_transaction_id": "pi_3PqYx2" if status not in ("pending", "expired", "canceled") else None,
     } | more
 
@@ -102,7 +103,7 @@ def _setup(status: str, *, method: str | None, code: str | None) -> dict[str, An
         "status": status,
         "payment_method_id": method,
         "code": code,
-        "provider": "stripe",
+        "provider": EXAMPLE_PROVIDER,
     }
 
 

@@ -63,17 +63,25 @@ def test_every_list_of_providers_has_all_of_them() -> None:
 def test_nothing_but_examples_names_a_provider(path: Path) -> None:
     """The core reads capability sheets. Docstrings and what the API's description shows may name one."""
     tree = ast.parse(path.read_text())
-    shown = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.keyword) and node.arg in ("examples", "json_schema_extra")
-        for inner in ast.walk(node.value)
-    } | {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and isinstance(node.body[0], ast.Expr)
-    }
+    shown = (
+        {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.keyword) and node.arg in ("examples", "json_schema_extra")
+            for inner in ast.walk(node.value)
+        }
+        | {
+            id(node.value)
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "EXAMPLE_PROVIDER"
+        }
+        | {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and isinstance(node.body[0], ast.Expr)
+        }
+    )
     named = [
         node.value
         for node in ast.walk(tree)
