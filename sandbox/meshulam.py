@@ -204,6 +204,14 @@ class MeshulamTwin:
         credits_ = [one for one in process["transactions"] if one.get("refundedTransactionId")]
         return Decimal(charge["sum"]) - sum((Decimal(one["sum"]) for one in credits_), Decimal(0))
 
+    def give_back_by_hand(self, process: Json, charge: Json, wanted: str | None) -> Json:
+        """What the merchant does in Grow's own pages: so much, or all that is left."""
+        left = self.left(process, charge)
+        amount = left if wanted is None else Decimal(wanted)
+        if not 0 < amount <= left:
+            raise HTTPException(409, f"{left} is left to refund")
+        return self.give_back(process, charge, amount)
+
 
 class MeshulamApi:
     """The methods of the interface: from form fields to `data`."""
@@ -514,8 +522,7 @@ def _add_controls(routes: APIRouter, twin: MeshulamTwin) -> None:
         """A refund by hand, in Grow's own pages."""
         process = found(process_id)
         charge = charge_of(process)
-        amount = Decimal(body.sum) if body.sum is not None else twin.left(process, charge)
-        return {"transactionId": twin.give_back(process, charge, amount)["transactionId"]}
+        return {"transactionId": twin.give_back_by_hand(process, charge, body.sum)["transactionId"]}
 
     @routes.post("/sandbox/meshulam/processes/{process_id}/age")
     async def age(process_id: str, body: Days) -> Json:

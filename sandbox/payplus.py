@@ -694,8 +694,10 @@ def _controls(twin: PayPlusTwin) -> APIRouter:
     @routes.post("/transactions/{uid}/refund")
     async def refund_by_hand(uid: str, body: Amount) -> Json:
         """What the merchant does in the dashboard: a refund without any reference of ours."""
-        one = twin.refund(twin.store.owner_of(uid), found(TRANSACTION, uid), Decimal(body.amount), None)
-        return {"transaction_uid": one["id"]}
+        charge, amount = found(TRANSACTION, uid), Decimal(body.amount)
+        if not 0 < amount <= (left := twin.left_of(charge)):
+            raise HTTPException(409, f"{left} is left to refund")
+        return {"transaction_uid": twin.refund(twin.store.owner_of(uid), charge, amount, None)["id"]}
 
     @routes.post("/transactions/{uid}/cancel")
     async def cancel_by_hand(uid: str) -> Json:

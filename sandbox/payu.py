@@ -671,6 +671,13 @@ def _add_refund_controls(routes: APIRouter, twin: PayuTwin) -> None:
         if order is None or not paid:
             raise HTTPException(404, "no such payment")
         captured, currency = _held(order)
+        left = captured - sum(
+            _amount(one["additionalValues"]["TX_VALUE"])
+            for one in order["transactions"]
+            if one["type"] in ("REFUND", "PARTIAL_REFUND") and one["transactionResponse"]["state"] != "DECLINED"
+        )
+        if not 0 < _amount({"value": body["value"]}) <= left:
+            raise HTTPException(409, f"{left} is left to refund")
         made: Json = {
             "id": str(uuid4()),
             "type": "PARTIAL_REFUND" if _amount({"value": body["value"]}) < captured else "REFUND",
