@@ -78,17 +78,16 @@ def within_reach(
     """What of the money behind a period can become credit at `at`, the newest invoice first.
 
     Of each invoice no more than its unused part, and of each payment no more than is left of it. An invoice that was
-    not paid has neither, so that a time that was free, given or never paid gives nothing.
+    not paid has neither, so that a time that was free, given or never paid gives nothing. Nor does credit that was used
+    and is overdrawn: what is left of its money is not enough for what it has paid.
     """
     rooms = {key: source.room for key, source in sources.items()}
-    lost = {key: source.overdrawn for key, source in sources.items()}
     found: list[Part] = []
     for invoice in invoices:
         for key, amount in invoice.credit:
-            most = _covering(amount, invoice.since, end=end, at=at)
-            gone = min(lost[key], most)
-            lost[key] = lost[key] - gone
-            found.append(Part(key, most - gone, invoice.invoice_id))
+            if not sources[key].overdrawn.minor:
+                most = _covering(amount, invoice.since, end=end, at=at)
+                found.append(Part(key, most, invoice.invoice_id))
         if invoice.payment_id is not None:
             most = _covering(invoice.value, invoice.since, end=end, at=at)
             most = min(most, rooms[invoice.payment_id])

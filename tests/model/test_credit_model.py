@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -41,7 +42,7 @@ T = TypeVar("T")
 CUSTOMERS = ("ann", "ben")
 PRICES = ("0.00", "0.07", "30.00", "99.99", "1200.00")
 UNITS = ("week", "month", "year")
-SHARES = st.integers(1, 100)
+SHARES = st.one_of(st.just(100), st.integers(1, 100))
 PICK = st.integers(0, 99)
 WANTED = {
     "now": ChangeKind.CHANGE_PLAN,
@@ -71,12 +72,17 @@ class Credit(RuleBasedStateMachine):
     @initialize()
     def open_shop(self) -> None:
         self.lab = CreditLab(self.does(self.world.service.shop(callbacks=False, order_webhook_url=None)))
+        self.lab.stride = timedelta(days=4)
         self.plans: dict[tuple[str, str], Plan] = {}
         self.subscriptions: list[UUID] = []
         self.under_way: list[UUID] = []
         self.disputes: list[tuple[UUID, str, Money]] = []
         self.from_outside: set[UUID] = set()
         """Payments of which money went back without being asked for."""
+        for customer, unit in zip(CUSTOMERS, ("year", "month"), strict=True):  # there is credit from the beginning
+            self.subscriptions.append(self.does(self.lab.subscribe(self.plan("1200.00", unit), customer)))
+            self._change(len(self.subscriptions) - 1, "99.99", "month", 1, "now")
+        self._live(31, None)  # and some of it has paid
 
     def does(self, work: Awaitable[T]) -> T:
         return self.world.does(work)
@@ -93,7 +99,7 @@ class Credit(RuleBasedStateMachine):
         quantity=st.integers(1, 3),
     )
     def subscribe(self, customer: str, price: str, unit: str, quantity: int) -> None:
-        if len(self.subscriptions) < 3:
+        if len(self.subscriptions) < 5:
             self.subscriptions.append(self.does(self.lab.subscribe(self.plan(price, unit), customer, quantity)))
 
     @precondition(lambda self: self.subscriptions)
@@ -105,6 +111,9 @@ class Credit(RuleBasedStateMachine):
         when=st.sampled_from(["now", "now", "now", "period_end"]),
     )
     def change(self, pick: int, price: str, unit: str, quantity: int, when: str) -> None:
+        self._change(pick, price, unit, quantity, when)
+
+    def _change(self, pick: int, price: str, unit: str, quantity: int, when: str) -> None:
         wanted = {"plan_id": self.plan(price, unit).id, "quantity": quantity}
         self.does(self.lab.change(self._any(pick), WANTED[when], **wanted))
 
@@ -116,6 +125,9 @@ class Credit(RuleBasedStateMachine):
     @precondition(lambda self: self.subscriptions)
     @rule(days=st.sampled_from([1, 3, 12, 31]), declines=st.sampled_from([None, None, "insufficient_funds"]))
     def live(self, days: int, declines: str | None) -> None:
+        self._live(days, declines)
+
+    def _live(self, days: int, declines: str | None) -> None:
         self.lab.declines = declines
         begun = self.lab.now
         for subscription in self.subscriptions:
@@ -267,6 +279,7 @@ class Credit(RuleBasedStateMachine):
             assert away + unused[row.id] <= row.amount
             overdrawn = max(away + unused[row.id] + used[row.id] - row.amount, 0)
             assert not overdrawn or row.id in self.from_outside
+            assert not overdrawn or unused[row.id] == 0
             assert not overdrawn or row.flag is not None, "used credit without money, and nobody is told"
         for row in books.credits:
             assert row.balance == of_customer[row.customer_id] >= 0
@@ -291,7 +304,7 @@ async def test_nobody_ever_has_more_than_was_paid(service: Service) -> None:
             run_state_machine_as_test,
             Credit,
             settings=settings(
-                max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
     finally:

@@ -68,6 +68,7 @@ class CreditLab:
     now: datetime = BEGIN
     declines: str | None = None
     """With which code the bank says no to the next charges."""
+    stride: timedelta = timedelta(days=1)
     banks: BanksOfPayers = field(default_factory=BanksOfPayers)
 
     def __post_init__(self) -> None:
@@ -147,10 +148,10 @@ class CreditLab:
         raise AssertionError("it does not come to rest")
 
     async def live(self, subscription_id: UUID, **time: int) -> None:
-        """Let time pass, a day at a time, as the timers would have it."""
+        """Let time pass, a stride at a time, where timers would be to the second."""
         end = self.now + timedelta(**time)
         while self.now < end:
-            self.now = min(self.now + timedelta(days=1), end)
+            self.now = min(self.now + self.stride, end)
             await self.advance(subscription_id)
 
     async def pay(self, payment_id: UUID) -> None:
