@@ -241,12 +241,20 @@ async def withdraw(session: AsyncSession, owner: Owner, amount: Money, *, cause:
 
 
 async def write_off(session: AsyncSession, payment: Payment, *, cause: UUID, reason: str) -> Money:
-    """Bear the loss of credit that was used before its money went back. Returns how much that was."""
-    lost = (await source_of(session, payment)).overdrawn
-    owner = owner_of(payment, payment.currency)
-    await _move(
-        session, owner, "written_off", [(Part(payment.id, lost), owner.zero, -lost)], cause=cause, reason=reason
+    """Bear the loss of credit that was used before its money went back. Returns how much that was.
+
+    The invoices that it has paid keep that: no change of plan gives it back. The oldest, which are used up, first.
+    """
+    owner, lost = owner_of(payment, payment.currency), (await source_of(session, payment)).overdrawn
+    query = (
+        select(CreditEntry.invoice_id, func.sum(CreditEntry.used))
+        .where(CreditEntry.payment_id == payment.id)
+        .group_by(CreditEntry.invoice_id)
+        .order_by(func.min(CreditEntry.id))
     )
+    used = [Part(payment.id, owner.money(amount), invoice) for invoice, amount in await session.execute(query)]
+    rows = [(part, owner.zero, -part.amount) for part in credit.take(used, lost)]
+    await _move(session, owner, "written_off", rows, cause=cause, reason=reason)
     return lost
 
 

@@ -6,17 +6,18 @@ import runpy
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
+from activities.credit import write_off
 from domain.dispute import DisputeState
 from domain.review import ReviewReason
 from domain.subscription import ChangeKind
 from embedded.stack import ROOT
-from storage import credit, refunds
+from storage import credit, payments, refunds
 from storage.models import CustomerCredit, Payment, Plan, Workspace
 from tests.support.credit_lab import CUSTOMER, CreditLab
 from tests.support.service import Service
@@ -269,3 +270,21 @@ async def test_credit_from_before_is_tied_to_the_payment_that_it_came_from(lab: 
         assert [str(one.unused) for one in found.values()] == ["0.00", "996.71"]
         assert (str(found[payment.id].used), str(found[payment.id].refundable)) == ("100.00", "1100.00")
         await session.rollback()
+
+
+async def test_what_was_written_off_is_not_credited_by_the_next_change(lab: CreditLab) -> None:
+    """A bank took 1,106.70 of 1,200.00, so that 6.70 of the month that credit has paid has no money behind it."""
+    subscription, payment, _ = await a_year_changed_to_months(lab)
+    await lab.live(subscription, days=31)
+    await lab.dispute(payment.id, DisputeState.NEEDS_RESPONSE, lab.money("1106.70"))
+    source = (await lab.sources())[payment.id]
+    assert (str(source.unused), str(source.overdrawn)) == ("0.00", "6.70")
+    async with lab.database.transaction() as session:
+        row, workspace = await payments.lock(session, payment.id)
+        lost = await write_off(session, workspace, row, cause=uuid4(), reason="small", actor="test", at=lab.now)
+    assert str(lost) == "6.70"
+    done = await lab.change(subscription, NOW, plan_id=(await lab.plan("0.00")).id)
+    source = (await lab.sources())[payment.id]
+    assert done.effects["credit"] == str(source.unused)
+    assert lab.money("80.00") < source.unused <= lab.money("93.30")
+    assert (source.unused + source.used, source.overdrawn) == (lab.money("93.30"), lab.money("0.00"))

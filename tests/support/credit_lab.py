@@ -25,6 +25,7 @@ from domain.credit import Source
 from domain.dispute import DisputeState, ReconcileDisputes
 from domain.money import Money
 from domain.payment import OPEN, PaymentStatus
+from domain.refund import FINAL_REFUND, RefundState
 from domain.subscription import (
     AdvanceSubscription,
     ChangeKind,
@@ -202,7 +203,9 @@ class CreditLab:
             found = await refunds.get(session, refund_id)
             assert found is not None
             payment, workspace = await payments.lock(session, found.payment_id)
-            await settle_refund(session, payment, workspace, await refunds.lock(session, refund_id), at=self.now)
+            row = await refunds.lock(session, refund_id)
+            if RefundState(row.status) not in FINAL_REFUND:
+                await settle_refund(session, payment, workspace, row, at=self.now)
 
     async def refuse(self, refund_id: UUID) -> None:
         """The provider does not make it."""
@@ -211,7 +214,8 @@ class CreditLab:
             assert found is not None
             payment, workspace = await payments.lock(session, found.payment_id)
             row = await refunds.lock(session, refund_id)
-            await fail_refund(session, payment, workspace, row, code="refused", at=self.now)
+            if RefundState(row.status) not in FINAL_REFUND:
+                await fail_refund(session, payment, workspace, row, code="refused", at=self.now)
 
     async def refund(self, payment_id: UUID, amount: Money | None = None) -> None:
         """All of a payment, or a part of it, goes back."""

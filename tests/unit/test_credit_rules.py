@@ -119,11 +119,11 @@ def test_credit_that_paid_an_invoice_comes_back_to_its_source() -> None:
 
 def test_credit_whose_money_went_back_meanwhile_does_not_come_back() -> None:
     funded = invoice(0, (OTHER, 300), payment=None)
-    for left, credit in ((300, 300), (200, 200), (0, 0)):
+    for left, credit in ((400, 300), (300, 300), (299, 0), (0, 0)):
         found = within_reach([funded], {OTHER: source(left, 0, 300, of=OTHER)}, end=END, at=START)
         assert found == ([Part(OTHER, ils(credit), INVOICE)] if credit else [])
-    twice = within_reach([funded, funded], {OTHER: source(400, 0, 600, of=OTHER)}, end=END, at=START)
-    assert twice == [Part(OTHER, ils(100), INVOICE), Part(OTHER, ils(300), INVOICE)]
+    twice = within_reach([funded, funded], {OTHER: source(600, 0, 600, of=OTHER)}, end=END, at=START)
+    assert twice == [Part(OTHER, ils(300), INVOICE), Part(OTHER, ils(300), INVOICE)]
 
 
 def test_what_nobody_paid_gives_nothing() -> None:
