@@ -189,7 +189,7 @@ class Live:
         paid = [
             index
             for index, notice in enumerate(merchant.notices)
-            if notice["type"] == "payment.paid" and notice["data"]["payment_id"] == payment_id
+            if notice["type"] == "payment.paid" and notice["data"].get("payment_id") == payment_id
         ]
         ids = {merchant.headers[index]["webhook-id"] for index in paid}
         assert len(ids) == 1  # it may come twice, but then it says so

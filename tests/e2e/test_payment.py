@@ -88,7 +88,7 @@ async def test_notifications_are_signed_and_carry_the_state_difference(shop: Sho
     index = next(
         i
         for i, notice in enumerate(merchant.notices)
-        if notice["data"]["payment_id"] == payment["id"] and notice["type"] == "payment.paid"
+        if notice["data"].get("payment_id") == payment["id"] and notice["type"] == "payment.paid"
     )
     verified = Webhook(NOTICE_SECRET).verify(merchant.bodies[index], merchant.headers[index])
     assert verified["data"]["previous_status"] == "pending"

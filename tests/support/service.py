@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -404,5 +405,26 @@ async def running_service(stack: Stack, sandbox_url: str) -> AsyncIterator[Servi
             yield Service(stack, settings, database, sealer, sandbox_url, api_url, merchant, http)
         finally:
             stop.set()
-            await working
+            await _stopped(working)
             await database.close()
+
+
+WORKER_STOPS_SECONDS = 60
+"""Four times what the worker gives activities under way."""
+
+
+async def _stopped(working: asyncio.Task[None]) -> None:
+    """Wait for the worker's end, after all verdicts are in.
+
+    The library's worker may wait for ever for the answer to a poll that it gave up. A worker's end is tested where it
+    is a process by itself (`tests/crash`, `tests/embedded`) and must come; here it is left behind, and said aloud.
+    """
+    done, _ = await asyncio.wait({working}, timeout=WORKER_STOPS_SECONDS)
+    if done:
+        working.result()
+        return
+    working.cancel()
+    await asyncio.wait({working}, timeout=5)
+    print(
+        f"\nthe worker of the tests did not stop within {WORKER_STOPS_SECONDS} s; it was left behind", file=sys.stderr
+    )
