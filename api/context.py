@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.door import Addresses
 from api.fields import in_utc
-from api.problems import Problem
+from api.problems import Problem, rate_limited
 from api.strangers import SEEN_SECONDS, RefusedWebhooks, Strangers
 from dispatch.inbox import InboxDispatcher
 from domain.payment import PollPlan
@@ -192,12 +192,7 @@ async def limit_rate(services: Services, who: str, per_minute: int) -> None:
     except RedisError as error:  # the shared counts are a courtesy: their loss must not refuse a payment
         log.warning("rate limits are not counted", error=type(error).__name__)
         return
-    seconds = max(1, round(window.reset_time - time.time()))
-    raise Problem(
-        "rate_limited",
-        f"At most {per_minute} requests a minute; wait {seconds} s.",
-        headers={"retry-after": str(seconds)},
-    )
+    raise rate_limited(f"At most {per_minute} requests a minute", window.reset_time)
 
 
 CallerDep = Annotated[Caller, Depends(caller_of)]

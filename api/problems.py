@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,6 +135,12 @@ def key_reused(**extra: Any) -> Problem:
 def try_again(detail: str = "Try again in a moment.") -> Problem:
     """What is needed is away or not there yet; nothing was done that a repeat would do twice."""
     return Problem("temporarily_unavailable", detail, headers={"retry-after": "2"})
+
+
+def rate_limited(why: str, until: float) -> Problem:
+    """Too much came of late; `until` is when it is forgotten, in seconds since 1970."""
+    seconds = max(1, round(until - time.time()))
+    return Problem("rate_limited", f"{why}; wait {seconds} s.", headers={"retry-after": str(seconds)})
 
 
 def unusable_credentials(**extra: Any) -> Problem:

@@ -14,7 +14,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio.strategies import FixedWindowRateLimiter
 from redis.exceptions import RedisError
 
-from api.problems import Problem
+from api.problems import rate_limited
 from storage import inbox
 from storage.session import Database, is_outage
 
@@ -75,12 +75,7 @@ class Strangers:
         except RedisError as error:  # the shared counts are a courtesy: their loss must not refuse a payment
             log.warning("refusals are not counted", error=type(error).__name__)
             return
-        seconds = max(1, round(window.reset_time - time.time()))
-        raise Problem(
-            "rate_limited",
-            f"Too many requests from this address were refused; wait {seconds} s.",
-            headers={"retry-after": str(seconds)},
-        )
+        raise rate_limited("Too many requests from this address were refused", window.reset_time)
 
     async def refused(self, kind: str, address: str) -> None:
         """Count one."""
