@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
 
+from sandbox import variants
 from sandbox.courier import Courier
 from sandbox.faults import Fault, FaultPlan, UnknownFault
 from sandbox.state import Json, new_id
@@ -64,6 +65,14 @@ class HandRefund(BaseModel):
     status: str = "succeeded"
 
 
+class Chosen(BaseModel):
+    """How a provider's twin answers one account, beside the usual; `account_key` is what owns the account's objects."""
+
+    provider: str
+    account_key: str
+    names: list[str]
+
+
 class Resend(BaseModel):
     """How often."""
 
@@ -74,6 +83,7 @@ def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: Fault
     """The controls."""
     routes = APIRouter(prefix="/sandbox")
     _control_banks(routes, twin, vault)
+    _control_variants(routes, twin)
     notices: list[Json] = []
 
     @routes.post("/faults")
@@ -177,6 +187,15 @@ def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: Fault
         return notices
 
     return routes
+
+
+def _control_variants(routes: APIRouter, twin: StripeTwin) -> None:
+    @routes.post("/variants")
+    async def choose_variants(body: Chosen) -> Json:
+        try:
+            return {"names": variants.choose(twin.store, body.provider, body.account_key, body.names)}
+        except variants.UnknownVariant as error:
+            raise HTTPException(422, str(error)) from None
 
 
 def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> None:

@@ -76,16 +76,23 @@ def sandbox_address() -> Iterator[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every provider in turn, or the one that a module names as its own."""
+    """Every provider in turn and in each variant of its sandbox, or those that a module names as its own."""
     if "payer" in metafunc.fixturenames:
-        names = getattr(metafunc.module, "ONLY", None) or sorted(PROVIDERS)
+        names = getattr(metafunc.module, "ONLY", None) or [
+            "+".join(filter(None, (name, variant)))
+            for name in sorted(PROVIDERS)
+            for variant in ("", *payer_class(name).variants)
+        ]
         metafunc.parametrize("payer", names, indirect=True)
 
 
 @pytest_asyncio.fixture
 async def payer(request: pytest.FixtureRequest, sandbox_address: str) -> AsyncIterator[SandboxPayer]:
     """The other side of the provider under test, with an account of its own."""
-    one = payer_class(request.param)(sandbox_address)
+    name, *variants = request.param.split("+")
+    one = payer_class(name)(sandbox_address)
+    if variants:
+        await one.behaves(*variants)
     yield one
     await one.aclose()
 

@@ -49,6 +49,8 @@ class SandboxPayer:
     """False where the address is only computed and nothing is sent when a checkout is opened."""
     own_secrets: ClassVar[tuple[str, ...]] = ()
     """Credentials that all payers of the provider have alike; an account that must not share them replaces them."""
+    variants: ClassVar[tuple[str, ...]] = ()
+    """Other shapes of the sandbox's answers for which the whole suite runs once more (sandbox/variants.py)."""
     callback_account: ClassVar[tuple[str, str] | None] = None
     """Where callbacks go to an address that is registered beforehand: which credential names the account to the
     sandbox, and which one its callbacks are signed with. None where each request carries the address."""
@@ -69,6 +71,15 @@ class SandboxPayer:
     def wrong_account(self) -> AccountConfig:
         """The same with credentials that the provider does not know."""
         raise NotImplementedError
+
+    @property
+    def account_key(self) -> str:
+        """What owns the account's objects in the sandbox."""
+        raise NotImplementedError
+
+    async def behaves(self, *names: str) -> None:
+        """From now on the sandbox answers this account in these variants."""
+        await self.sandbox("variants", provider=self.name, account_key=self.account_key, names=list(names))
 
     async def callbacks_go_to(self, url: str, credentials: Mapping[str, str]) -> None:
         """Register the address of an account's callbacks, where the provider wants that."""

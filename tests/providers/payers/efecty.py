@@ -30,6 +30,10 @@ class Payer(SandboxPayer):
         super().__init__(address)
         self.agreement = str(int(self.suffix, 16) % 900_000 + 100_000)
 
+    @property
+    def account_key(self) -> str:
+        return self.agreement
+
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
             network=Network(LOOPBACK),

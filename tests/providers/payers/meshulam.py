@@ -33,6 +33,10 @@ class Payer(SandboxPayer):
         super().__init__(address)
         self.page_code = f"page{self.suffix}"
 
+    @property
+    def account_key(self) -> str:
+        return self.page_code
+
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
             network=Network(LOOPBACK),

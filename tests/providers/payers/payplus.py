@@ -31,6 +31,10 @@ class Payer(SandboxPayer):
         super().__init__(address)
         self.key = f"payplus_key_{self.suffix}"
 
+    @property
+    def account_key(self) -> str:
+        return self.key
+
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return self.account_with({}, timeout_seconds=timeout_seconds, **credentials)
 

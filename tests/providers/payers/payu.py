@@ -39,6 +39,10 @@ class Payer(SandboxPayer):
         self.merchant_id = str(int(self.suffix, 16) % 900_000_000 + 100_000_000)
         self.api_key = f"sandbox-key-{self.merchant_id}"
 
+    @property
+    def account_key(self) -> str:
+        return self.api_key
+
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         own = {
             "api_key": self.api_key,

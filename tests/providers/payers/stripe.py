@@ -25,6 +25,10 @@ class Payer(SandboxPayer):
         super().__init__(address)
         self.key = f"sk_test_{self.suffix}"
 
+    @property
+    def account_key(self) -> str:
+        return self.key
+
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
             network=Network(LOOPBACK),

@@ -36,6 +36,10 @@ class Payer(SandboxPayer):
             "integrity_secret": f"{environment}_integrity_{self.suffix}",
         }
 
+    @property
+    def account_key(self) -> str:
+        return self.keys()["public_key"]
+
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return AccountConfig(
             network=Network(LOOPBACK),
