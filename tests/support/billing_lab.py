@@ -51,7 +51,7 @@ from storage.models import Invoice, Payment, PaymentMethod, Plan, ProviderAccoun
 from storage.session import Database
 from tests.support.replays import replay
 from tests.support.service import Shop
-from tests.support.time_skipping import WAIT, Stranded, at_work, patiently
+from tests.support.time_skipping import WAIT, Stranded, at_work, patient, patiently
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
@@ -387,4 +387,4 @@ async def lab_of(shop: Shop, environment: WorkflowEnvironment) -> AsyncIterator[
             workflow_runner=worker.workflow_runner(),
         )
     ):
-        yield Lab(shop, environment, SubscriptionEngine(environment.client, queue), bank)
+        yield Lab(shop, environment, patient(SubscriptionEngine(environment.client, queue)), bank)

@@ -24,7 +24,7 @@ from domain.subscription import (
     SubscriptionStep,
 )
 from engine.subscriptions import SubscriptionEngine
-from tests.support.time_skipping import at_work
+from tests.support.time_skipping import at_work, patient
 from workflows.payment import PaymentWorkflow
 from workflows.subscription import SubscriptionWorkflow
 
@@ -140,4 +140,4 @@ async def stage_on(environment: WorkflowEnvironment) -> AsyncIterator[Stage]:
             workflow_runner=worker.workflow_runner(),
         )
     ):
-        yield Stage(script, SubscriptionEngine(environment.client, queue))
+        yield Stage(script, patient(SubscriptionEngine(environment.client, queue)))

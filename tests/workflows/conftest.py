@@ -41,7 +41,7 @@ from engine.client import register_search_attributes
 from engine.payments import PaymentEngine, workflow_id
 from storage.models import Payment
 from tests.support.service import Service, Shop
-from tests.support.time_skipping import Stranded, at_work, ended, patiently, unlocked
+from tests.support.time_skipping import Stranded, at_work, ended, patient, patiently, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.surplus import SurplusWorkflow
@@ -135,7 +135,7 @@ async def lab(service: Service, skipping: WorkflowEnvironment) -> AsyncIterator[
             skipping.client, queue, service.database, service.sealer, pool, public_base_url=service.api_url
         )
     ):
-        yield Lab(shop, skipping, PaymentEngine(skipping.client, queue))
+        yield Lab(shop, skipping, patient(PaymentEngine(skipping.client, queue)))
     await pool.close()
     await shop.aclose()
     await shop.sandbox("DELETE", "/faults")
@@ -273,7 +273,7 @@ async def bench_on(environment: WorkflowEnvironment) -> AsyncIterator[Bench]:
             workflow_runner=worker.workflow_runner(),
         )
     ):
-        yield Bench(environment, PaymentEngine(environment.client, queue), books)
+        yield Bench(environment, patient(PaymentEngine(environment.client, queue)), books)
 
 
 @pytest_asyncio.fixture

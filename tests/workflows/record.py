@@ -45,7 +45,7 @@ from engine.payouts import payout_workflow_id
 from engine.setups import detach_workflow_id, methods_workflow_id
 from tests.support.scripted_billing import Stage, Turn, stage_on
 from tests.support.service import eventually
-from tests.support.time_skipping import unlocked
+from tests.support.time_skipping import unlocked, until
 from tests.workflows.conftest import Bench, bench_on
 from tests.workflows.test_after_the_payment import Desk, desk_on
 from tests.workflows.test_payout_workflow import Desk as PayoutDesk
@@ -203,9 +203,7 @@ async def way_opened_too_late(bench: Bench) -> str:
     await bench.books.held.wait()
     bench.books.looks = [paid()]
     await bench.engine.signal(command.payment_id, trigger(1))
-    async with asyncio.timeout(20):
-        while not bench.books.asked:
-            await asyncio.sleep(0.05)
+    await until(lambda: bool(bench.books.asked))
     bench.books.let_go.set()
     await opening
     return workflow_id(command.payment_id)

@@ -31,7 +31,7 @@ from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundPro
 from engine.payments import PaymentEngine, afterlife_id, refund_workflow_id
 from tests.support.replays import replay
 from tests.support.service import eventually
-from tests.support.time_skipping import at_work, ended, unlocked
+from tests.support.time_skipping import at_work, ended, patient, unlocked
 from workflows.afterlife import AfterlifeWorkflow
 from workflows.dispute import DisputeWorkflow
 from workflows.refund import RefundWorkflow
@@ -136,7 +136,7 @@ async def desk_on(environment: WorkflowEnvironment, queue: str | None = None) ->
             workflow_runner=worker.workflow_runner(),
         )
     ):
-        yield Desk(environment, PaymentEngine(environment.client, queue), books, queue)
+        yield Desk(environment, patient(PaymentEngine(environment.client, queue)), books, queue)
 
 
 @pytest_asyncio.fixture
@@ -277,7 +277,7 @@ async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_
 async def test_a_dispute_does_not_wait_for_refunds_that_cannot_be_looked_at(skipping: WorkflowEnvironment) -> None:
     """Both came at once, and whenever they came again the refund was asked for first, and failed."""
     payment_id, queue = uuid4(), f"desk-{uuid4().hex[:6]}"
-    engine = PaymentEngine(skipping.client, queue)
+    engine = patient(PaymentEngine(skipping.client, queue))
     for number, kind in enumerate(("refund", "dispute"), 1):
         await engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=number, event_id=f"evt_{number}", kind=kind))
     async with desk_on(skipping, queue) as desk:

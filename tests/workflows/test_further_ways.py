@@ -33,7 +33,7 @@ from tests.support.hands import Hands, hands
 from tests.support.market import KINDS, Kind, Market, market
 from tests.support.replays import replay
 from tests.support.service import Service
-from tests.support.time_skipping import WAIT, at_work, ended, patiently, unlocked
+from tests.support.time_skipping import WAIT, at_work, ended, patient, patiently, unlocked, until
 from tests.workflows.conftest import Bench, skip_to_end
 from tests.workflows.test_payment_workflow import fault, paid, trigger
 from workflows.afterlife import AfterlifeWorkflow
@@ -55,9 +55,7 @@ def shut(status: PaymentStatus, *, others_open: bool = False) -> Confirmation:
 async def jump(environment: WorkflowEnvironment, condition: Callable[[], bool]) -> None:
     """Let time jump until something has happened."""
     async with unlocked(environment):
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.01)
+        await until(condition)
 
 
 # opening
@@ -356,7 +354,7 @@ async def days_of(
             )
         ),
     ):
-        yield Days(made, activities, skipping, PaymentEngine(skipping.client, queue), clock)
+        yield Days(made, activities, skipping, patient(PaymentEngine(skipping.client, queue)), clock)
     await pool.close()
 
 
@@ -477,9 +475,12 @@ async def test_an_opening_waits_for_an_open_circuit_and_goes_on_by_itself(
         starting = asyncio.create_task(days.engine.start(start_command(payment, PollPlan()), wait=timedelta(minutes=1)))
 
         handle = skipping.client.get_workflow_handle(workflow_id(payment.id))
-        async with asyncio.timeout(20):
+
+        async def refused_once() -> None:
             while await days.status(payment.id) != "unknown" or await tried(handle) < 2:
                 await asyncio.sleep(0.02)
+
+        await patiently(refused_once())
         before = await skipping.get_current_time()
         days.clock.ahead = timedelta(minutes=5)
         async with unlocked(skipping):

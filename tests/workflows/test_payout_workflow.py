@@ -30,7 +30,7 @@ from domain.payout import (
 )
 from engine.payouts import PayoutEngine, payout_workflow_id
 from tests.support.replays import replay
-from tests.support.time_skipping import WAIT, at_work, ended, unlocked
+from tests.support.time_skipping import WAIT, at_work, ended, patient, unlocked
 from workflows.payout import PayoutWorkflow
 
 DAY = timedelta(days=1)
@@ -140,7 +140,7 @@ async def payout_desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Desk
             workflow_runner=worker.workflow_runner(),
         )
     ):
-        yield Desk(environment, PayoutEngine(environment.client, queue), books, StartPayout(uuid4(), uuid4()))
+        yield Desk(environment, patient(PayoutEngine(environment.client, queue)), books, StartPayout(uuid4(), uuid4()))
 
 
 @pytest_asyncio.fixture

@@ -35,7 +35,7 @@ from engine.setups import SetupEngine, detach_workflow_id, methods_workflow_id
 from storage import payment_methods, setups
 from tests.support.replays import replay
 from tests.support.service import eventually
-from tests.support.time_skipping import WAIT, at_work, ended, unlocked
+from tests.support.time_skipping import WAIT, at_work, ended, patient, unlocked
 from tests.workflows.conftest import Bench, Lab
 from workflows.setup import DetachMethodWorkflow, RefreshMethodsWorkflow, SetupWorkflow
 
@@ -130,7 +130,7 @@ async def setup_desk_on(environment: WorkflowEnvironment) -> AsyncIterator[Setup
             workflow_runner=worker.workflow_runner(),
         )
     ):
-        yield SetupDesk(environment, SetupEngine(environment.client, queue), books)
+        yield SetupDesk(environment, patient(SetupEngine(environment.client, queue)), books)
 
 
 @pytest_asyncio.fixture
