@@ -119,6 +119,7 @@ def build_worker(
             payouts.remind_of_payout,
             refunds.advance_refund,
             refunds.reconcile_refunds,
+            refunds.leave_refund,
             confirmation.confirm,
             confirmation.record_status,
             setups.open_setup,

@@ -13,6 +13,7 @@ import structlog
 from providers.base import (
     UNREACHABLE,
     NothingMoved,
+    OutcomeUndecided,
     OutcomeUnknown,
     Provider,
     ProviderBusy,
@@ -89,7 +90,8 @@ class ProviderGuard:
             try:
                 answer = await ask(provider)
             except ProviderError as error:
-                if isinstance(error, OutcomeUnknown) or error.code == UNREACHABLE:
+                silent = isinstance(error, OutcomeUnknown) and not isinstance(error, OutcomeUndecided)
+                if silent or error.code == UNREACHABLE:
                     await self._failed(account, error.code)
                 else:
                     await self._answered(account, health, began, heard=line.heard, probing=probing)

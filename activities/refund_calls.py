@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from activities.guard import YOUNG, ProviderGuard, looking_back
 from providers.base import (
+    OutcomeUndecided,
     Provider,
     ProviderBusy,
     ProviderRefund,
@@ -45,7 +46,8 @@ class RefundCalls:
         """Have the refund made, or say what became of it where it was asked for before.
 
         Raises NothingMoved only for what the provider said to the request itself: then the refund was not made. A
-        look that is refused (a revoked key) says nothing of the earlier request, and raises OutcomeUnknown.
+        look that is refused (a revoked key) says nothing of the earlier request, and raises OutcomeUnknown. Raises
+        OutcomeUndecided when the provider cannot tell and has had time to act.
         """
         if asked != NEVER:
             found = await self._look(way, request, asked)
@@ -66,12 +68,17 @@ class RefundCalls:
 
     async def _look(self, way: Way, request: RefundRequest, asked: Asked) -> ProviderRefund | None:
         """What became of the earlier request; None when it may be made again."""
-        with looking_back():
-            keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
-            found = await self._guard.call(way.account, way.health, looking(request, asked.known_as))
+        young = asked.at is not None and self._now() - asked.at < YOUNG
+        try:
+            with looking_back():
+                keys_live = self._guard.provider(way.account).capabilities.idempotency_key_lifetime
+                found = await self._guard.call(way.account, way.health, looking(request, asked.known_as))
+        except OutcomeUndecided:
+            if young:
+                raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG) from None
+            raise
         if found is None and asked.known_as is not None:
             return ProviderRefund(asked.known_as, RefundStatus.PENDING)
-        young = asked.at is not None and self._now() - asked.at < YOUNG
         if found is None and young and keys_live is None:
             raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)
         return found

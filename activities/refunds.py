@@ -20,6 +20,7 @@ from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.parking import parked_if_it_fails
 from activities.refund_calls import Asked, RefundCalls, looking
+from activities.review_state import refresh
 from activities.settlement import ORDER_PAID_TWICE
 from domain.ledger import refund_entries
 from domain.money import Money
@@ -28,6 +29,7 @@ from domain.receipt import DocumentKind, ReceiptDocument, credit_note
 from domain.refund import (
     FINAL_REFUND,
     AdvanceRefund,
+    LeaveRefund,
     Reconciled,
     ReconcileRefunds,
     RefundProgress,
@@ -35,8 +37,10 @@ from domain.refund import (
     RefundState,
     split_refund,
 )
+from domain.review import ReviewReason
 from providers.base import (
     NothingMoved,
+    OutcomeUndecided,
     ProviderBusy,
     ProviderError,
     ProviderRefund,
@@ -86,7 +90,8 @@ class RefundActivities:
         """Ask the provider to make the refund, or what became of it, and record the answer.
 
         Safe to repeat: the refund's id is the idempotency value, and after an unanswered request the provider is asked
-        for it before anything else. A refusal is final. Raises ApplicationError typed as in providers/base.py.
+        for it before anything else. A refusal is final; what the provider cannot tell is left to a person. Raises
+        ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             refund = await refunds.get(session, command.refund_id)
@@ -103,10 +108,29 @@ class RefundActivities:
                 raise
             except NothingMoved as error:
                 answer = ProviderRefund(refund.provider_refund_id or "", RefundStatus.FAILED, error.code)
+            except OutcomeUndecided as error:
+                return await self.leave_refund(LeaveRefund(refund.id, error.code))
             except ProviderError as error:
                 await self._unanswered(refund, error)
                 raise
         return await self._record(command.refund_id, answer)
+
+    @activity.defn
+    async def leave_refund(self, command: LeaveRefund) -> RefundProgress:
+        """Mark the payment of a refund that has no end for a person, once; domain.review has the acts. Repeatable."""
+        async with self._database.transaction() as session:
+            found = await refunds.get(session, command.refund_id)
+            if found is None:
+                raise ApplicationError("no such refund", "refund_not_found", None, type="PaymentNotFound")
+            payment, _ = await payments.lock(session, found.payment_id)
+            refund = await refunds.lock(session, command.refund_id)
+            if RefundState(refund.status) not in FINAL_REFUND and refund.failure_code is None:
+                if RefundState(refund.status) is RefundState.REQUESTED:
+                    refund.status = RefundState.UNKNOWN.value
+                refund.failure_code, refund.updated_at = command.code[:100], self._now()
+                details = {"refund_id": str(refund.id), "code": command.code}
+                payments.set_flag(session, payment, ReviewReason.REFUND_UNCONFIRMED, details=details)
+            return _progress_of(refund, await receipts.of_refund(session, refund.id))
 
     @activity.defn
     async def reconcile_refunds(self, command: ReconcileRefunds) -> Reconciled:
@@ -294,14 +318,13 @@ class RefundActivities:
             if state is RefundState.SUCCEEDED:
                 document = await settle_refund(session, payment, workspace, refund, at=self._now(), clock=self._now)
             elif state is RefundState.FAILED:
-                await fail_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
-                held_by = await disputes.of_payment(session, payment.id)
-                await dispute_money.take_what_is_free(session, payment, held_by)
-                await show_overdrawn(session, workspace, payment, at=self._now())
+                await release_refund(session, payment, workspace, refund, code=answer.failure_code, at=self._now())
             else:
-                refund.status = state.value
+                refund.status, refund.failure_code = state.value, None
                 if refund.origin == "provider":  # it is followed from here on
                     refund.asked_at = refund.asked_at or self._now()
+            if payment.flag == ReviewReason.REFUND_UNCONFIRMED:
+                await refresh(session, payment, workspace, at=self._now(), actor="provider")
         log.info("refund", refund_id=str(refund.id), payment_id=str(payment.id), status=refund.status)
         return _progress_of(refund, document)
 
@@ -477,6 +500,16 @@ async def fail_refund(
     refund.status, refund.finished_at, refund.failure_code = RefundState.FAILED.value, at, code or "refused"
     await refunds.restore_credit(session, payment, refund)
     returned_refunds.tell(session, payment, workspace, refund, "refund.failed", at=at)
+
+
+async def release_refund(
+    session: AsyncSession, payment: Payment, workspace: Workspace, refund: Refund, *, code: str | None, at: datetime
+) -> None:
+    """Record that a refund of ours will not happen, and give what it had reserved to who waits for it."""
+    await fail_refund(session, payment, workspace, refund, code=code, at=at)
+    held_by = await disputes.of_payment(session, payment.id)
+    await dispute_money.take_what_is_free(session, payment, held_by)
+    await show_overdrawn(session, workspace, payment, at=at)
 
 
 async def _issue_credit_note(

@@ -81,6 +81,8 @@ async def _outstanding(session: AsyncSession, payment: Payment, rows: Sequence[S
     returned = await refunds.of_payment(session, payment.id)
     if any(RefundState(row.status) is RefundState.RETURNED for row in returned):
         return ReviewReason.REFUND_RETURNED
+    if await refunds.unconfirmed(session, payment.id):
+        return ReviewReason.REFUND_UNCONFIRMED
     owed = await owed_by_payer(session, payment)
     if owed.minor > 0:
         return ReviewReason.REFUND_PAID_TWICE

@@ -14,6 +14,7 @@ from activities import returned_refunds
 from activities.confirmation import ConfirmationActivities, Seen, Silent
 from activities.credit import NothingOverdrawn, write_off
 from activities.fraud import FraudGuards
+from activities.refunds import release_refund, settle_refund
 from activities.review_state import PAID_TWICE_ENDED, owed_by_payer, payer_credit, refresh
 from activities.settlement import settle
 from activities.unbooked import GivenBack, close_given_back, take_unbooked
@@ -67,11 +68,12 @@ class Facts:
 
 @dataclass(slots=True)
 class Decided:
-    """What the decision did. `to_refund`: overpayments whose refund is to be started now."""
+    """What the decision did. `to_refund`: overpayments whose refund is started now; `refunds`: those that it ended."""
 
     reason: ReviewReason
     left: ReviewReason | None = None
     to_refund: list[UUID] = field(default_factory=list)
+    refunds: list[UUID] = field(default_factory=list)
 
 
 async def facts_of(confirmation: ConfirmationActivities, loaded: Loaded) -> Facts:
@@ -353,6 +355,19 @@ async def _exceeding(work: _Work, decided: Decided) -> None:  # noqa: ARG001
     await refresh(work.session, work.payment, work.workspace, at=work.at, actor=work.decision.actor)
 
 
+async def _unconfirmed(work: _Work, decided: Decided) -> None:
+    """A refund of ours that the provider tells nothing of: a person has seen there whether it was made."""
+    rows = await refunds.unconfirmed(work.session, work.payment.id)
+    for found in rows[:1]:
+        row = await refunds.lock(work.session, found.id)
+        decided.refunds.append(row.id)
+        if work.decision.action is ReviewAction.ACCEPT:
+            await settle_refund(work.session, work.payment, work.workspace, row, at=work.at)
+        else:
+            await release_refund(work.session, work.payment, work.workspace, row, code=CLOSED_BY_REVIEW, at=work.at)
+    await refresh(work.session, work.payment, work.workspace, at=work.at, actor=work.decision.actor)
+
+
 async def _overdrawn(work: _Work, decided: Decided) -> None:  # noqa: ARG001
     """Used credit without money behind it: the merchant bears it, or the customer has paid it by other means."""
     decision = work.decision
@@ -378,6 +393,7 @@ _HANDLERS: dict[ReviewReason, Callable[[_Work, Decided], Awaitable[None]]] = {
     ReviewReason.REFUND_RETURNED: _returned,
     ReviewReason.REFUND_PAID_TWICE: _paid_twice,
     ReviewReason.REFUND_EXCEEDS_PAYMENT: _exceeding,
+    ReviewReason.REFUND_UNCONFIRMED: _unconfirmed,
     ReviewReason.CREDIT_OVERDRAWN: _overdrawn,
 }
 

@@ -21,6 +21,7 @@ from domain.payment import PaymentStatus, ReturnSurplus, SurplusStatus
 from domain.review import ReviewReason
 from providers.base import (
     NothingMoved,
+    OutcomeUndecided,
     ProviderBusy,
     ProviderRefund,
     RefundRequest,
@@ -55,9 +56,9 @@ class SurplusActivities:
     async def return_surplus(self, command: ReturnSurplus) -> SurplusStatus:
         """Refund the money, or ask how its refund stands, and record it. Safe to repeat.
 
-        Only what was decided to go back does. A refusal is final and recorded as `refund_failed`; an operator may
-        start it again. Raises ApplicationError typed as in providers/base.py when the outcome is not known or the
-        provider is busy.
+        Only what was decided to go back does. A refusal is final and recorded as `refund_failed`, and so is a request
+        of which the provider cannot tell what became; an operator compares, and may start it again. Raises
+        ApplicationError typed as in providers/base.py when the outcome is not known or the provider is busy.
         """
         try:
             async with self._database.transaction() as session:
@@ -74,7 +75,7 @@ class SurplusActivities:
                 refund = await self._ask(way, loaded.payment, row)
             except ProviderBusy:
                 raise
-            except NothingMoved as error:
+            except (NothingMoved, OutcomeUndecided) as error:
                 refund = ProviderRefund("", RefundStatus.FAILED, error.code)
         return await self._record(command, row.refund_id, refund)
 

@@ -23,6 +23,7 @@ from api.payments import existing_payment
 from api.problems import Problem, answers
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus, ProviderTrigger
+from domain.refund import StartRefund
 from domain.review import REVIEWS, ReviewAction, ReviewReason, ReviewRefused
 from engine.payments import EngineUnavailable, NoSuchWorkflow, PaymentEngine
 from providers.pool import ProviderPool
@@ -76,6 +77,7 @@ class ReviewDone(ReviewOut):
     reviewed_reason: ReviewReason
     action: ReviewAction
     refunding: list[UUID] = []
+    refunds: list[UUID] = Field([], description="Refunds whose end was decided.")
 
 
 class ReviewEffects(EffectsOut):
@@ -171,6 +173,7 @@ class Desk:
             reviewed_reason=decided.reason,
             action=body.action,
             refunding=decided.to_refund,
+            refunds=decided.refunds,
         )
 
     async def rehearse(self, payment_id: UUID, body: PaymentDecision, *, actor: str, at: datetime) -> ReviewEffects:
@@ -209,7 +212,10 @@ async def set_off(engine: PaymentEngine, done: ReviewDone) -> bool:
     try:
         for surplus_id in done.refunding:
             await engine.return_surplus(surplus_id)
-        trigger = ProviderTrigger(0, event, "review")  # no event of the inbox: the workflow takes up what is on record
+        for refund_id in done.refunds:
+            await engine.sync_refund(StartRefund(refund_id, done.payment_id))
+        # no event of the inbox: the workflow takes up what is on record, and refunds that waited for these
+        trigger = ProviderTrigger(0, event, "refund" if done.refunds else "review")
         try:
             await engine.signal(done.payment_id, trigger)
         except NoSuchWorkflow:

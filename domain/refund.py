@@ -13,7 +13,8 @@ from domain.money import Money, MoneyError
 class RefundState(StrEnum):
     """A refund with us.
 
-    `unknown`: the provider was asked and has not answered; it is asked what it did. `returned`: it had succeeded, and
+    `unknown`: the provider was asked and has not answered; it is asked what it did. With a failure code it, or one that
+    is pending, is left to a person as well (`refund_unconfirmed`). `returned`: it had succeeded, and
     the payer's bank sent the money back later, so that it is owed to the payer. `settled_outside`: it was returned, and
     the merchant has paid it by other means, such as a bank transfer.
     """
@@ -45,6 +46,14 @@ class AdvanceRefund:
     """Ask the provider about one refund, or ask it to make it, and record what it says."""
 
     refund_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRefund:
+    """Leave a refund that the provider has not ended to a person; `code` says why."""
+
+    refund_id: UUID
+    code: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class ReviewReason(StrEnum):
     REFUND_RETURNED = "refund_returned"
     REFUND_PAID_TWICE = "refund_paid_twice"
     REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
+    REFUND_UNCONFIRMED = "refund_unconfirmed"
     CREDIT_OVERDRAWN = "credit_overdrawn"
 
 
@@ -97,6 +98,13 @@ REVIEWS: Mapping[ReviewReason, Review] = {
     ReviewReason.REFUND_EXCEEDS_PAYMENT: Review(
         "more went back at the provider than was left of the payment; what was too much is in no books",
         {ReviewAction.CLOSE: "with a reference: what you agreed with the provider or the payer about it"},
+    ),
+    ReviewReason.REFUND_UNCONFIRMED: Review(
+        "the provider does not tell whether it has made a refund of ours; compare with its own list of refunds",
+        {
+            ReviewAction.ACCEPT: "it was made: the oldest such refund is booked, with its credit note",
+            ReviewAction.CLOSE: "it was not made: the oldest such refund has failed, and may be requested anew",
+        },
     ),
     ReviewReason.CREDIT_OVERDRAWN: Review(
         "credit of it has paid invoices, and then its money went back: the customer has had both",

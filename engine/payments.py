@@ -206,6 +206,20 @@ class PaymentEngine:
         )
         return await first_answer(wait, start, update)
 
+    async def sync_refund(self, command: StartRefund) -> None:
+        """Let the refund's workflow look now; one that has ended is run again. Raises EngineUnavailable."""
+        with call_errors():
+            await self.client.start_workflow(
+                RefundWorkflow.run,
+                command,
+                id=refund_workflow_id(command.refund_id),
+                task_queue=self.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                start_signal="sync",
+                static_summary=f"refund of payment {command.payment_id}",
+                rpc_timeout=timedelta(seconds=5),
+            )
+
     async def return_surplus(self, surplus_id: UUID) -> None:
         """Send surplus money back; a run under way is left alone. Raises EngineUnavailable."""
         with call_errors():

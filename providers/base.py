@@ -83,6 +83,10 @@ class OutcomeUnknown(ProviderError):
     """Silence: the provider may have acted. Look our reference up before anything else."""
 
 
+class OutcomeUndecided(OutcomeUnknown):
+    """The provider has answered, and its interface cannot tell, now or later, whether it acted: a person compares."""
+
+
 class Rejection(StrEnum):
     """Why a callback was not accepted."""
 

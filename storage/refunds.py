@@ -140,6 +140,13 @@ async def get(session: AsyncSession, refund_id: UUID, workspace_id: UUID | None 
     return await session.scalar(query if workspace_id is None else query.where(Refund.workspace_id == workspace_id))
 
 
+async def unconfirmed(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:
+    """Refunds that a person has to compare with the provider's own list, oldest first."""
+    await session.flush()
+    rows = await under_way(session, payment_id)
+    return sorted((row for row in rows if row.failure_code is not None), key=lambda row: (row.created_at, row.id))
+
+
 async def lock(session: AsyncSession, refund_id: UUID) -> Refund:
     """A refund as it is now, under its row lock; take the payment's lock before it. Raises NoResultFound."""
     query = select(Refund).where(Refund.id == refund_id).with_for_update()

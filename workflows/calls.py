@@ -34,7 +34,7 @@ from domain.payout import (
     PreparePayout,
     RemindOfPayout,
 )
-from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress
+from domain.refund import AdvanceRefund, LeaveRefund, Reconciled, ReconcileRefunds, RefundProgress
 from domain.setup import DetachMethod, FailSetup, LookAtSetup, OpenedSetup, RefreshMethods, SetupProgress, StartSetup
 from domain.subscription import (
     AdvanceSubscription,
@@ -157,6 +157,12 @@ async def open_way(command: OpenWay) -> Checkout:
 @activity.defn
 async def advance_refund(command: AdvanceRefund) -> RefundProgress:
     """Ask the provider to make the refund, or what became of it, and record the answer."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def leave_refund(command: LeaveRefund) -> RefundProgress:
+    """Let a person compare what the provider does not tell."""
     raise NotImplementedError
 
 

@@ -11,7 +11,15 @@ from zoneinfo import ZoneInfo
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import OutcomeUnknown, ProviderPayment, ProviderRefund, RefundRequest, RefundStatus, SavedMethod
+from providers.base import (
+    OutcomeUndecided,
+    OutcomeUnknown,
+    ProviderPayment,
+    ProviderRefund,
+    RefundRequest,
+    RefundStatus,
+    SavedMethod,
+)
 from providers.meshulam.amounts import CURRENCY, from_wire
 from providers.meshulam.errors import plain
 
@@ -176,14 +184,14 @@ def earlier_refund(process: Process, request: RefundRequest) -> ProviderRefund |
     """The refund that an earlier try of this request made, by the provider's own sum.
 
     Refunds carry no reference of ours: money beyond `refunded_before`, of exactly this amount, is taken for it. None:
-    nothing went back beyond what is known. Raises OutcomeUnknown `refund_sum_unexplained` for every other sum, as
+    nothing went back beyond what is known. Raises OutcomeUndecided `refund_sum_unexplained` for every other sum, as
     after a refund made by hand: a person must compare.
     """
     beyond = process.refunded.minor - request.refunded_before.minor
     if beyond == 0:
         return None
     if beyond != request.amount.minor:
-        raise OutcomeUnknown("refund_sum_unexplained", "refunded at the provider and here differ")
+        raise OutcomeUndecided("refund_sum_unexplained", "refunded at the provider and here differ")
     same = [credit for credit in process.credits if credit.sum == request.amount]
     refund_id = max(same, key=_age).id if same else f"{request.transaction_id}-refunded"
     return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)

@@ -47,6 +47,8 @@ ENDS = {
     (ReviewReason.REFUND_PAID_TWICE, ReviewAction.ACCEPT): "partially_refunded",
     (ReviewReason.REFUND_PAID_TWICE, ReviewAction.CLOSE): "partially_refunded",
     (ReviewReason.REFUND_EXCEEDS_PAYMENT, ReviewAction.CLOSE): "paid",
+    (ReviewReason.REFUND_UNCONFIRMED, ReviewAction.ACCEPT): "partially_refunded",
+    (ReviewReason.REFUND_UNCONFIRMED, ReviewAction.CLOSE): "partially_refunded",
     (ReviewReason.CREDIT_OVERDRAWN, ReviewAction.ACCEPT): "paid",
     (ReviewReason.CREDIT_OVERDRAWN, ReviewAction.CLOSE): "paid",
 }
@@ -103,6 +105,7 @@ async def test_an_act_ends_its_reason(service: Service, reason: ReviewReason, ac
         outside = action is ReviewAction.CLOSE and reason not in (
             ReviewReason.AMOUNT_UNCONFIRMED,
             ReviewReason.TRANSACTION_TAKEN,
+            ReviewReason.REFUND_UNCONFIRMED,
         )
         body |= OUTSIDE if outside else {}
         if outside:  # money is still there: without a word on how it went there is nothing to close

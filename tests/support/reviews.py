@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import update
 
+import wiring
+from activities.guard import YOUNG, ProviderGuard
+from activities.refunds import RefundActivities
 from domain.dispute import DisputeState
+from domain.refund import AdvanceRefund
 from domain.review import ReviewReason
 from domain.subscription import ChangeKind
 from storage import payments
@@ -126,6 +131,22 @@ async def refund_exceeds_payment(shop: Shop) -> str:
     return await waits(shop, payment["id"], ReviewReason.REFUND_EXCEEDS_PAYMENT)
 
 
+async def refund_unconfirmed(shop: Shop) -> str:
+    """A refund of 30.00 that got no answer, and one of 20.00 by hand, of which the provider tells the sum alone."""
+    payment = await shop.pays(amount="100.00")
+    await shop.till.payer.pays(await shop.checkout(payment))
+    await shop.until(payment["id"], "paid")
+    payer = shop.till.payer
+    silence = {"operation": payer.operations["refund"], "fault": "timeout_before:4", "count": 1}
+    await shop.sandbox("POST", "/faults", silence | {"only_with": [payer.account_key]})
+    asked = await shop.api.post("/refunds", json={"payment_id": payment["id"], "amount": "30.00"})
+    assert asked.json()["status"] == "unknown", asked.text
+    (process,) = await payer.checkouts_of(UUID(payment["id"]))
+    await shop.sandbox("POST", f"/meshulam/processes/{process}/refund", {"sum": "20.00"})
+    await asked_again_later(shop, UUID(asked.json()["id"]))
+    return await waits(shop, payment["id"], ReviewReason.REFUND_UNCONFIRMED)
+
+
 async def credit_overdrawn(shop: Shop) -> str:
     """A year was changed to months, one of which its credit has paid; then the bank took the year's money."""
     lab = CreditLab(shop)
@@ -135,6 +156,19 @@ async def credit_overdrawn(shop: Shop) -> str:
     await lab.live(subscription, days=32)
     await lab.dispute(payment.id, DisputeState.LOST, lab.money("1200.00"))
     return await waits(shop, str(payment.id), ReviewReason.CREDIT_OVERDRAWN)
+
+
+async def asked_again_later(shop: Shop, refund_id: UUID) -> None:
+    """As the refund's workflow does once the provider has had the time to act."""
+    service = shop.service
+
+    def now() -> datetime:
+        return datetime.now(UTC) + YOUNG
+
+    pool = wiring.provider_pool(service.settings, service.sealer)
+    guard = ProviderGuard(service.database, pool, now)
+    await RefundActivities(service.database, guard, service.sealer, now).advance_refund(AdvanceRefund(refund_id))
+    await pool.close()
 
 
 async def refunded_at_the_provider(shop: Shop, payment_id: str, minor: str) -> None:
@@ -163,8 +197,9 @@ SITUATIONS: dict[ReviewReason, Situation] = {
     ReviewReason.REFUND_RETURNED: refund_returned,
     ReviewReason.REFUND_PAID_TWICE: refund_paid_twice,
     ReviewReason.REFUND_EXCEEDS_PAYMENT: refund_exceeds_payment,
+    ReviewReason.REFUND_UNCONFIRMED: refund_unconfirmed,
     ReviewReason.CREDIT_OVERDRAWN: credit_overdrawn,
 }
 """How each reason comes about."""
-PROVIDER = {ReviewReason.AMOUNT_UNCONFIRMED: "efecty"}
+PROVIDER = {ReviewReason.AMOUNT_UNCONFIRMED: "efecty", ReviewReason.REFUND_UNCONFIRMED: "meshulam"}
 """At Stripe, but for what Stripe has not."""

@@ -27,7 +27,15 @@ from domain.payment import (
     ReturnSurplus,
     SurplusStatus,
 )
-from domain.refund import AdvanceRefund, Reconciled, ReconcileRefunds, RefundProgress, RefundState, StartRefund
+from domain.refund import (
+    AdvanceRefund,
+    LeaveRefund,
+    Reconciled,
+    ReconcileRefunds,
+    RefundProgress,
+    RefundState,
+    StartRefund,
+)
 from engine.payments import PaymentEngine, afterlife_id, refund_workflow_id
 from tests.support.replays import replay
 from tests.support.service import eventually
@@ -56,6 +64,7 @@ class Books:
     disputes_asked_at: list[datetime] = field(default_factory=list)
     reminded_at: list[datetime] = field(default_factory=list)
     rendered: list[UUID] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     credit_note: UUID = field(default_factory=uuid4)
 
     @activity.defn
@@ -65,6 +74,11 @@ class Books:
         if isinstance(state, ApplicationError):
             raise state
         return RefundProgress(command.refund_id, state, self.credit_note if state is RefundState.SUCCEEDED else None)
+
+    @activity.defn
+    async def leave_refund(self, command: LeaveRefund) -> RefundProgress:
+        self.left.append(command.code)
+        return RefundProgress(command.refund_id, RefundState.UNKNOWN)
 
     @activity.defn
     async def return_surplus(self, _: ReturnSurplus) -> SurplusStatus:
@@ -126,6 +140,7 @@ async def desk_on(environment: WorkflowEnvironment, queue: str | None = None) ->
             workflows=[AfterlifeWorkflow, RefundWorkflow, SurplusWorkflow, DisputeWorkflow],
             activities=[
                 books.advance_refund,
+                books.leave_refund,
                 books.return_surplus,
                 books.render_receipt,
                 books.confirm,
@@ -185,9 +200,34 @@ async def test_silence_is_asked_again_and_a_refusal_is_a_result(desk: Desk) -> N
 
 async def test_a_refund_that_never_ends_is_left_to_a_person(desk: Desk) -> None:
     desk.books.refund = [RefundState.PENDING]
-    _, outcome = await refunded(desk)
-    assert outcome.state is RefundState.PENDING
+    await refunded(desk)
+    assert desk.books.left == ["not_ended"]
     assert desk.books.asked_at[-1] - desk.books.asked_at[0] > 90 * DAY
+
+
+async def test_a_provider_that_is_silent_for_a_week_leaves_the_refund_to_a_person_and_is_asked_on(desk: Desk) -> None:
+    """The run failed, and nobody asked for the refund any more."""
+    silence = ApplicationError("silence", "timeout", None, type="OutcomeUnknown", next_retry_delay=DAY)
+    desk.books.refund = [*[silence] * 12, RefundState.SUCCEEDED]
+    _, outcome = await refunded(desk)
+    assert desk.books.left
+    assert set(desk.books.left) <= {"timeout", "provider_unavailable"}
+    assert outcome.state is RefundState.SUCCEEDED
+    assert desk.books.rendered == [desk.books.credit_note]
+
+
+async def test_what_a_person_has_decided_about_a_refund_is_seen_at_once(desk: Desk) -> None:
+    desk.books.refund = [RefundState.UNKNOWN]
+    command = StartRefund(uuid4(), uuid4())
+    assert (await desk.engine.start_refund(command, wait=timedelta(seconds=60))) is not None
+    desk.books.refund = [RefundState.SUCCEEDED]
+    await desk.engine.sync_refund(command)
+    handle = desk.environment.client.get_workflow_handle_for(RefundWorkflow.run, refund_workflow_id(command.refund_id))
+    assert (await ended(handle)).state is RefundState.SUCCEEDED  # no time was skipped
+    assert desk.books.rendered == [desk.books.credit_note]
+    await replay(await handle.fetch_history())
+    await desk.engine.sync_refund(command)  # it has ended: another run renders what is missing, and ends
+    assert (await ended(handle)).state is RefundState.SUCCEEDED
 
 
 async def test_surplus_is_followed_until_it_is_back(desk: Desk) -> None:
