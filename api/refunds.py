@@ -464,6 +464,13 @@ def _check_provider(payment: Payment, sheet: Capabilities, amount: Money) -> Non
         raise Problem("refund_not_supported", f"{payment.provider} cannot refund {how}; pay it back by other means.")
     if amount != payment.money and not sheet.partial_refund:
         raise Problem("refund_not_supported", f"{payment.provider} refunds the whole payment only.")
+    window = sheet.refund_window
+    if window is not None and payment.paid_at is not None and window.is_over(payment.paid_at, datetime.now(UTC)):
+        when = f"up to {window.days} days after the payment" if window.days else "on the day of the payment"
+        words = (
+            f"{payment.provider} takes a refund by call {when} only ({window.zone}); have it made {window.afterwards}."
+        )
+        raise Problem("refund_not_supported", words)
     check_step(payment.provider, sheet, amount)
 
 

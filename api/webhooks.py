@@ -24,10 +24,12 @@ from dispatch.methods import MethodHandover
 from dispatch.owners import Owner, Subject, names_of, owner_of
 from dispatch.subscriptions import SubscriptionHandover
 from domain.payment import PaymentStatus, ProviderTrigger
+from domain.review import ReviewReason
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
-from providers.registry import PROVIDERS
+from providers.registry import PROVIDERS, capabilities_of
 from storage import attempts, audit, inbox, outbox, setups, workspaces
+from storage.attempts import SETTLED
 from storage.models import Attempt, Payment, ProviderAccount
 from storage.sealing import SealingError
 from storage.session import is_outage
@@ -259,7 +261,7 @@ async def _store(services: Services, account: ProviderAccount, told: Told) -> Ta
         )
         row = await inbox.store(session, values)
         if row.new and payment is not None:
-            _audit_report(session, account, payment, event)
+            _audit_report(session, account, payment, owner.attempt, event)
     log.info(
         "callback stored",
         payment_id=str(payment.id) if payment else None,
@@ -301,7 +303,7 @@ async def store_many(
         payment = owner.payment
         event_id = one.event.event_id[:MAX_EVENT_ID]
         if event_id in unseen and payment is not None:
-            _audit_report(session, account, payment, one.event)
+            _audit_report(session, account, payment, owner.attempt, one.event)
         differs = event_id in before and one.event.amount not in (None, before[event_id])
         taken.append(TakenIn(event_id in unseen, None if payment is None else payment.id, outcome, None, differs))
         unseen.discard(event_id)  # whoever tells of it once more in these same rows repeats it
@@ -329,16 +331,26 @@ async def _subjects(session: AsyncSession, account: ProviderAccount, events: Seq
     return found
 
 
-def _audit_report(session: AsyncSession, account: ProviderAccount, payment: Payment, event: ProviderEvent) -> None:
-    if event.kind in (EventKind.REFUND, EventKind.DISPUTE):
+def _audit_report(
+    session: AsyncSession, account: ProviderAccount, payment: Payment, attempt: Attempt | None, event: ProviderEvent
+) -> None:
+    kind = EventKind.DISPUTE if _takes_back(account, payment, attempt, event) else event.kind
+    if kind in (EventKind.REFUND, EventKind.DISPUTE):
         audit.record(
             session,
             payment.workspace_id,
             actor=f"provider:{account.provider}",
-            action=f"payment.{event.kind.value}_reported",
+            action=f"payment.{kind.value}_reported",
             subject=("payment", payment.id),
             details={"event": event.event_id, "type": event.type},
         )
+
+
+def _takes_back(account: ProviderAccount, payment: Payment, attempt: Attempt | None, event: ProviderEvent) -> bool:
+    """Whether a provider that cannot be asked cancels what it had reported as money: nothing else would show it."""
+    if event.kind is not EventKind.CANCELED or capabilities_of(account.provider).status_call or attempt is None:
+        return False
+    return attempt.status in SETTLED or payment.flag == ReviewReason.AMOUNT_UNCONFIRMED
 
 
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:

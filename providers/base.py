@@ -20,6 +20,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from domain.declines import DeclineClass, decline_class
 from domain.dispute import DisputeState
@@ -132,6 +133,23 @@ CARD = Method("card")
 
 
 @dataclass(frozen=True, slots=True)
+class RefundWindow:
+    """How long a capture can be refunded by a call: `days` calendar days of `zone` after its own, 0 for the same day.
+
+    `afterwards` says where a person has the refund made then, as the end of a sentence.
+    """
+
+    days: int
+    zone: str
+    afterwards: str
+
+    def is_over(self, captured_at: datetime, now: datetime) -> bool:
+        """Whether a refund that is asked for now comes too late."""
+        zone = ZoneInfo(self.zone)
+        return (now.astimezone(zone).date() - captured_at.astimezone(zone).date()).days > self.days
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider can do. Workflows and routing read this, never a provider's name."""
 
@@ -145,6 +163,8 @@ class Capabilities:
     """The adapter also has `ListsBanks`."""
     refund: bool = True
     partial_refund: bool = True
+    refund_window: RefundWindow | None = None
+    """None: as long as the payment is on record here."""
     lists_refunds: bool = False
     """`look` tells refunds one by one (`ProviderPayment.refunds`), where the provider shows them at all."""
     void: bool = False

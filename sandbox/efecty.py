@@ -20,6 +20,7 @@ import io
 import json
 import re
 import time
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
@@ -35,8 +36,12 @@ from pydantic import BaseModel
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Json, Store
+from sandbox.variants import chosen
 
 SCHEME = "efecty"
+VARIANTS = {
+    "expired_unnamed": "Payválida's notification of an order that expired names no method (docs.payvalida.com)",
+}
 COLOMBIA = timezone(timedelta(hours=-5))
 LATE = timedelta(minutes=10)
 COLUMNS = ("agreement", "reference", "amount", "paid_at", "transaction_id", "status")
@@ -154,10 +159,27 @@ class Network:
                 event_id=payment["transaction_id"] or f"{payment['reference']}-{payment['status']}",
                 event_type=f"efecty.{payment['status']}",
                 url=url,
-                body=json.dumps(body if signed else _payvalida(payment, secret)).encode(),
+                body=json.dumps(body if signed else self._payvalida(payment, secret)).encode(),
                 scheme=SCHEME if signed else "",
                 secret=secret,
             )
+
+    def _payvalida(self, payment: Json, secret: str) -> Json:
+        """The aggregator's notification; its checksum leaves the amount out. Its own number of the order is another."""
+        status = "approved" if payment["status"] == "paid" else "cancelled"
+        signed = f"{payment['reference']}{status}{secret}"
+        body: Json = {
+            "pv_po_id": zlib.crc32(payment["reference"].encode()),
+            "po_id": payment["reference"],
+            "status": status,
+            "amount": payment["amount"],
+            "iso_currency": payment["currency"],
+            "pv_payment": "efecty",
+            "pv_checksum": hashlib.sha256(signed.encode()).hexdigest(),
+        }
+        if status == "cancelled" and chosen(self.store, payment["agreement"], "expired_unnamed"):
+            del body["pv_payment"]
+        return body
 
     def _destinations(self, payment: Json) -> list[tuple[str, str, str]]:
         own = self.store.get("efecty_code", f"efecty-code-{payment['reference']}")
@@ -262,20 +284,6 @@ def _until(expires: str) -> str:
     except ValueError:
         return expires
     return (moment.astimezone(COLOMBIA) if moment.tzinfo else moment).strftime("%d %b %Y, %H:%M")
-
-
-def _payvalida(payment: Json, secret: str) -> Json:
-    """The aggregator's notification; its checksum leaves the amount out."""
-    status = "approved" if payment["status"] == "paid" else "cancelled"
-    signed = f"{payment['reference']}{status}{secret}"
-    return {
-        "pv_po_id": payment["transaction_id"] or "",
-        "po_id": payment["reference"],
-        "status": status,
-        "amount": payment["amount"],
-        "pv_payment": "efecty",
-        "pv_checksum": hashlib.sha256(signed.encode()).hexdigest(),
-    }
 
 
 def _shown(amount: str) -> str:

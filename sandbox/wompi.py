@@ -15,55 +15,56 @@ Controls, all POST with JSON under /sandbox/wompi:
 - `/transactions/{id}/settle` {status}: what becomes of a pending transaction (PSE at the bank, Nequi in the app)
 - `/transactions/{id}/amount` {amount_in_cents, currency}: let Wompi hold something else than was asked for
 - `/transactions/{id}/event` {}: send its event again, with a new timestamp
+- `/transactions/{id}/age` {days}: let it have happened so many days ago
 - `/references/{reference}/expire` {}: close the page of a reference; `/links/{id}/expire` {}: the same of a link
 
 Quirks kept: a new transaction is always PENDING; the bank's address appears only after some looks; a reference is
-taken once (422), except that a refused payer may try again on the same page; a void answers 201 without a body; a
-body is checked before the key; an acceptance token is good once; a refusal of a key repeats the key.
+taken once (422), except that a refused payer may try again on the same page; a transaction with a payment method is
+created by the public key and read by the private one, without which it is *not found*; a void is taken on the day of
+the payment, in Colombia, and answers with its own status beside the transaction; a body is checked before the key; an
+acceptance token is good once; a refusal of a key repeats the key.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-from pydantic import BaseModel
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
-from sandbox.pages import shown_amount
 from sandbox.state import Json, Store, new_id
-
-TRANSACTION, LINK, EVENTS_URL, CLOSED, TOKEN = (
-    "wompi.transaction",
-    "wompi.link",
-    "wompi.events_url",
-    "wompi.closed",
-    "wompi.token",
+from sandbox.variants import chosen
+from sandbox.wompi_books import (
+    LINK,
+    TOKEN,
+    TRANSACTION,
+    Merchant,
+    WompiTwin,
+    merchant_of,
+    now_text,
+    public,
+    signature_of,
 )
-SCHEME = "wompi"
-CARDS = {"4242424242424242": "APPROVED", "4111111111111111": "DECLINED"}
+from sandbox.wompi_pages import Checkouts, add_controls, add_pages
+
+VARIANTS = {
+    "void_empty": "a void answers 201 without a body (OpenAPI 1.2.0; pulgueta/wompi-node)",
+    "private_creates": "POST /transactions takes the private key alone (docs.wompi.co, Transactions)",
+    "open_reads": "GET /transactions/{id} takes either key, or none (OpenAPI 1.2.0)",
+}
+COLOMBIA = timezone(timedelta(hours=-5))
 PHONES = {"3991111111": "APPROVED", "3992222222": "DECLINED"}
 BANKS = {"1": "Banco que aprueba", "2": "Banco que declina", "3": "Banco que simula un error", "9": "Banco lento"}
-BANK_OUTCOMES = {"1": "APPROVED", "2": "DECLINED", "3": "ERROR"}
 LOOKS_BEFORE_BANK_URL = {"9": 4}
 USUAL_LOOKS = 2
-OUTCOMES = {"decline": "DECLINED", "error": "ERROR", "later": "PENDING"}
-REFUSALS = {"DECLINED": "The payment was declined.", "ERROR": "The bank had an error."}
-PHONE_ANSWERS_SECONDS = 0.2
-UNFINISHED = ("PENDING",)
 TERMS = "https://wompi.test/terms.pdf"
 LINK_FIELDS = (
     "name",
@@ -76,11 +77,6 @@ LINK_FIELDS = (
     "sku",
 )
 
-_KEY = re.compile(r"(pub|prv)_(test|prod)_([A-Za-z0-9_-]{1,128})")
-_pages = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
-)
-
 
 class WompiFault(Exception):
     """An answer that is an error, in Wompi's shape."""
@@ -89,59 +85,6 @@ class WompiFault(Exception):
         super().__init__(str(status))
         self.status = status
         self.body = body
-
-
-@dataclass(frozen=True, slots=True)
-class Merchant:
-    """Who a key belongs to."""
-
-    suffix: str
-    environment: str
-
-    @property
-    def owner(self) -> str:
-        """The public key."""
-        return f"pub_{self.environment}_{self.suffix}"
-
-    @property
-    def events_secret(self) -> str:
-        """What this merchant's events are signed with."""
-        return f"{self.environment}_events_{self.suffix}"
-
-    @property
-    def integrity_secret(self) -> str:
-        """What this merchant signs its requests with."""
-        return f"{self.environment}_integrity_{self.suffix}"
-
-
-class EventsUrl(BaseModel):
-    """Where a merchant's events go."""
-
-    public_key: str
-    url: str
-
-
-class Payment(BaseModel):
-    """What a payer without a browser does at a page or link."""
-
-    url: str
-    outcome: str = "pay"
-    method: str = "CARD"
-    card: str = "4242424242424242"
-
-
-class Settlement(BaseModel):
-    """What becomes of a pending transaction."""
-
-    status: str = "APPROVED"
-
-
-def merchant_of(key: str, kinds: str = "pub prv") -> Merchant | None:
-    """Whose key this is; None for what Wompi would not know."""
-    match = _KEY.fullmatch(key)
-    if match is None or match.group(1) not in kinds.split() or "invalid" in key:
-        return None
-    return Merchant(match.group(3), match.group(2))
 
 
 def invalid_input(**messages: str) -> WompiFault:
@@ -153,129 +96,6 @@ def invalid_input(**messages: str) -> WompiFault:
 def not_found() -> WompiFault:
     """404."""
     return WompiFault(404, {"error": {"type": "NOT_FOUND_ERROR", "reason": "La entidad solicitada no existe"}})
-
-
-def public(thing: Json) -> Json:
-    """Without what only the sandbox knows."""
-    return {name: value for name, value in thing.items() if not name.startswith("_")}
-
-
-def signature_of(reference: str, amount: object, currency: str, expiration: str, merchant: Merchant) -> str:
-    """The integrity signature that Wompi expects."""
-    text = f"{reference}{amount}{currency}{expiration}{merchant.integrity_secret}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def now_text() -> str:
-    """Now, as Wompi writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class WompiTwin:
-    """What Wompi keeps and does."""
-
-    def __init__(self, store: Store, courier: Courier) -> None:
-        self.store = store
-        self.courier = courier
-        self._tasks: set[asyncio.Task[None]] = set()
-        courier.schemes[SCHEME] = lambda _, body: {"X-Event-Checksum": json.loads(body)["signature"]["checksum"]}
-
-    def of_reference(self, owner: str, reference: str) -> list[Json]:
-        """A merchant's transactions of one reference, newest first."""
-        return [one for one in self.store.all(TRANSACTION, owner) if one["reference"] == reference]
-
-    def create(self, merchant: Merchant, values: Json) -> Json:
-        """A new transaction, which is always pending."""
-        seconds = datetime.now(UTC).timestamp()
-        number = int(hashlib.sha256(merchant.owner.encode()).hexdigest()[:6], 16)
-        transaction: Json = {
-            "id": f"{number}-{int(seconds)}-{new_id('t')[-8:]}",
-            "created_at": now_text(),
-            "finalized_at": None,
-            "status": "PENDING",
-            "status_message": None,
-            "shipping_address": None,
-            "payment_link_id": None,
-            "payment_source_id": None,
-            "redirect_url": None,
-            "customer_email": None,
-            "_environment": merchant.environment,
-            "_suffix": merchant.suffix,
-            "_looks": 0,
-            "_link": None,
-        } | values
-        self.store.put(TRANSACTION, merchant.owner, transaction)
-        return transaction
-
-    def settle(self, transaction: Json, status: str) -> Json:
-        """Give a transaction its end, and tell the merchant."""
-        final = {"status": status, "finalized_at": now_text(), "status_message": None}
-        settled = self.keep(transaction | final)
-        self.tell(settled)
-        return settled
-
-    def keep(self, transaction: Json) -> Json:
-        """Keep a transaction's new state."""
-        return self.store.put(TRANSACTION, self.store.owner_of(transaction["id"]), transaction)
-
-    def settle_soon(self, transaction: Json, status: str) -> None:
-        """The payer answers in the app a moment later."""
-        task = asyncio.get_running_loop().create_task(self._settle_later(transaction["id"], status))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _settle_later(self, transaction_id: str, status: str) -> None:
-        await asyncio.sleep(PHONE_ANSWERS_SECONDS)
-        transaction = self.store.get(TRANSACTION, transaction_id)
-        if transaction is not None and transaction["status"] in UNFINISHED:
-            self.settle(transaction, status)
-
-    def tell(self, transaction: Json) -> None:
-        """Send the event of a transaction to every address that its merchant gave."""
-        merchant = Merchant(transaction["_suffix"], transaction["_environment"])
-        body = event_of(transaction, merchant)
-        event_id = new_id("wompi_event")
-        urls = {place["url"] for place in self.store.all(EVENTS_URL, merchant.owner)}
-        urls |= {place["url"] for place in self.store.all("webhook_endpoint") if place["account_key"] == merchant.owner}
-        for url in sorted(urls):
-            self.courier.send(
-                owner=merchant.owner,
-                event_id=event_id,
-                event_type="transaction.updated",
-                url=url,
-                body=body,
-                content_type="application/json",
-                scheme=SCHEME,
-            )
-
-    def pay(self, merchant: Merchant, way: Json, payment: Payment) -> Json:
-        """What a payer does at a page or link; `way` is what the transaction will have of it."""
-        method: Json = {"type": payment.method}
-        status = OUTCOMES.get(payment.outcome, "APPROVED")
-        if payment.method == "CARD":
-            number = re.sub(r"\D", "", payment.card)
-            method["extra"] = {"brand": "VISA", "last_four": number[-4:], "name": f"VISA-{number[-4:]}"}
-            status = CARDS.get(number, "ERROR") if payment.outcome == "pay" else status
-        values = way | {"payment_method_type": payment.method, "payment_method": method, "currency": "COP"}
-        transaction = self.create(merchant, values)
-        return transaction if status in UNFINISHED else self.settle(transaction, status)
-
-
-def event_of(transaction: Json, merchant: Merchant) -> bytes:
-    """A transaction's event, signed with the merchant's events secret. It does not name the payment link."""
-    properties = ["transaction.id", "transaction.status", "transaction.amount_in_cents"]
-    moment = datetime.now(UTC)
-    values = "".join(str(transaction[path.split(".")[1]]) for path in properties)
-    signed = f"{values}{int(moment.timestamp())}{merchant.events_secret}"
-    event = {
-        "event": "transaction.updated",
-        "data": {"transaction": public(transaction) | {"payment_link_id": None}},
-        "environment": merchant.environment,
-        "signature": {"properties": properties, "checksum": hashlib.sha256(signed.encode()).hexdigest().upper()},
-        "timestamp": int(moment.timestamp()),
-        "sent_at": now_text(),
-    }
-    return json.dumps(event, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +111,10 @@ class Call:
     def private(self) -> Merchant:
         """The merchant, by a private key. Raises WompiFault."""
         return self._by("prv")
+
+    def public(self) -> Merchant:
+        """The merchant, by a public key. Raises WompiFault."""
+        return self._by("pub")
 
     def any_key(self) -> Merchant:
         """The merchant, by either key. Raises WompiFault."""
@@ -338,7 +162,7 @@ class WompiInterface:
         for field in ("acceptance_token", "signature", "customer_email", "reference"):
             if not body.get(field):
                 raise invalid_input(**{field: "No está presente"})
-        merchant = call.any_key()
+        merchant = call.private() if self._behaves(call, "private_creates") else call.public()
         self._spend(str(body["acceptance_token"]), merchant)
         amount, reference = body.get("amount_in_cents"), str(body["reference"])
         if type(amount) is not int or amount <= 0:
@@ -378,6 +202,8 @@ class WompiInterface:
     def read_transaction(self, call: Call, transaction_id: str) -> tuple[int, Json | None]:
         """GET /transactions/{id}: any merchant's. The bank's address appears only after some looks."""
         call.any_key()
+        if not call.key.startswith("prv_") and not self._behaves(call, "open_reads"):
+            raise not_found()
         transaction = self._transaction(transaction_id)
         method = transaction["payment_method"]
         if method["type"] == "PSE" and "financial_institution_code" in method:
@@ -390,7 +216,7 @@ class WompiInterface:
         return 200, public(transaction)
 
     def void(self, call: Call, transaction_id: str) -> tuple[int, Json | None]:
-        """POST /transactions/{id}/void: cards only, all of it, answered without a body."""
+        """POST /transactions/{id}/void: cards only, all of it, on the day of the payment."""
         merchant, transaction = call.private(), self._transaction(transaction_id)
         if self.twin.store.owner_of(transaction_id) != merchant.owner:
             raise not_found()
@@ -398,8 +224,12 @@ class WompiInterface:
             raise invalid_input(transaction="La transacción no se puede anular")
         if call.body.get("amount_in_cents", transaction["amount_in_cents"]) != transaction["amount_in_cents"]:
             raise invalid_input(amount_in_cents="Este comercio no tiene anulaciones parciales")
-        self.twin.settle(transaction, "VOIDED")
-        return 201, None
+        if _day(transaction["finalized_at"]) != datetime.now(COLOMBIA).date():
+            raise invalid_input(transaction="La transacción ya no se puede anular")
+        voided = self.twin.settle(transaction, "VOIDED")
+        if self._behaves(call, "void_empty"):
+            return 201, None
+        return 201, {"status": "APPROVED", "status_message": None, "transaction": public(voided)}
 
     def create_link(self, call: Call, _: str) -> tuple[int, Json | None]:
         """POST /payment_links."""
@@ -450,6 +280,9 @@ class WompiInterface:
         except Trouble as trouble:
             return JSONResponse({"error": {"type": "UNEXPECTED"}}, trouble.status, headers=trouble.headers)
         return Response(status_code=status) if data is None else JSONResponse({"data": data, "meta": {}}, status)
+
+    def _behaves(self, call: Call, variant: str) -> bool:
+        return call.merchant is not None and chosen(self.twin.store, call.merchant.owner, variant)
 
     def _transaction(self, transaction_id: str) -> Json:
         transaction = self.twin.store.get(TRANSACTION, transaction_id)
@@ -520,8 +353,8 @@ def router(store: Store, courier: Courier, faults: FaultPlan) -> APIRouter:
         routes.add_api_route(
             f"/wompi/v1{path}", _endpoint(interface, operation), methods=[method], name=f"wompi_{operation}"
         )
-    _add_pages(routes, Checkouts(twin))
-    _add_controls(routes, twin, Checkouts(twin))
+    add_pages(routes, Checkouts(twin))
+    add_controls(routes, twin, Checkouts(twin))
     return routes
 
 
@@ -534,222 +367,9 @@ def _endpoint(interface: WompiInterface, operation: str) -> Callable[[Request], 
     return endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a page or link asks for, and whether it can still be paid. `way` goes into its transactions."""
-
-    merchant: Merchant
-    way: Json
-    name: str
-    until: datetime | None
-    paid: bool
-    closed: bool
-    fault: str = ""
-
-
-class Checkouts:
-    """Reads the addresses of pages and links."""
-
-    def __init__(self, twin: WompiTwin) -> None:
-        self.twin = twin
-
-    def of_page(self, query: str) -> Offer | None:
-        """The Web Checkout's offer, from its address alone; None without a known public key."""
-        fields = dict(parse_qsl(query, keep_blank_values=True))
-        merchant = merchant_of(fields.get("public-key", ""), "pub")
-        if merchant is None:
-            return None
-        reference, amount = fields.get("reference", ""), fields.get("amount-in-cents", "")
-        expiration, currency = fields.get("expiration-time", ""), fields.get("currency", "")
-        expected = signature_of(reference, amount, currency, expiration, merchant)
-        signed = hmac.compare_digest(fields.get("signature:integrity", "").encode(), expected.encode())
-        good = signed and currency == "COP" and re.fullmatch(r"[1-9][0-9]*", amount) and reference
-        made = self.twin.of_reference(merchant.owner, reference)
-        until = _moment(expiration)
-        closed = self.twin.store.get(CLOSED, f"{merchant.owner}/{reference}") is not None
-        return Offer(
-            merchant,
-            {
-                "reference": reference,
-                "amount_in_cents": int(amount) if good else 0,
-                "redirect_url": fields.get("redirect-url"),
-            },
-            f"Reference {reference}",
-            until,
-            paid=any(one["status"] not in ("DECLINED", "ERROR") for one in made),
-            closed=closed or (until is not None and datetime.now(UTC) >= until),
-            fault="" if good else "La firma es inválida",
-        )
-
-    def of_link(self, link_id: str) -> Offer | None:
-        """A payment link's offer; None for a link that does not exist."""
-        link = self.twin.store.get(LINK, link_id)
-        if link is None:
-            return None
-        merchant = merchant_of(self.twin.store.owner_of(link_id), "pub")
-        if merchant is None:
-            return None
-        made = [one for one in self.twin.store.all(TRANSACTION, merchant.owner) if one["_link"] == link_id]
-        until = _moment(link.get("expires_at") or "")
-        reference = f"{link_id}_{int(datetime.now(UTC).timestamp())}_{new_id('r')[2:11]}"
-        return Offer(
-            merchant,
-            {
-                "reference": reference,
-                "amount_in_cents": link["amount_in_cents"],
-                "redirect_url": link.get("redirect_url"),
-                "payment_link_id": link_id,
-                "_link": link_id,
-            },
-            str(link["name"]),
-            until,
-            paid=any(one["status"] == "APPROVED" for one in made),
-            closed=not link["active"] or (until is not None and datetime.now(UTC) >= until),
-        )
-
-    def pay(self, offer: Offer, payment: Payment) -> Json | None:
-        """Pay there; None when it takes no payment any more."""
-        if offer.fault or offer.paid or offer.closed:
-            return None
-        return self.twin.pay(offer.merchant, offer.way, payment)
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    return HTMLResponse(_pages.get_template(template).render(**values), status)
-
-
-def _offer_page(offer: Offer | None, action: str, made: Json | None = None) -> HTMLResponse:
-    """A page or link as the payer finds it; `made` is the transaction that the payer just made there."""
-    if offer is None:
-        return _page("missing.html", 404)
-    view: Json = {"name": offer.name, "amount": shown_amount(offer.way["amount_in_cents"], "cop"), "action": action}
-    if offer.fault:
-        return _page("wompi_checkout.html", 422, error=offer.fault, **view)
-    if offer.paid:
-        return _page("done.html", paid=True, target=_back(made), **view)
-    if offer.closed:
-        return _page("done.html", 410, paid=False, target=None, **view)
-    error = REFUSALS.get(made["status"], "") if made else ""
-    until = None if offer.until is None else f"{offer.until:%Y-%m-%d %H:%M} UTC"
-    return _page("wompi_checkout.html", 402 if error else 200, error=error, until=until, **view)
-
-
-def _back(made: Json | None) -> str | None:
-    """Where the payer goes afterwards, with nothing but the transaction's id."""
-    return f"{made['redirect_url']}?id={made['id']}" if made and made["redirect_url"] else None
-
-
-def _add_pages(routes: APIRouter, checkouts: Checkouts) -> None:
-    async def submit(request: Request, read: Callable[[], Offer | None]) -> HTMLResponse:
-        form, action, offer = await request.form(), str(request.url), read()
-        payment = Payment.model_validate({"url": action} | {name: str(value) for name, value in form.items()})
-        made = checkouts.pay(offer, payment) if offer is not None else None
-        return _offer_page(read(), action, made)
-
-    @routes.get("/wompi/checkout/p/", response_class=HTMLResponse)
-    async def show_page(request: Request) -> Response:
-        return _offer_page(checkouts.of_page(request.url.query), str(request.url))
-
-    @routes.post("/wompi/checkout/p/", response_class=HTMLResponse)
-    async def submit_page(request: Request) -> Response:
-        return await submit(request, lambda: checkouts.of_page(request.url.query))
-
-    @routes.get("/wompi/checkout/l/{link_id}", response_class=HTMLResponse)
-    async def show_link(request: Request, link_id: str) -> Response:
-        return _offer_page(checkouts.of_link(link_id), str(request.url))
-
-    @routes.post("/wompi/checkout/l/{link_id}", response_class=HTMLResponse)
-    async def submit_link(request: Request, link_id: str) -> Response:
-        return await submit(request, lambda: checkouts.of_link(link_id))
-
-    @routes.get("/wompi/checkout/bank/{transaction_id}", response_class=HTMLResponse)
-    async def show_bank(request: Request, transaction_id: str) -> Response:
-        return _bank_page(checkouts.twin.store.get(TRANSACTION, transaction_id), str(request.url))
-
-    @routes.post("/wompi/checkout/bank/{transaction_id}", response_class=HTMLResponse)
-    async def submit_bank(request: Request, transaction_id: str, approve: Annotated[str, Form()] = "") -> Response:
-        transaction = checkouts.twin.store.get(TRANSACTION, transaction_id)
-        if transaction is not None and transaction["status"] in UNFINISHED:
-            code = str(transaction["payment_method"].get("financial_institution_code", ""))
-            by_code = BANK_OUTCOMES.get(code, "APPROVED")
-            status = "DECLINED" if approve == "no" else by_code
-            transaction = checkouts.twin.settle(transaction, status)
-        return _bank_page(transaction, str(request.url))
-
-
-def _bank_page(transaction: Json | None, action: str) -> HTMLResponse:
-    if transaction is None:
-        return _page("missing.html", 404)
-    amount = shown_amount(transaction["amount_in_cents"], "cop")
-    if transaction["status"] in UNFINISHED:
-        return _page("challenge.html", action=action, amount=amount, secret="")
-    paid = transaction["status"] == "APPROVED"
-    name, target = f"Reference {transaction['reference']}", _back(transaction)
-    return _page("done.html", 200 if paid else 402, paid=paid, target=target, amount=amount, name=name)
-
-
-def _add_controls(routes: APIRouter, twin: WompiTwin, checkouts: Checkouts) -> None:
-    def found(kind: str, thing_id: str) -> Json:
-        thing = twin.store.get(kind, thing_id)
-        if thing is None:
-            raise HTTPException(404, f"no such {kind}")
-        return thing
-
-    @routes.post("/sandbox/wompi/events-url")
-    async def events_url(body: EventsUrl) -> Json:
-        return twin.store.put(EVENTS_URL, body.public_key, {"url": body.url}, f"{body.public_key} {body.url}")
-
-    @routes.post("/sandbox/wompi/pay")
-    async def pay(body: Payment) -> Json:
-        address = urlsplit(body.url)
-        link_id = address.path.rpartition("/l/")[2]
-        offer = checkouts.of_link(link_id) if "/l/" in address.path else checkouts.of_page(address.query)
-        if offer is None:
-            raise HTTPException(404, "no such checkout")
-        made = checkouts.pay(offer, body)
-        return {"outcome": made["status"] if made else offer.fault or "closed", "transaction": made and made["id"]}
-
-    @routes.post("/sandbox/wompi/transactions/{transaction_id}/settle")
-    async def settle(transaction_id: str, body: Settlement) -> Json:
-        return public(twin.settle(found(TRANSACTION, transaction_id), body.status))
-
-    @routes.post("/sandbox/wompi/transactions/{transaction_id}/amount")
-    async def change_amount(transaction_id: str, body: Json) -> Json:
-        allowed = {name: value for name, value in body.items() if name in ("amount_in_cents", "currency")}
-        return public(twin.keep(found(TRANSACTION, transaction_id) | allowed))
-
-    @routes.post("/sandbox/wompi/transactions/{transaction_id}/event")
-    async def send_event(transaction_id: str) -> Json:
-        twin.tell(found(TRANSACTION, transaction_id))
-        return {"sent": True}
-
-    @routes.post("/sandbox/wompi/references/{reference}/expire")
-    async def expire_page(reference: str, body: Json) -> Json:
-        owner = str(body.get("public_key", ""))
-        return twin.store.put(CLOSED, owner, {"reference": reference}, f"{owner}/{reference}")
-
-    @routes.post("/sandbox/wompi/links/{link_id}/expire")
-    async def expire_link(link_id: str) -> Json:
-        link = found(LINK, link_id) | {"expires_at": "2020-01-01T00:00:00.000Z"}
-        return twin.store.put(LINK, twin.store.owner_of(link_id), link)
-
-    @routes.get("/sandbox/wompi/transactions")
-    async def transactions(reference: str = "") -> list[Json]:
-        """All of a reference, or of the payment link of this id."""
-        made = twin.store.all(TRANSACTION)
-        return [public(one) for one in made if reference in (one["reference"], one["_link"])]
-
-    @routes.get("/sandbox/wompi/links")
-    async def links(sku: str) -> list[Json]:
-        return [link for link in twin.store.all(LINK) if link.get("sku") == sku]
+def _day(text: str) -> date:
+    """The day of a moment in Colombia."""
+    return datetime.fromisoformat(text).astimezone(COLOMBIA).date()
 
 
 TWIN = router

@@ -28,13 +28,17 @@ from providers.base import (
     RefundRequest,
     SettlementRow,
 )
-from providers.efecty.agreement import CURRENCY, agreement_of
+from providers.efecty.agreement import CURRENCY, PAYVALIDA, agreement_of
 from providers.efecty.notifications import read_callback
 from providers.efecty.settlement_file import FileReport, read_file
 from providers.reading import Tolerance
 
 NETWORK = "efecty"
 _CENTAVOS = 100
+REGISTER_FIRST = (
+    "A code can be paid only once its order is registered at Payválida (POST /api/v3/wporders, order and reference: "
+    "the code): this service registers none"
+)
 
 
 class EfectyProvider:
@@ -153,6 +157,8 @@ class EfectyProvider:
         """
         self._check_number()
         detail = "not asked: the network has no call for it; pay a first code to be sure"
+        if self._agreement.scheme == PAYVALIDA:
+            detail = f"{detail}. {REGISTER_FIRST}"
         return AccountCheck(f"Efecty {self._agreement.number}", live=self._agreement.live, detail=detail)
 
     def verify_webhook(self, callback: Callback) -> ProviderEvent:

@@ -92,7 +92,7 @@ def _seconds(options: Mapping[str, object], name: str, default: int) -> int:
 
 
 def _which_key(options: Mapping[str, object]) -> Literal["private", "public"]:
-    match options.get("transactions_key", "private"):
+    match options.get("transactions_key", "public"):
         case "private":
             return "private"
         case "public":

@@ -29,6 +29,7 @@ from providers.base import (
     ProviderRejected,
     RefundRequest,
     RefundStatus,
+    RefundWindow,
 )
 from providers.http import ProviderHttp
 from providers.reading import Tolerance
@@ -65,6 +66,8 @@ CLOSING_GRACE = timedelta(minutes=5)
 BANK_URL_WAITS_SECONDS = (0.1, 0.2, 0.4, 0.8, 1.0)
 """Between looks for the bank's address; the last one repeats for as long as the call may take."""
 NEQUI_APP = "Nequi"
+VOIDABLE = RefundWindow(0, "America/Bogota", "in Wompi's panel (comercios.wompi.co)")
+"""A void is taken on the day of the payment. What the panel refunds later is shown by no call."""
 MAX_PAGES = 40
 CLOCK_MARGIN = timedelta(days=1)
 
@@ -76,7 +79,7 @@ class WompiProvider:
 
     Credentials: `public_key`, `private_key`, `integrity_secret`, `events_secret` (comma separated while it is
     changed). Options: `api_base`, `checkout_base` (to reach something else than Wompi), `event_max_age_seconds`,
-    and for what Wompi's pages leave open: `transactions_key` (`private`, or `public`, for POST /transactions) and
+    and for what Wompi's pages leave open: `transactions_key` (`public`, or `private`, for POST /transactions) and
     `personal_auth_field` (the field of the second acceptance token, '' to send none). UNCONFIRMED besides: that a
     transaction of a payment link is found by day and link, and the form of its reference.
 
@@ -93,6 +96,7 @@ class WompiProvider:
         methods=METHODS,
         bank_list=True,
         partial_refund=False,
+        refund_window=VOIDABLE,
         lists_refunds=True,
         looks_up_by_reference=True,
         currencies=frozenset({CURRENCY}),
@@ -175,8 +179,8 @@ class WompiProvider:
 
         Raises ProviderRejected: `refund_not_supported_by_method` (Wompi has no call for anything but cards),
         `partial_refund_not_supported` (a partial void carries no reference, so a repeat could not be told from a
-        second one), `refund_exceeds_captured`, `not_captured`, `transaction_not_found`, or `void_refused` (for
-        example because the money has been settled).
+        second one), `refund_exceeds_captured`, `not_captured`, `transaction_not_found`, `refund_window_over` (the day
+        of the payment is past: Wompi's panel makes the refund), or `void_refused`.
         """
         if request.refunded_before.minor + request.amount.minor > request.captured.minor:
             raise ProviderRejected("refund_exceeds_captured")
@@ -184,6 +188,9 @@ class WompiProvider:
             transaction = _refundable(await self._of_payment(request), request)
             if transaction.status == VOIDED:
                 return _void_of(transaction.id, voided=True)
+            paid_at = transaction.finalized_at
+            if paid_at is not None and VOIDABLE.is_over(paid_at, self._clock()):
+                raise ProviderRejected("refund_window_over", f"voids are for the same day: {VOIDABLE.afterwards}")
             return await self._void(transaction.id)
 
     async def check_account(self) -> AccountCheck:
@@ -292,12 +299,18 @@ class WompiProvider:
         return payment_of(found, Attempt(link_id, self._link_status(link)))
 
     async def _void(self, transaction_id: str) -> ProviderRefund:
-        """Void, then look: the answer may be empty. A void that is not seen yet is PENDING."""
+        """Void, and look where the answer does not show it. A void that is not seen yet is PENDING."""
         refused = None
         try:
-            await self._api.void(transaction_id)
+            answer = await self._api.void(transaction_id)
         except ProviderRejected as rejected:  # perhaps because another try was faster
             refused = rejected
+        else:
+            shown = answer.transaction
+            if shown is not None and (shown.id, shown.status) == (transaction_id, VOIDED):
+                return _void_of(transaction_id, voided=True)
+            if answer.status is not None and answer.status in FAILED:  # of the void, which was taken and not made
+                refused = ProviderRejected("void_refused", answer.status.lower())
         transaction = await self._api.transaction(transaction_id)
         voided = transaction is not None and transaction.status == VOIDED
         if refused is not None and not voided:

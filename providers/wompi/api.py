@@ -17,7 +17,15 @@ import httpx
 from providers.base import Bank, OutcomeUnknown, ProviderError, ProviderMisconfigured, ProviderRejected
 from providers.http import ProviderHttp
 from providers.wompi.account import Account
-from providers.wompi.objects import Link, Transaction, link_object, transaction_of, transactions_of
+from providers.wompi.objects import (
+    Link,
+    Transaction,
+    VoidAnswer,
+    link_object,
+    transaction_of,
+    transactions_of,
+    void_answer,
+)
 from providers.wompi.requests import Acceptance
 
 NOT_FOUND = "not_found"
@@ -59,9 +67,12 @@ class WompiApi:
         return Acceptance(terms, _token(merchant, "presigned_personal_data_auth"))
 
     async def transaction(self, transaction_id: str) -> Transaction | None:
-        """One transaction; None when there is no such. Wompi shows any merchant's: compare the reference."""
+        """One transaction; None when there is no such. Wompi shows any merchant's: compare the reference.
+
+        The private key is shown: without it a transaction that exists was seen to be *not found*.
+        """
         try:
-            return transaction_of(await self._data("GET", _transaction_path(transaction_id), headers=self._public))
+            return transaction_of(await self._data("GET", _transaction_path(transaction_id), headers=self._private))
         except ProviderRejected as rejected:
             if rejected.code == NOT_FOUND:
                 return None
@@ -85,13 +96,16 @@ class WompiApi:
         )
 
     async def create_transaction(self, body: Mapping[str, Any]) -> Transaction:
-        """Create one. ProviderRejected `reference_used` when there is one of this reference already."""
+        """Create one. ProviderRejected `reference_used` when there is one of this reference already.
+
+        With a `payment_method` the public key belongs to it; the private one goes with a saved `payment_source_id`.
+        """
         key = self._private if self._account.transactions_key == "private" else self._public
         return transaction_of(await self._data("POST", "/transactions", headers=key, json_body=body))
 
-    async def void(self, transaction_id: str) -> None:
-        """Void all of a card transaction. The answer may be empty, so it is not read: look afterwards."""
-        await self._data("POST", f"{_transaction_path(transaction_id)}/void", headers=self._private)
+    async def void(self, transaction_id: str) -> VoidAnswer:
+        """Void all of a card transaction. The answer may be empty: look afterwards where it does not say."""
+        return void_answer(await self._data("POST", f"{_transaction_path(transaction_id)}/void", headers=self._private))
 
     async def create_link(self, body: Mapping[str, Any]) -> Link:
         """Create a payment link. A repeat makes another one."""

@@ -51,6 +51,14 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class VoidAnswer:
+    """What a void says of itself: its own status, and the transaction as it is after it; None for what it left out."""
+
+    status: str | None = None
+    transaction: Transaction | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """One payment link."""
 
@@ -122,6 +130,16 @@ def transaction_of(value: object) -> Transaction:
         card_last4=last4 if isinstance(last4, str) and re.fullmatch(r"[0-9]{4}", last4, re.ASCII) else None,
         bank_url=url if isinstance(url, str) and url.startswith(("https://", "http://")) else None,
     )
+
+
+def void_answer(value: object) -> VoidAnswer:
+    """Read the answer to a void. Never raises: it may be empty, and the look afterwards says the same."""
+    source = value if isinstance(value, Mapping) else _NOTHING
+    try:
+        transaction = transaction_of(source.get("transaction"))
+    except OutcomeUnknown:
+        transaction = None
+    return VoidAnswer(name(source.get("status")), transaction)
 
 
 def transactions_of(value: object) -> list[Transaction]:

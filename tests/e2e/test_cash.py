@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import func, select
 
-from storage.models import AuditEntry, Payment, Receipt
+from storage.models import AuditEntry, Payment, Receipt, WebhookEvent
 from tests.support.service import Service, Shop, eventually
 
 HEADER = "agreement;reference;amount;paid_at;transaction_id"
@@ -95,6 +95,35 @@ async def test_money_of_an_unknown_amount_waits_visibly_for_the_amount(counter: 
     assert await receipts_of(counter, payment["id"]) == 1
     seen = await actions(counter, payment["id"])
     assert seen.count("payment.flagged") == seen.count("payment.unflagged") == 1
+
+
+@pytest.mark.parametrize("posted", [False, True], ids=["before the amount is known", "after it was posted"])
+async def test_money_that_the_aggregator_takes_back_is_on_the_timeline(counter: Shop, *, posted: bool) -> None:
+    """It says `cancelled` of an order that nobody paid, and of one whose payer has claimed the money back."""
+    await vouches_for_no_amount(counter)
+    unpaid, payment = await counter.pays(), await counter.pays()
+    await pays_silently_covered(counter, payment)
+    await flagged(counter, payment["id"], "amount_unconfirmed")
+    if posted:
+        await uploads(counter, row(counter, payment))
+        await counter.until(payment["id"], "paid")
+    secret, agreement = (counter.till.credentials[name] for name in ("callback_secret", "agreement"))
+    for one in (unpaid, payment):
+        code = one["instructions"]["code"]
+        where = {"code": code, "url": counter.hook_url, "secret": secret, "scheme": "payvalida"}
+        await counter.sandbox("POST", "/efecty/codes", where)
+        await counter.sandbox("POST", "/efecty/tell", {"agreement": agreement, "code": code, "status": "reversed"})
+
+    async def both_came() -> bool:
+        told = select(func.count()).where(
+            WebhookEvent.provider_account_id == counter.account.id, WebhookEvent.kind == "canceled"
+        )
+        async with counter.service.database.transaction() as session:
+            return await session.scalar(told) == 2
+
+    await eventually(both_came)
+    assert "payment.dispute_reported" in await actions(counter, payment["id"])
+    assert "payment.dispute_reported" not in await actions(counter, unpaid["id"])
 
 
 async def test_another_amount_than_was_owed_is_flagged_and_not_settled(counter: Shop) -> None:

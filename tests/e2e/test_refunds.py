@@ -6,17 +6,20 @@ import asyncio
 import io
 import json
 import secrets
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pytest
 from pypdf import PdfReader
 from sqlalchemy import select, text
 
 from domain.money import Money
+from providers.registry import PROVIDERS, capabilities_of
 from storage import ledger, surplus
 from storage.models import Commission, LedgerEntry, OrderNotice, Payment, Receipt, Refund
-from tests.support.service import Shop, eventually
+from tests.support.service import Service, Shop, eventually
 
 
 async def paid(shop: Shop, **changes: Any) -> dict[str, Any]:
@@ -48,6 +51,34 @@ async def told(shop: Shop, payment_id: str) -> list[str]:
             select(OrderNotice.type).where(OrderNotice.payment_id == payment_id).order_by(OrderNotice.seq)
         )
         return list(rows)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PROVIDERS if capabilities_of(name).refund_window))
+async def test_a_refund_after_the_providers_time_is_refused_and_says_where_it_is_made(
+    service: Service, name: str
+) -> None:
+    window = capabilities_of(name).refund_window
+    assert window is not None
+    shop = await service.shop(name)
+    payment = await shop.pays()
+    await shop.till.payer.pays(await shop.checkout(payment))
+    await shop.until(payment["id"], "paid")
+
+    async def paid_days_ago(days: int) -> None:
+        async with service.database.transaction() as session:
+            row = await session.get(Payment, UUID(payment["id"]))
+            assert row is not None
+            row.paid_at = datetime.now(UTC) - timedelta(days=days)
+
+    await paid_days_ago(window.days + 1)
+    body = {"payment_id": payment["id"]}
+    for answer in (await refund(shop, payment), await shop.api.post("/refunds", json=body, params={"dry_run": "true"})):
+        assert (answer.status_code, answer.json()["code"]) == (422, "refund_not_supported"), answer.text
+        assert window.afterwards in answer.json()["detail"]
+    assert (await shop.api.get("/refunds", params=body)).json()["data"] == []
+    await paid_days_ago(0)
+    assert (await refund(shop, payment)).status_code in (201, 202)
+    await shop.aclose()
 
 
 async def test_a_full_refund_undoes_all_of_it(shop: Shop) -> None:

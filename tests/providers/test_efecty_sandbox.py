@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from domain.money import Money
-from providers.base import CheckoutRequest, EventKind, Provider, WebhookRejected
+from providers.base import Callback, CheckoutRequest, EventKind, Provider, WebhookRejected
 from providers.efecty import EfectyProvider
+from providers.efecty.notifications import payvalida_checksum
 from providers.registry import build_provider
+from tests.providers.payers import WEBHOOK_SECRET
+from tests.providers.recorded import recording, same_shape
 from tests.support.mailbox import Mailbox
 
 ONLY = ("efecty",)
@@ -133,6 +136,48 @@ async def test_the_other_scheme_tells_that_money_came_but_not_how_much(
     await payer.sandbox("efecty/tell", agreement=payer.agreement, code=opened.session_id, status="reversed")
     events = await box.events(provider, 2)
     assert {event.kind for event in events} == {EventKind.CAPTURED, EventKind.CANCELED}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("variants", "status", "name"),
+    [((), "paid", "payvalida_approved"), (("expired_unnamed",), "expired", "payvalida_expired")],
+)
+async def test_the_aggregators_notification_has_the_recorded_shape_and_its_types(
+    payer: Any, request_for: RequestFor, mailbox: tuple[Mailbox, str], variants: tuple[str, ...], status: str, name: str
+) -> None:
+    """The order's code is a text, its number there a number, the amount a text."""
+    box, address = mailbox
+    config = payer.account()
+    config.options["callback_scheme"] = "payvalida"
+    provider = build_provider("efecty", config)
+    await payer.behaves(*variants)
+    opened = await provider.open_checkout(request_for())
+    where = {"code": opened.session_id, "url": address, "secret": WEBHOOK_SECRET}
+    await payer.sandbox("efecty/codes", **where, scheme="payvalida")
+    if status == "paid":
+        await payer.pays_cash(opened)
+    else:
+        await payer.sandbox("efecty/tell", agreement=payer.agreement, code=opened.session_id, status=status)
+    (event,) = await box.events(provider, 1)
+    sent = json.loads(box.received[0].body)
+    recorded = recording("efecty", name)
+    assert same_shape(recorded, sent) == []
+    assert set(sent) == set(recorded)
+    signed = recorded | {"po_id": opened.session_id}
+    signed["pv_checksum"] = payvalida_checksum(signed["po_id"], signed["status"], WEBHOOK_SECRET)
+    body = json.dumps(signed).encode()
+    assert provider.verify_webhook(Callback({}, body, datetime.now(UTC))) == event
+
+
+@pytest.mark.asyncio
+async def test_the_account_check_says_that_the_aggregator_wants_the_order_first(payer: Any) -> None:
+    """A code that nobody registered there can be paid by nobody, and no call would ever tell."""
+    config = payer.account()
+    for scheme, told in (("hmac", False), ("payvalida", True)):
+        config.options["callback_scheme"] = scheme
+        detail = (await build_provider("efecty", config).check_account()).detail
+        assert ("registered" in detail and "wporders" in detail) is told, detail
 
 
 @pytest.mark.asyncio

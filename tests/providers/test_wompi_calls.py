@@ -857,7 +857,7 @@ async def test_a_used_reference_that_is_not_to_be_seen_yet_is_not_a_refusal() ->
     ("options", "key", "field"),
     [
         ({}, "key", "accept_personal_auth"),
-        ({"transactions_key": "public"}, "key", "accept_personal_auth"),
+        ({"transactions_key": "private"}, "key", "accept_personal_auth"),
         ({"personal_auth_field": "other_field"}, "key", "other_field"),
         ({"personal_auth_field": ""}, "key", None),
     ],
@@ -873,7 +873,7 @@ async def test_what_the_documents_leave_open_is_the_accounts_choice(
     await provider.open_checkout(a_request())
     sent = script.asked[-1]
     body = json.loads(sent.content)
-    used = "pub" if options.get("transactions_key") == "public" else "prv"
+    used = "prv" if options.get("transactions_key") == "private" else "pub"
     assert sent.headers["authorization"] == f"Bearer {used}"
     assert [name for name, value in body.items() if value == "personal"] == ([field] if field else [])
     text = f"{REFERENCE}2500000COP2026-05-04T14:00:00.000Zi"

@@ -25,6 +25,7 @@ class Payer(SandboxPayer):
     opens_by_call: ClassVar[bool] = False
     own_secrets: ClassVar[tuple[str, ...]] = ("callback_secret",)
     callback_account: ClassVar[tuple[str, str] | None] = ("agreement", "callback_secret")
+    variants: ClassVar[tuple[str, ...]] = ("expired_unnamed",)
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

@@ -26,6 +26,7 @@ class Payer(SandboxPayer):
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "create_transaction", "refund": "void"}
     opens_by_call = False
     callback_account = ("public_key", "events_secret")
+    variants = ("void_empty", "private_creates", "open_reads")
 
     def keys(self, environment: str = "test") -> dict[str, str]:
         """The four keys of this payer's merchant."""
