@@ -48,7 +48,7 @@ IMPLEMENTATIONS = (
 ROOT = Path(__file__).parents[2]
 ADR = ROOT / "docs/adr"
 SECTIONS = ["Context", "Decision", "Consequences", "What enforces it"]
-THEIRS = {"/transactions", "/merchants/{public_key}"}
+THEIRS = {"/transactions", "/merchants/{public_key}", "/api/v3/wporders", "/api/v3/porders"}
 """Routes of providers, named in their connect pages."""
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#]+)")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
