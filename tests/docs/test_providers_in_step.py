@@ -13,8 +13,9 @@ import pytest
 
 from api.routing import OF_EVERY_ACCOUNT
 from embedded.places import PLACES
-from providers.base import Capabilities, Method
+from providers.base import Capabilities, Method, RefundWindow
 from providers.registry import NAMES, PROVIDERS, WEBHOOK_TOOLS, known_options, required_credentials
+from providers.table import FACTS, PARTS, WORDS, Cell, cell, limits_of, lines, markdown_table
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/adding-a-provider.md").read_text()
@@ -144,6 +145,43 @@ def test_what_the_guide_calls_unread_is_read_by_nothing() -> None:
     core = "".join(path.read_text() for folder in CORE for path in (ROOT / folder).rglob("*.py"))
     assert unread
     assert not [field for field in unread if re.search(rf"(capabilities|sheet)\.{field}\b", core)]
+
+
+def test_the_page_of_capabilities_is_what_the_code_prints() -> None:
+    assert markdown_table() in (ROOT / "docs/providers.md").read_text(), "python -m providers.table"
+
+
+def test_a_reason_is_given_for_a_line_of_the_table_that_it_fits() -> None:
+    """A limit of the provider's is stated for what the sheet lacks; a stale one would contradict it."""
+    for name in PROVIDERS:
+        stated = limits_of(name)
+        assert set(stated) <= set(lines()), name
+        said = {line: cell(name, line) for line in lines()}
+        assert not [line for line, one in stated.items() if one.kind == "limit" and said[line].startswith(Cell.YES)]
+        assert all(one.why.endswith(".") for one in stated.values())
+        for line in set(lines()) - set(stated):
+            assert said[line] not in (Cell.LIMIT, Cell.UNCONFIRMED), (name, line)
+
+
+def test_the_table_has_a_line_for_every_ability_and_every_part() -> None:
+    abilities = {field.name for field in dataclasses.fields(Capabilities) if field.type == "bool"} - FACTS
+    assert abilities <= set(lines())
+    assert set(WORDS) | FACTS <= {field.name for field in dataclasses.fields(Capabilities)}
+    of_sheet = {"ListsBanks", "Acknowledges", "KeepsCustomers", "ImportsTokens", "SavesMethods", "ChargesSaved"}
+    optional = {word for cells in rows(GUIDE, "in `providers/base.py`") for word in re.findall(r"`(\w+)`", cells[0])}
+    assert optional <= of_sheet | {part.__name__ for _, part in PARTS.values()}
+
+
+def test_a_sheet_without_a_reason_is_ours_to_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet = PROVIDERS["stripe"].capabilities
+    for changes, line, says in (
+        ({"partial_refund": False}, "partial_refund", Cell.OURS),
+        ({"refund_window": RefundWindow(0, "UTC", "there")}, "refund_window", "same day"),
+        ({"refund_window": RefundWindow(357, "UTC", "there")}, "refund_window", "357 days"),
+        ({"idempotency_key_lifetime": None}, "idempotency_keys", Cell.OURS),
+    ):
+        monkeypatch.setattr(PROVIDERS["stripe"], "capabilities", dataclasses.replace(sheet, **changes))
+        assert cell("stripe", line) == says
 
 
 def test_the_guide_names_every_part_that_an_adapter_may_have() -> None:
