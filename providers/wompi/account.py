@@ -39,7 +39,7 @@ class Account:
     api_base: str
     checkout_base: str
     event_max_age_seconds: int
-    transactions_key: Literal["private", "public"]
+    transactions_key: Literal["either", "private", "public"]
     personal_auth_field: str
 
     @property
@@ -91,8 +91,10 @@ def _seconds(options: Mapping[str, object], name: str, default: int) -> int:
     return value
 
 
-def _which_key(options: Mapping[str, object]) -> Literal["private", "public"]:
-    match options.get("transactions_key", "public"):
+def _which_key(options: Mapping[str, object]) -> Literal["either", "private", "public"]:
+    match options.get("transactions_key", "either"):
+        case "either":
+            return "either"
         case "private":
             return "private"
         case "public":

@@ -79,7 +79,7 @@ class WompiProvider:
 
     Credentials: `public_key`, `private_key`, `integrity_secret`, `events_secret` (comma separated while it is
     changed). Options: `api_base`, `checkout_base` (to reach something else than Wompi), `event_max_age_seconds`,
-    and for what Wompi's pages leave open: `transactions_key` (`public`, or `private`, for POST /transactions) and
+    and for what Wompi's pages leave open: `transactions_key` (`either`, `public`, `private`: for POST /transactions),
     `personal_auth_field` (the field of the second acceptance token, '' to send none). UNCONFIRMED besides: that a
     transaction of a payment link is found by day and link, and the form of its reference.
 

@@ -98,9 +98,20 @@ class WompiApi:
     async def create_transaction(self, body: Mapping[str, Any]) -> Transaction:
         """Create one. ProviderRejected `reference_used` when there is one of this reference already.
 
-        With a `payment_method` the public key belongs to it; the private one goes with a saved `payment_source_id`.
+        Clients send the public key with a `payment_method`, a page of the documents names the private one. Unless the
+        account says which, the second is tried where the first is refused: a refused key has created nothing.
         """
-        key = self._private if self._account.transactions_key == "private" else self._public
+        match self._account.transactions_key:
+            case "private":
+                return await self._created(body, self._private)
+            case "public":
+                return await self._created(body, self._public)
+        try:
+            return await self._created(body, self._public)
+        except ProviderMisconfigured:
+            return await self._created(body, self._private)
+
+    async def _created(self, body: Mapping[str, Any], key: Mapping[str, str]) -> Transaction:
         return transaction_of(await self._data("POST", "/transactions", headers=key, json_body=body))
 
     async def void(self, transaction_id: str) -> VoidAnswer:

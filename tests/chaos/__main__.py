@@ -37,6 +37,7 @@ from tests.chaos.asking import insist
 from tests.chaos.bookkeepers import Bookkeepers
 from tests.chaos.desk import TOLD_AGAIN
 from tests.chaos.promises import ANSWERS, FORGED, STOPS, Judge, Tally, judge_logs, judge_workflows, reasons
+from tests.chaos.shapes import behave
 from tests.chaos.subscribers import Subscribers
 from tests.chaos.traffic import Traffic
 from tests.chaos.trouble import PARTS, Deployer, Killer, Stranger, Weather
@@ -79,6 +80,8 @@ async def chaos(state: Path, *, seconds: float, people: int, seed: int) -> Tally
             Subscribers(chance, traffic.done, traffic.wrong, traffic.desk).story,
             Bookkeepers(chance, traffic.done, traffic.wrong).story,
         )
+        for line in await behave(markets, seed):
+            tell(f"answers otherwise: {line}")
         killer, deployer, stranger = Killer(stack, chance), Deployer(stack, chance), Stranger(markets, chance)
         weather = Weather(stack.sandbox_url, merchant, chance)
         tell(f"{people} people at {len(markets)} shops, {seconds:.0f} s of trouble, seed {seed}")

@@ -13,10 +13,13 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from tests.chaos import promises, rules
+from domain.payment import attempt_reference
+from providers.registry import PROVIDERS
+from tests.chaos import promises, rules, shapes
 from tests.chaos.bookkeepers import Bookkeepers
 from tests.chaos.promises import Judge, Tally, judge_logs
 from tests.chaos.subscribers import Subscribers
+from tests.providers.payers import payer_class
 from tests.support.market import KINDS, market
 from tests.support.service import Service, eventually
 
@@ -50,6 +53,43 @@ async def verdict(judge: Judge) -> Tally:
         await eventually(right)
     assert judge.tally.kept, "\n".join(judge.tally.lines() or [f"no rest: {await judge.unrest()}"])
     return judge.tally
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_every_variant_of_the_payers_is_one_that_the_sandbox_has(name: str) -> None:
+    payer = payer_class(name)
+    named = {variant for entry in payer.variants for variant in entry.split("+")}
+    assert named == set(shapes.variants_of(payer))
+
+
+def test_variants_are_drawn_by_the_seed_and_each_is_drawn_by_some() -> None:
+    for payer in map(payer_class, PROVIDERS):
+        draws = [shapes.drawn(payer, seed, number) for seed in range(40) for number in range(4)]
+        assert draws == [shapes.drawn(payer, seed, number) for seed in range(40) for number in range(4)]
+        assert {name for names in draws for name in names} == set(shapes.variants_of(payer))
+        assert not shapes.variants_of(payer) or [] in draws
+
+
+async def test_accounts_are_answered_as_they_were_drawn(service: Service) -> None:
+    """The choice is told to the sandbox for the account that the shop really has."""
+    async with market(service, "COP") as shop:
+        till = shop.tills["wompi"]
+        seed = next(seed for seed in range(100) if "open_reads" in shapes.drawn(type(till.payer), seed, 0))
+        payment_id = await shop.starts(KINDS["COP"][0])
+        opened = await shop.opens(payment_id, next(kind for kind in KINDS["COP"] if kind.provider == "wompi"))
+        await till.payer.pays(shop.payers[payment_id, opened])
+        reference = attempt_reference(UUID(payment_id), opened)
+        [transaction] = await till.payer.transactions(reference)  # type: ignore[attr-defined]
+        headers = {"authorization": f"Bearer {till.credentials['public_key']}"}
+
+        async def read() -> int:
+            answer = await till.payer.http.get(f"/wompi/v1/transactions/{transaction['id']}", headers=headers)
+            return answer.status_code
+
+        assert await read() == 404
+        lines = await shapes.behave([shop], seed)
+        assert await read() == 200
+        assert any("wompi" in line and "open_reads" in line for line in lines)
 
 
 async def test_books_in_order_keep_every_promise(sold: tuple[Judge, str]) -> None:

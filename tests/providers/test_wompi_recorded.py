@@ -147,19 +147,20 @@ async def test_the_sandbox_shows_a_transaction_to_the_private_key_alone(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("variants", "key"), [((), "public"), (("private_creates",), "private")])
-async def test_which_key_creates_a_transaction_is_the_accounts_choice(
+async def test_a_transaction_is_created_by_the_key_that_is_taken_unless_the_account_names_one(
     payer: Any, request_for: Any, variants: tuple[str, ...], key: str
 ) -> None:
     await payer.behaves(*variants)
     config = payer.account()
-    for chosen in ("public", "private"):
+    for chosen in ("either", "public", "private"):
         provider = build_provider("wompi", replace(config, options={**config.options, "transactions_key": chosen}))
         request = request_for(method="nequi", method_fields={"phone_number": "3991111111"})
-        if chosen == key:
+        if chosen in ("either", key):
             assert (await provider.open_checkout(request)).approve_in
         else:
             with pytest.raises(ProviderMisconfigured):
                 await provider.open_checkout(request)
+        assert len(await payer.transactions(request.reference)) == (chosen in ("either", key))
         await provider.aclose()
 
 
