@@ -14,7 +14,7 @@ AT ?= 2026-12-31 23:50
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-at cover check bench chaos mutate fmt lock clean
+.PHONY: help up demo test test-at cover check bench chaos contract mutate fmt lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ bench: $(READY) ## ratios against a bare workflow, in one run; writes bench/resu
 
 chaos: $(READY) ## payments under kill -9, failing providers and hostile webhooks; exit code 0 only if every promise held
 	@exec $(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+contract: $(READY) ## the conformance suite against PROVIDER's own test system, with the keys of a test account from the environment; not run without
+	@$(BIN)/python -m tests.contract $(PROVIDER) || test $$? -eq 77
 
 mutate: $(READY) ## rules and postings changed in one place at a time: do tests notice? About half an hour; writes build/mutation.txt
 	@exec $(BIN)/python -m tests.mutation $(if $(PART),--part $(PART)) $(if $(MODULE),--module $(MODULE))

@@ -22,7 +22,7 @@ from providers.registry import PROVIDERS, build_provider
 from providers.stripe import StripeProvider
 from providers.stripe.transport import StripeTransport
 from sandbox.app import create_app
-from tests.providers.payers import WEBHOOK_SECRET, SandboxPayer, payer_class
+from tests.providers.payers import CONTRACT, WEBHOOK_SECRET, SandboxPayer, payer_class
 from tests.support.mailbox import Mailbox
 
 PAYER = Payer("cust-7", "Dana Levi", "dana@example.com", "0541234567", "CC", "1020304050", "127.0.0.1")
@@ -78,11 +78,16 @@ def sandbox_address() -> Iterator[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every provider in turn and in each variant of its sandbox, or those that a module names as its own."""
     if "payer" in metafunc.fixturenames:
-        names = getattr(metafunc.module, "ONLY", None) or [
-            "+".join(filter(None, (name, variant)))
-            for name in sorted(PROVIDERS)
-            for variant in ("", *payer_class(name).variants)
-        ]
+        contract = metafunc.config.stash.get(CONTRACT, None)
+        names = (
+            ([contract[0]] if contract else None)
+            or getattr(metafunc.module, "ONLY", None)
+            or [
+                "+".join(filter(None, (name, variant)))
+                for name in sorted(PROVIDERS)
+                for variant in ("", *payer_class(name).variants)
+            ]
+        )
         metafunc.parametrize("payer", names, indirect=True)
 
 
@@ -90,7 +95,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 async def payer(request: pytest.FixtureRequest, sandbox_address: str) -> AsyncIterator[SandboxPayer]:
     """The other side of the provider under test, with an account of its own."""
     name, *variants = request.param.split("+")
-    one = payer_class(name)(sandbox_address)
+    contract = request.config.stash.get(CONTRACT, None)
+    one = (contract[1] if contract else payer_class(name))(sandbox_address)
     if variants:
         await one.behaves(*variants)
     yield one

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from providers.base import (
     AccountConfig,
@@ -167,6 +168,10 @@ class SandboxPayer:
         await self.http.delete("/sandbox/faults")
         await self.http.delete("/sandbox/webhook-endpoints")
         await self.http.aclose()
+
+
+CONTRACT = pytest.StashKey[tuple[str, type[SandboxPayer]]]()
+"""One provider and its payer, where the suites run against the provider's own test system (tests/contract)."""
 
 
 def payer_class(name: str) -> type[SandboxPayer]:
