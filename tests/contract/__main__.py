@@ -57,6 +57,11 @@ def contract(provider: str, environment: Mapping[str, str], folder: Path) -> int
     kept: list[list[dict[str, Any]]] = [
         json.loads((folder / name).read_text()) for name in ("provider.json", "sandbox.json")
     ]
+    if not kept[0]:
+        _say(
+            f"contract {provider}: not run, nothing is ever asked of this provider; last good run: {_last_good(folder)}"
+        )
+        return NOT_RUN
     found = differences(kept[0], kept[1])
     for line in found:
         _say(f"  {line}")

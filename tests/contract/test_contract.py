@@ -185,6 +185,19 @@ async def test_a_run_keeps_what_was_said_and_tells_where_the_sandbox_differs(tmp
     assert (again.returncode, files["last_good_run"].strip() in again.stdout) == (77, True)
 
 
+def test_a_provider_that_is_never_called_has_no_good_run(tmp_path: Path) -> None:
+    ran = run(
+        "efecty",
+        tmp_path,
+        CONTRACT_EFECTY_AGREEMENT="110954",
+        CONTRACT_EFECTY_CALLBACK_SECRET=SECRET,
+        CONTRACT_EFECTY_OPTIONS='{"live": false}',
+    )
+    assert ran.returncode == 77
+    assert "nothing is ever asked" in ran.stdout
+    assert not (tmp_path / "efecty" / "last_good_run").exists()
+
+
 async def test_keys_that_move_real_money_are_refused_before_the_suite(tmp_path: Path) -> None:
     system = Otherwise()
     async with served(cast("FastAPI", system)) as address:
