@@ -50,11 +50,12 @@ WORDS: Mapping[str, str] = {
 }
 FACTS = frozenset({"acknowledges", "customers", "failed_can_become_paid"})
 """Fields of the sheet that say how a provider works: without them nothing is missing."""
-PARTS: Mapping[str, tuple[str, type]] = {
-    "disputes": ("disputes are followed", KnowsDisputes),
-    "subscriptions": ("subscriptions that the provider manages are followed", FollowsSubscriptions),
-    "settlement_files": ("settlement files are read", ReadsSettlementFiles),
+PARTS: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "disputes": ("disputes are followed", (KnowsDisputes,)),
+    "subscriptions": ("subscriptions that the provider manages are followed", (FollowsSubscriptions,)),
+    "settlement_files": ("settlement files are read", (ReadsSettlementFiles,)),
 }
+"""Lines for what an adapter has beside the sheet's fields: any of these parts."""
 KEYS, WINDOW = "idempotency_keys", "refund_window"
 PLANNED: Mapping[str, str] = {
     "captures_later": "authorise now, capture later",
@@ -97,8 +98,8 @@ def cell(name: str, line: str) -> str:
 
 def _has(name: str, sheet: Capabilities, line: str) -> bool:
     if line in PARTS:
-        _, part = PARTS[line]
-        return all(hasattr(PROVIDERS[name], member) for member in _members(part))
+        _, parts = PARTS[line]
+        return any(all(hasattr(PROVIDERS[name], member) for member in _members(part)) for part in parts)
     if line == KEYS:
         return sheet.idempotency_key_lifetime is not None
     if line == WINDOW:

@@ -29,7 +29,12 @@ PERSONAL = st.sampled_from(
 SECRET = "prv_test_Z5mMke9x0k8gpErb"
 FIELDS = st.sampled_from(["name", "email", "phone", "id", "url", "token", "amount", *sorted(TELLING)])
 BODIES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | PERSONAL | st.just(f"Bearer {SECRET}"),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | PERSONAL
+    | st.just(f"Bearer {SECRET}"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS | st.just(SECRET) | PERSONAL, inner, max_size=4),
     max_leaves=12,
 )
