@@ -84,7 +84,8 @@ class SavedCharges:
                 if method is None or not usable:
                     raise ProviderDeclined("method_detached" if method is None else f"method_{method.status}")
                 token = self._sealer.open(attempt.session_secret or method.token)
-                charged = await self._ask(way, self._request(payment, method, payer, vat, token), unsure=unsure)
+                request = replace(self._request(payment, method, payer, vat, token), asked_before=unsure)
+                charged = await self._ask(way, request, unsure=unsure)
         except ProviderError as error:
             await self._not_charged(attempt, error, unsure=unsure)
             if method is not None and error.code == EXPIRED_CARD:

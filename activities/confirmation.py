@@ -350,7 +350,7 @@ class ConfirmationActivities:
             elif not one.money:
                 await self._note(session, payment, workspace, one)
         if payment.status not in CAPTURED and seen and not any(one.unconfirmed for one in seen):
-            status, reason = self._combined(seen, command.close_as)
+            status, reason = self._combined(payment, seen, command.close_as)
             if payment.status in OPEN or status not in OPEN:  # a way that is watched on does not open a closed payment
                 payments.change_status(
                     session, workspace, payment, status, at=self._now(), actor="provider", reason=reason
@@ -380,23 +380,38 @@ class ConfirmationActivities:
                 reason=AMOUNT_UNCONFIRMED,
             )
 
-    def _combined(self, seen: Sequence[Seen], close_as: PaymentStatus | None) -> tuple[PaymentStatus, str | None]:
+    def _combined(
+        self, payment: Payment, seen: Sequence[Seen], close_as: PaymentStatus | None
+    ) -> tuple[PaymentStatus, str | None]:
         """Which status of the payment follows from ways that brought no money, and the reason that goes with it.
 
         A payment is open as long as one of its ways is. A closed checkout takes the status it was closed for; so does
         one that its provider cannot close, and it is watched on. 'Not found' is no answer while a payment may still
         be paid; once it is being closed it means that there is nothing to pay. `pending` after closing is a slow
-        method at work.
+        method at work, and so is a charge of a saved method that its provider cannot close.
         """
         statuses = []
         for one in seen:
             status = one.observed.status
-            if close_as is not None and (status in _GONE or (status in OPEN and not self._closes(one.way))):
+            gone = status in _GONE or (status in OPEN and not self._closes(one.way))
+            if close_as is not None and gone and not self._is_at_work(payment, one, close_as):
                 status = close_as
             statuses.append((_WEIGHT.index(status), one.observed.failure_code))
         weight, reason = min(statuses, key=lambda pair: pair[0])
         status = _WEIGHT[weight]
         return (PaymentStatus.PENDING if status is PaymentStatus.UNKNOWN else status), reason
+
+    def _is_at_work(self, payment: Payment, one: Seen, close_as: PaymentStatus) -> bool:
+        """Whether the provider is charging a saved method at this moment: no wish of ours ends that.
+
+        Were it closed, the next attempt would charge a second time. A day after it was asked for a person may close it
+        all the same, and a day after its end it has lapsed.
+        """
+        attempt = one.way.attempt
+        if attempt is None or attempt.checkout_mode != CheckoutMode.SAVED:
+            return False
+        begun = payment.expires_at if close_as is PaymentStatus.EXPIRED else attempt.created_at
+        return one.observed.status is PaymentStatus.PENDING and self._now() <= begun + WATCHED_AFTER_EXPIRY
 
     async def _note(self, session: AsyncSession, payment: Payment, workspace: Workspace, one: Seen) -> None:
         """Keep how an attempt without money stands; a declined try leaves a trace in the audit log."""

@@ -423,6 +423,8 @@ class ChargeRequest:
     payer: Payer = field(default_factory=Payer, repr=False)
     vat: Money | None = None
     language: str = "en"
+    asked_before: bool = True
+    """Whether an earlier request for this reference may have reached the provider. False: certainly none did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,11 @@ from providers.meshulam.errors import (
     UNKNOWN_PROCESS,
     UNKNOWN_TRANSACTION,
     UNNAMED,
+    answered,
     data_of,
 )
 from providers.meshulam.objects import (
     Process,
-    Transaction,
     earlier_refund,
     opened,
     payment_of,
@@ -71,10 +71,14 @@ from providers.meshulam.objects import (
 from providers.meshulam.requests import acknowledgement_form, checkout_form, refund_form
 from providers.meshulam.tokens import (
     IDENTIFIERS,
+    RUNNING,
+    Found,
     charge_form,
     charge_found,
     charge_made,
+    identifier,
     payment_of_charge,
+    payment_running,
     search_form,
     setup_form,
     setup_of,
@@ -107,8 +111,6 @@ _NOTHING_LEFT = frozenset({ALREADY_REFUNDED, EXCEEDS_PAYMENT})
 _CREDENTIAL = re.compile(r"[\x20-\x7e]{1,500}")
 _CODE = re.compile(r"[a-z][a-z_]{1,63}")
 _APPROVAL = "approval-"
-_VISIBLE_AFTER = timedelta(minutes=2)
-"""A used identifier without a charge is a charge that is just being made, or another card's."""
 
 
 class MeshulamProvider:
@@ -311,9 +313,10 @@ class MeshulamProvider:
     async def charge(self, request: ChargeRequest) -> Charged:
         """Charge a saved card once: an identifier that was used is refused, and then the charge is looked for.
 
-        Another charge may have the same 31 bits: then the next identifier is tried. Raises ProviderDeclined for an
-        error id that is not one of our own faults, OutcomeUnknown `charge_not_visible` while a used identifier shows
-        no charge yet.
+        PENDING for a charge that is at work: no other identifier is tried then. Another charge may have the same 31
+        bits; the next identifier is tried where it is certain that this one was not used by an earlier request for the
+        same reference. Raises ProviderDeclined for an error id that is not one of our own faults, OutcomeUnknown
+        `charge_not_visible` where an earlier request may have used the identifier and nothing is listed under it.
         """
         for salt in range(IDENTIFIERS):
             form = charge_form(request, salt) | {"userId": self._credentials["user_id"]}
@@ -323,12 +326,14 @@ class MeshulamProvider:
             except ProviderRejected as rejected:
                 if rejected.code != IDENTIFIER_USED:
                     raise self._as_decline(rejected) from None
-            earlier = await self._charge_by_identifier(request.reference, request.token, salt)
-            if earlier is not None:
-                seen = payment_of_charge(earlier)
-                return Charged(str(seen.session_id), seen.status, seen.transaction_id, session_secret=earlier.token)
-            if self._clock() - request.created_at < _VISIBLE_AFTER:
-                raise OutcomeUnknown("charge_not_visible", "the identifier was used and shows no charge yet")
+            number = identifier(request.reference, salt)
+            found = await self._search(number, request.token, request.reference)
+            if found.charge is not None:
+                return _charged(payment_of_charge(found.charge))
+            if found.running:
+                return _charged(payment_running(number, request.token))
+            if request.asked_before:
+                raise OutcomeUnknown("charge_not_visible", "the identifier was used and shows no charge")
         raise ProviderRejected(IDENTIFIER_USED, "every identifier was used by other charges")
 
     def _as_decline(self, rejected: ProviderRejected) -> ProviderRejected | ProviderDeclined:
@@ -339,40 +344,53 @@ class MeshulamProvider:
         return ProviderDeclined(self._decline_codes.get(error_id, rejected.code), rejected.detail)
 
     async def _look_at_charge(self, ref: CheckoutRef) -> ProviderPayment:
-        """The charge of a saved card: by its id and token, else by card and identifier."""
-        if ref.session_id is not None and ref.session_secret is not None:
-            form = {"transactionId": ref.session_id, "transactionToken": ref.session_secret}
+        """The charge of a saved card: by its id and token, else by card and identifier. PENDING while it runs."""
+        named, secret = ref.session_id, ref.session_secret
+        if named is not None and secret is not None and not named.startswith(RUNNING):
+            form = {"transactionId": named, "transactionToken": secret}
             try:
                 data = await self._call("getTransactionInfo", form, self._page_code(None))
             except ProviderRejected as rejected:
                 if rejected.code in _NO_SUCH_PROCESS:
                     return _UNKNOWN
                 raise
-            return payment_of_charge(read_transaction({**data, "transactionToken": ref.session_secret}, self._mark))
-        if ref.token is None:
+            return payment_of_charge(read_transaction({**data, "transactionToken": secret}, self._mark))
+        token, numbers = ref.token, [identifier(ref.reference, salt) for salt in range(IDENTIFIERS)]
+        if named is not None and named.startswith(RUNNING):
+            token, numbers = secret, [named.removeprefix(RUNNING)]
+        if token is None:
             return _UNKNOWN
-        for salt in range(IDENTIFIERS):
-            found = await self._charge_by_identifier(ref.reference, ref.token, salt)
-            if found is not None:
-                return payment_of_charge(found)
-        return _UNKNOWN
+        seen = _UNKNOWN
+        for number in numbers:
+            found = await self._search(number, token, ref.reference)
+            if found.charge is not None:
+                return payment_of_charge(found.charge)
+            if found.running:
+                seen = payment_running(number, token)
+        return seen
 
-    async def _charge_by_identifier(self, reference: UUID, token: str, salt: int) -> Transaction | None:
-        form = search_form(reference, token, salt) | {"userId": self._credentials["user_id"]}
+    async def _search(self, number: str, token: str, reference: UUID) -> Found:
+        """What is listed under an identifier."""
+        method = "getTokenTransactionsByExternalIdentifiers"
+        form = search_form(number, token) | {"userId": self._credentials["user_id"]}
         try:
-            data = await self._call("getTokenTransactionsByExternalIdentifiers", form, self._page_code(None))
+            data = answered(await self._send(method, form, self._page_code(None)), method)
         except ProviderRejected as rejected:
             if rejected.code in _NO_SUCH_PROCESS:
-                return None
+                return Found()
             raise
         return charge_found(data, reference, mark=self._mark)
 
     async def _refund_charge(self, request: RefundRequest) -> ProviderRefund:
-        if request.payment.session_id is None or request.payment.session_secret is None:
-            raise ProviderRejected(UNKNOWN_TRANSACTION, "no transaction id or token on record")
+        charge_id, secret = request.payment.session_id, request.payment.session_secret
+        if charge_id is None or secret is None or charge_id.startswith(RUNNING):  # found later, by its identifier
+            seen = await self._look_at_charge(request.payment)
+            charge_id, secret = seen.session_id, seen.session_secret
+            if seen.captured is None or charge_id is None or secret is None:
+                raise ProviderRejected(UNKNOWN_TRANSACTION, "no transaction id or token on record")
         form = {
-            "transactionId": request.payment.session_id,
-            "transactionToken": request.payment.session_secret,
+            "transactionId": charge_id,
+            "transactionToken": secret,
             "refundSum": to_wire(request.amount),
             "userId": self._credentials["user_id"],
         }
@@ -449,10 +467,13 @@ class MeshulamProvider:
         return process_of(data, ref.session_id, mark=self._mark)
 
     async def _call(self, method: str, form: Mapping[str, str], page_code: str) -> Mapping[str, Any]:
+        return data_of(await self._send(method, form, page_code), method)
+
+    async def _send(self, method: str, form: Mapping[str, str], page_code: str) -> object:
         account = {"pageCode": page_code}
         if self._credentials.get("api_key"):
             account["apiKey"] = self._credentials["api_key"]
-        return data_of(await self._http.call("POST", PATH + method, form=account | dict(form)), method)
+        return await self._http.call("POST", PATH + method, form=account | dict(form))
 
     def _page_code(self, method: str | None) -> str:
         """Each method has its page; the default one is the card's."""
@@ -484,6 +505,10 @@ def _decline_codes(option: object) -> dict[str, str]:
     ):
         raise ProviderMisconfigured("option_invalid", 'decline_codes is like {"1002": "insufficient_funds"}')
     return dict(option)
+
+
+def _charged(seen: ProviderPayment) -> Charged:
+    return Charged(str(seen.session_id), seen.status, seen.transaction_id, session_secret=seen.session_secret)
 
 
 def _exhausted(rejected: ProviderRejected) -> bool:

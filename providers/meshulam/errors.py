@@ -75,11 +75,16 @@ def data_of(answer: object, method: str) -> Mapping[str, Any]:
     error's id, with code `err_<id>` for one that is not in the table, and OutcomeUnknown for everything unreadable
     and for the general error.
     """
+    data = answered(answer, method)
+    return data if isinstance(data, Mapping) else {}
+
+
+def answered(answer: object, method: str) -> object:
+    """The `data` of a good answer as it is. Raises as `data_of` does."""
     if not isinstance(answer, Mapping):
         raise OutcomeUnknown("unreadable_answer", f"not an object at {method}")
     if plain(answer.get("status")) == "1":
-        data = answer.get("data")
-        return data if isinstance(data, Mapping) else {}
+        return answer.get("data")
     raise _known_about(answer, method)
 
 

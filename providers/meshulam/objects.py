@@ -26,6 +26,9 @@ from providers.meshulam.errors import plain
 PAID, REFUNDED, SUSPENDED = "2", "3", "11"
 """`statusCode`: paid, refunded, held without money. Others are not documented and mean that nothing is decided yet."""
 
+NO_ID = "0"
+"""The id of a transaction that there is not yet."""
+
 METHOD_OF = {"1": "card", "5": "paybox", "6": "bit", "13": "apple_pay", "14": "google_pay", "15": "bank_transfer"}
 """`transactionTypeId` → how it was paid."""
 
@@ -208,7 +211,7 @@ def read_transaction(entry: object, mark: str) -> Transaction:
         raise OutcomeUnknown("unreadable_answer", "transaction")
     fields = {name: plain(value) for name, value in entry.items() if isinstance(name, str) and plain(value)}
     status, transaction_id = fields.get("statusCode", ""), fields.get("transactionId", "")
-    if status in (PAID, REFUNDED) and not _ID.fullmatch(transaction_id):
+    if status in (PAID, REFUNDED) and (transaction_id == NO_ID or not _ID.fullmatch(transaction_id)):
         raise OutcomeUnknown("unreadable_answer", "transaction without id")
     return Transaction(
         id=mark + transaction_id,

@@ -2,16 +2,17 @@
 
 From Grow's pages: `chargeType` 3 with `saveCardToken` saves a card and takes nothing; `createTransactionWithToken`
 charges one, at once and without a callback; `transactionUniqueIdentifier` is refused when it was used before, and
-`getTokenTransactionsByExternalIdentifiers` finds a charge by card token and identifier. UNCONFIRMED, seen in public
-clients only: the field `cardToken` in a process, the error id 1010 for a used identifier, and that an identifier is a
-positive number of at most 31 bits. What a decline's error id means is nowhere stated: option `decline_codes`.
+`getTokenTransactionsByExternalIdentifiers` finds a charge by card token and identifier; while it is at work it is
+listed with its times alone. UNCONFIRMED, seen in public clients only: the field `cardToken` in a process, the error id
+1010 for a used identifier, and that an identifier is a positive number of at most 31 bits. What a decline's error id
+means is nowhere stated: option `decline_codes`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.payment import PaymentStatus
@@ -47,6 +48,17 @@ SETUP_MARK = "setup"
 """In `cField2` of a process that only saves a card."""
 IDENTIFIERS = 3
 """How many identifiers are tried for one charge, should another charge's have the same 31 bits."""
+RUNNING = "running-"
+"""Before the identifier of a charge that has no transaction yet: by it and the card's token it is found again."""
+_TIMES = ("received_time", "complete_time")
+"""All that Grow lists of a charge while it is at work on it."""
+
+
+class Found(NamedTuple):
+    """What Grow lists under an identifier: the charge's transaction, or that one runs whose end is not known."""
+
+    charge: Transaction | None = None
+    running: bool = False
 
 
 def setup_form(request: SetupRequest, notify_url: str | None) -> dict[str, str]:
@@ -82,9 +94,9 @@ def charge_form(request: ChargeRequest, salt: int) -> dict[str, str]:
     return form | ONE_PAYMENT | _payer(request.payer)
 
 
-def search_form(reference: UUID, token: str, salt: int) -> dict[str, str]:
+def search_form(number: str, token: str) -> dict[str, str]:
     """getTokenTransactionsByExternalIdentifiers: exactly one identifier beside the card's token."""
-    return {"cardToken": token, "transactionUniqueIdentifier": identifier(reference, salt)}
+    return {"cardToken": token, "transactionUniqueIdentifier": number}
 
 
 def identifier(reference: UUID, salt: int) -> str:
@@ -96,31 +108,40 @@ def identifier(reference: UUID, salt: int) -> str:
 def charge_made(data: Mapping[str, Any], *, mark: str) -> Charged:
     """The answer to a charge. Raises OutcomeUnknown when it does not say what was done."""
     one = read_transaction(data, mark)
-    if not one.fields.get("transactionId") or one.status not in ("", PAID):
-        raise OutcomeUnknown("unreadable_answer", "a charge without id or with another status")
+    if one.status != PAID:
+        raise OutcomeUnknown("unreadable_answer", "a charge without a status, or with another one")
     return Charged(one.fields["transactionId"], PaymentStatus.PAID, one.id, session_secret=one.token or None)
 
 
-def charge_found(data: Mapping[str, Any], reference: UUID, *, mark: str) -> Transaction | None:
-    """The charge of this reference among those of an identifier; None when there is none of it.
+def charge_found(data: object, reference: UUID, *, mark: str) -> Found:
+    """The charge of this reference among those of an identifier.
 
-    An entry that names another reference is another charge's: two references may have the same identifier.
+    An entry that names another reference is another charge's: two references may have the same identifier. Every
+    other one that is not paid may still become money, whatever else it shows: it is running. Raises OutcomeUnknown
+    for an answer that cannot be read, which is not the same as one that lists nothing.
     """
-    listed = data.get("transactions", data if data.get("transactionId") else [])
-    entries = listed if isinstance(listed, list) else list(listed.values()) if _is_gapped(listed) else [listed]
-    for entry in entries:
-        if not isinstance(entry, Mapping) or not plain(entry.get("transactionId")):
-            continue
+    running = False
+    for entry in _listed(data):
+        if not isinstance(entry, Mapping):
+            raise OutcomeUnknown("unreadable_answer", "transactions of an identifier")
         custom = entry.get("customFields")
         named = plain(entry.get("cField1")) or plain(custom.get("cField1") if isinstance(custom, Mapping) else None)
+        if named.replace("-", "").lower() not in ("", reference.hex):
+            continue
         one = read_transaction(entry, mark)
-        if named.replace("-", "").lower() in ("", reference.hex) and one.status in ("", PAID, REFUNDED):
-            return one
-    return None
+        if one.status in (PAID, REFUNDED):
+            return Found(one)
+        running = True
+    return Found(running=running)
 
 
 def payment_of_charge(one: Transaction) -> ProviderPayment:
-    """What a charge of a card says now. Meshulam shows no parts of a refund here, only that all went back."""
+    """What a charge of a card says now. Meshulam shows no parts of a refund here, only that all went back.
+
+    PENDING for a transaction that is neither paid nor refunded: no money has come.
+    """
+    if one.status not in (PAID, REFUNDED):
+        return ProviderPayment(PaymentStatus.PENDING, session_id=one.fields.get("transactionId"), method="card")
     return ProviderPayment(
         PaymentStatus.PAID,
         session_id=one.fields.get("transactionId"),
@@ -133,6 +154,11 @@ def payment_of_charge(one: Transaction) -> ProviderPayment:
         card_last4=shown_card(one)[1],
         session_secret=one.token or None,
     )
+
+
+def payment_running(number: str, token: str) -> ProviderPayment:
+    """A charge under this identifier whose end Grow does not know yet."""
+    return ProviderPayment(PaymentStatus.PENDING, session_id=f"{RUNNING}{number}", method="card", session_secret=token)
 
 
 def setup_of(data: Mapping[str, Any], process_id: str) -> ProviderSetup:
@@ -148,9 +174,24 @@ def setup_of(data: Mapping[str, Any], process_id: str) -> ProviderSetup:
     return ProviderSetup(SetupStatus.PENDING, process_id)
 
 
-def _is_gapped(listed: object) -> bool:
-    """PHP writes a list with gaps as an object of objects."""
-    return isinstance(listed, Mapping) and all(isinstance(one, Mapping) for one in listed.values())
+def _listed(data: object) -> list[object]:
+    """The entries of an answer: below `transactions`, as the data itself, or as its only entry.
+
+    PHP writes a list with gaps as an object of objects, and no entries as an empty text. Raises OutcomeUnknown.
+    """
+    listed = data
+    if isinstance(data, Mapping):
+        if "transactions" in data:
+            listed = data["transactions"]
+        elif any(name in data for name in ("transactionId", *_TIMES)):
+            return [data]
+    if listed in (None, ""):
+        return []
+    if isinstance(listed, Mapping) and all(isinstance(one, Mapping) for one in listed.values()):
+        return list(listed.values())
+    if not isinstance(listed, list):
+        raise OutcomeUnknown("unreadable_answer", "transactions of an identifier")
+    return listed
 
 
 def _payer(payer: Payer) -> dict[str, str]:

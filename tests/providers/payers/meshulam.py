@@ -27,6 +27,7 @@ class Payer(SandboxPayer):
         "refund": "refundTransaction",
         "charge": "createTransactionWithToken",
     }
+    variants: ClassVar[tuple[str, ...]] = ("charges_without_times",)
     own_secrets: ClassVar[tuple[str, ...]] = ("callback_token",)
 
     def __init__(self, address: str) -> None:
