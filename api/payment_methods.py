@@ -139,6 +139,7 @@ class PaymentMethodPage(BaseModel):
         "idempotency_key_reused",
         "method_unavailable",
         "no_provider_account",
+        "payer_data_missing",
         "provider_misconfigured",
         "provider_rejected",
         "unknown_provider",
@@ -343,6 +344,13 @@ async def chargeable(
     return row, account, sheet
 
 
+def check_payer(provider: str, sheet: Capabilities, payer: object) -> None:
+    """Whether all is there that the provider wants to know of who is charged. Raises Problem."""
+    missing = [f"customer.{name}" for name in sheet.charge_payer_fields if not getattr(payer, name)]
+    if missing:
+        raise Problem("payer_data_missing", f"{provider} charges no saved method without {', '.join(missing)}.")
+
+
 async def _accept(
     services: Services,
     caller: Member,
@@ -358,6 +366,7 @@ async def _accept(
         known = None if idempotency_key is None else await setups.get(session, workspace.id, setup_id)
         if known is None:
             account = await _account(session, services, workspace, body, "sets_up_methods")
+            check_payer(account.provider, sheet_of(services, account), body.customer)
             lives = SETUP_LIFETIME if body.expires_in_seconds is None else timedelta(seconds=body.expires_in_seconds)
             lives = max(lives, sheet_of(services, account).min_checkout_lifetime)
             success_url = body.success_url or f"{services.limits.public_base_url}/saved"

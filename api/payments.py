@@ -28,7 +28,7 @@ from api.effects import DryRun, EffectsOut
 from api.fields import AmountText, Cursor, Id, IpAddress, PageSize, PlainText, RequestBody, SmallTexts
 from api.idempotency import IdempotencyKey, fingerprint_of
 from api.patience import come_back, waited
-from api.payment_methods import chargeable
+from api.payment_methods import chargeable, check_payer
 from api.printing import check_names
 from api.problems import Problem, answers, key_reused, try_again
 from api.routing import Fit, Wanted, check_amount, check_step, lifetime, route
@@ -479,6 +479,7 @@ async def _fitting(
         method, account, sheet = await chargeable(
             session, services, workspace, body.payment_method_id, body.customer.id
         )
+        check_payer(account.provider, sheet, body.customer)
         check_step(account.provider, sheet, body.money)
         check_amount(account, None, body.money)
         columns = payment_methods.charged_to(method, off_session=body.off_session)

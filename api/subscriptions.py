@@ -21,7 +21,7 @@ from api.effects import DryRun
 from api.fields import Cursor, Id, PageSize, PlainText, RequestBody, SmallTexts
 from api.idempotency import IdempotencyKey, fingerprint_of
 from api.invoices import InvoiceOut, invoice_outs
-from api.payment_methods import MethodOwner, NewSetup, begin_setup, chargeable
+from api.payment_methods import MethodOwner, NewSetup, begin_setup, chargeable, check_payer
 from api.payments import Customer
 from api.plans import PlanOut, plan_out
 from api.printing import check_names
@@ -323,6 +323,7 @@ async def _account_id(
     workspace, customer = caller.workspace, body.customer
     if body.payment_method_id is not None:
         _, account, sheet = await chargeable(session, services, workspace, body.payment_method_id, customer.id)
+        check_payer(account.provider, sheet, customer)
         check_step(account.provider, sheet, billing.price_of(plan, body.quantity))
         return account.id
     amount = billing.price_of(plan, body.quantity)

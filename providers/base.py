@@ -186,6 +186,8 @@ class Capabilities:
     """The adapter also has `SavesMethods`: a page that saves a method and takes no money."""
     off_session: bool = False
     """The adapter also has `ChargesSaved`: a saved method is charged without the payer."""
+    charge_payer_fields: tuple[str, ...] = ()
+    """The parts of `Payer` that the provider insists on when a method is saved or a saved one is charged."""
     imports_tokens: bool = False
     """The adapter also has `ImportsTokens`: a token that the merchant's page got from the provider's own library."""
     customers: bool = False

@@ -33,6 +33,13 @@ from sandbox.meshulam_books import CARD, CARDS, PAID, PROCESS, REQUEST, SUSPENDE
 from sandbox.state import Json, Store
 
 VARIANTS: dict[str, str] = {
+    "placeholder": (
+        "an unpaid process lists a transaction whose id and status are 0: one production integration; others skip "
+        "unpaid entries"
+    ),
+    "regular_payments_only": "paymentNum and maxPaymentNum are refused with 740: Grow's page 'Errors'",
+    "payment_num_required": "a charge of a saved card without paymentNum is refused with 54: probes of one integration",
+    "no_balance": "a refund is refused with 115 until money has come: Grow's pages 'Errors' and 'Refund'",
     "charges_without_times": (
         "the charges of an identifier carry no times, and one at work is not listed: public clients, before Grow's "
         "changelog of November 2023"
@@ -58,7 +65,10 @@ class Sum(BaseModel):
 
 
 class Outcomes(BaseModel):
-    """Error ids, in order; 0 for success, -1 for a charge that is at work until it is completed."""
+    """Error ids, in order; 0 for success, -1 for a charge that is at work until it is completed.
+
+    1031 to 1034 are error 103 with the texts for expired, stolen, blocked, and not approved.
+    """
 
     outcomes: list[int]
 

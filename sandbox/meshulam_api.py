@@ -15,9 +15,12 @@ from sandbox.state import Json
 
 BIT_MAXIMUM = Decimal(3600)
 MESSAGES = {
+    10: "זיכוי עסקה נכשל",
     54: "חסרים נתונים",
     105: "סכום הזיכוי גדול מסכום העסקה",
+    115: "אין יתרה לביצוע הזיכוי",
     130: "לא ניתן לבצע זיכוי חלקי ביום העסקה",
+    140: "טוקן שגוי",
     210: "בוצע זיכוי לעסקה זו, לא ניתן לזכות בשנית.",
     271: "סכום מקסימלי לעסקת ביט",
     701: "userId או pageCode שגויים",
@@ -29,6 +32,11 @@ MESSAGES = {
     723: "apiKey שגוי",
     730: "מזהה תהליך שגוי",
     731: "pageCode אינו תואם",
+    740: "החשבון לתשלום רגיל בלבד",
+    451: "כרטיס האשראי אינו פעיל",
+    452: "חברת האשראי חסמה את הכרטיס",
+    453: "חסימת מערכת",
+    819: "נסה בשלב מאוחר יותר",
 }
 
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?")
@@ -36,6 +44,15 @@ _MOBILE = re.compile(r"05[0-9]{8}")
 _SPECIAL = re.compile(r"[<>&\"'%;{}|\\^`]")
 
 Fields = dict[str, str]
+MOST_REFUNDS = 2
+"""By call, for each transaction."""
+DECLINES = {
+    1031: (103, "כרטיס פג תוקף"),
+    1032: (103, "כרטיס גנוב"),
+    1033: (103, "כרטיס חסום"),
+    1034: (103, "חברת האשראי לא אשרה את העסקה"),
+}
+"""Outcomes that Grow answers with one error id, told apart by their text alone."""
 AT_WORK = -1
 """The outcome of a charge whose end nobody knows until it is completed by the controls."""
 
@@ -74,6 +91,7 @@ class MeshulamApi:
             raise Refused(54, "special characters")
         if "paymentNum" in fields and "maxPaymentNum" in fields:
             raise Refused(736)
+        self._check_count(fields)
         if "bit" in fields["pageCode"].lower() and Decimal(fields["sum"]) > BIT_MAXIMUM:
             raise Refused(271)
         process: Json = {
@@ -103,16 +121,27 @@ class MeshulamApi:
     def info(self, fields: Fields, _: str) -> Json:
         """A process and its transactions."""
         process = self._process(fields)
+        transactions = [shown(one) for one in process["transactions"]]
+        if not transactions and self.twin.behaves(fields["pageCode"], "placeholder"):
+            transactions = [{"transactionId": "0", "transactionToken": "", "statusCode": "0", "status": "", "sum": "0"}]
         return {
             "processId": process["processId"],
             "processToken": process["processToken"],
-            "customFields": process["customFields"],
-            "transactions": [shown(one) for one in process["transactions"]],
+            "customField": process["customFields"] or [],
+            "transactions": transactions,
         }
 
     def transaction_info(self, fields: Fields, _: str) -> Json:
         """One transaction."""
         return shown(self._transaction(fields)[1])
+
+    def _check_count(self, fields: Fields) -> None:
+        """Some accounts take no number of payments, others insist on it for a charge of a saved card."""
+        counted = [name for name in ("paymentNum", "maxPaymentNum") if name in fields]
+        if counted and self.twin.behaves(fields["pageCode"], "regular_payments_only"):
+            raise Refused(740)
+        if not counted and "cardToken" in fields and self.twin.behaves(fields["pageCode"], "payment_num_required"):
+            raise Refused(54, "paymentNum")
 
     def charge_token(self, fields: Fields, _: str) -> Json:
         """Charge a saved card, at once and without a callback. An identifier that was used is refused."""
@@ -122,7 +151,8 @@ class MeshulamApi:
         _named(fields)
         card = self.twin.store.get(CARD, f"{CARD}-{fields['cardToken']}", fields["userId"])
         if card is None:
-            raise Refused(1004)
+            raise Refused(140)
+        self._check_count(fields)
         unique = fields["transactionUniqueIdentifier"]
         if not re.fullmatch(r"[1-9][0-9]{0,9}", unique) or int(unique) > 2**31 - 1:
             raise Refused(1013)
@@ -135,7 +165,7 @@ class MeshulamApi:
             raise Trouble(504)  # nobody hears of it until its time is up
         made = self.twin.complete(request, None if outcome else card["last4"])
         if made is None:
-            raise Refused(outcome)
+            raise Refused(*DECLINES.get(outcome, (outcome,)))
         return shown(made)
 
     def find_by_identifier(self, fields: Fields, _: str) -> Json:
@@ -171,6 +201,11 @@ class MeshulamApi:
             raise Refused(105)
         if amount < Decimal(charge["sum"]) and charge["_paid_on"] == datetime.now(UTC).date().isoformat():
             raise Refused(130)
+        if self.twin.behaves(fields["pageCode"], "no_balance"):
+            raise Refused(115)
+        if charge.get("_refunds", 0) >= MOST_REFUNDS:
+            raise Refused(10)
+        charge["_refunds"] = charge.get("_refunds", 0) + 1
         return shown(self.twin.give_back(process, charge, amount))
 
     def approve(self, fields: Fields, _: str) -> Json:

@@ -1,79 +1,33 @@
-"""The one table from Meshulam's error ids to what is known about the money.
+"""What Grow's error answers mean, by the table in `error_ids.py`.
 
 Every answer is HTTP 200; `status` and `err` in the body decide. Messages are Hebrew prose that may repeat what we sent,
-so only the ids are kept.
+so only the ids are kept, and of a message what it is told apart by.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
-from providers.base import NothingMoved, OutcomeUnknown, ProviderError, ProviderMisconfigured, ProviderRejected
+from providers.base import OutcomeUnknown, ProviderBusy, ProviderError, ProviderMisconfigured, ProviderRejected
+from providers.meshulam.error_ids import DECLINED, DECLINED_BY_TEXT, MEANING, NO_BALANCE, SAYS_NOTHING, UNNAMED, Meaning
 
-ALREADY_DONE = "already_performed"
-ALREADY_REFUNDED = "already_refunded"
-EXCEEDS_PAYMENT = "refund_exceeds_payment"
-LINK_EXPIRED = "link_expired"
-MANUAL_APPROVAL = "refund_needs_manual_approval"
-NOT_FOUND = "not_found"
-UNKNOWN_PROCESS = "unknown_process"
-UNKNOWN_TRANSACTION = "unknown_transaction"
-NOT_PERFORMED = "not_performed"
-IDENTIFIER_USED = "identifier_used"
-UNNAMED = "err_"
-"""Before the id of an error that is not in the table."""
+NO_BALANCE_FOR = timedelta(hours=1)
+"""Money for a refund comes with the next payments; Grow says that it may take up to thirty days."""
 
-GENERAL_ERROR = 12
-"""Says nothing, so nothing is known."""
-
-
-class _Meaning(NamedTuple):
-    kind: type[NothingMoved]
-    code: str
-
-
-_MEANING: Mapping[int, _Meaning] = {
-    54: _Meaning(ProviderRejected, "missing_field"),
-    105: _Meaning(ProviderRejected, EXCEEDS_PAYMENT),
-    110: _Meaning(ProviderRejected, MANUAL_APPROVAL),
-    130: _Meaning(ProviderRejected, "same_day_partial_refund"),
-    170: _Meaning(ProviderRejected, NOT_FOUND),
-    190: _Meaning(ProviderRejected, EXCEEDS_PAYMENT),
-    207: _Meaning(ProviderRejected, "same_day_partial_refund"),
-    210: _Meaning(ProviderRejected, ALREADY_REFUNDED),
-    218: _Meaning(ProviderRejected, EXCEEDS_PAYMENT),
-    271: _Meaning(ProviderRejected, "bit_limit_exceeded"),
-    300: _Meaning(ProviderMisconfigured, "no_api_access"),
-    617: _Meaning(ProviderRejected, "sum_differs_from_products"),
-    701: _Meaning(ProviderMisconfigured, "wrong_user_id_or_page_code"),
-    707: _Meaning(ProviderRejected, "invalid_amount"),
-    709: _Meaning(ProviderRejected, LINK_EXPIRED),
-    712: _Meaning(ProviderRejected, ALREADY_DONE),
-    714: _Meaning(ProviderMisconfigured, "blocked"),
-    716: _Meaning(ProviderRejected, UNKNOWN_TRANSACTION),
-    722: _Meaning(ProviderRejected, NOT_PERFORMED),
-    723: _Meaning(ProviderMisconfigured, "wrong_api_key"),
-    730: _Meaning(ProviderRejected, UNKNOWN_PROCESS),
-    731: _Meaning(ProviderMisconfigured, "page_code_mismatch"),
-    736: _Meaning(ProviderRejected, "conflicting_payment_counts"),
-    743: _Meaning(ProviderMisconfigured, "no_business"),
-    803: _Meaning(ProviderRejected, "hold_expired"),
-    808: _Meaning(ProviderRejected, "already_settled"),
-    814: _Meaning(ProviderRejected, "exceeds_hold"),
-    1010: _Meaning(ProviderRejected, IDENTIFIER_USED),
-}
 _ID = re.compile(r"[0-9]{1,6}")
+_FIELD_NAME = re.compile(r"(paymentNum|maxPaymentNum|fullName|phone|cardToken|userId|pageCode)\b")
 
 
 def data_of(answer: object, method: str) -> Mapping[str, Any]:
     """The `data` of a good answer; an empty mapping where it is a blank or an empty list.
 
-    `status` and the error's id come as numbers or as text. Raises ProviderRejected or ProviderMisconfigured by the
-    error's id, with code `err_<id>` for one that is not in the table, and OutcomeUnknown for everything unreadable
-    and for the general error.
+    `status` and the error's id come as numbers or as text. Raises ProviderError subclasses by the error's id:
+    ProviderRejected with code `err_<id>` for one that is not in the table, and OutcomeUnknown for everything unreadable
+    and for errors that say nothing.
     """
     data = answered(answer, method)
     return data if isinstance(data, Mapping) else {}
@@ -99,20 +53,28 @@ def _known_about(answer: Mapping[str, Any], method: str) -> ProviderError:
     fault = answer.get("err")
     if fault == "unknown method":
         return ProviderMisconfigured("unknown_method", method)
-    error_id = _error_id(fault)
+    error_id, message = _error_of(fault)
     if error_id is None or plain(answer.get("status")) not in ("0", ""):
         return OutcomeUnknown("unreadable_answer", f"neither done nor refused at {method}")
     detail = f"err {error_id} at {method}"
-    if error_id == GENERAL_ERROR:
+    if error_id in SAYS_NOTHING:
         return OutcomeUnknown("general_error", detail)
-    meaning = _MEANING.get(error_id, _Meaning(ProviderRejected, f"{UNNAMED}{error_id}"))
-    return meaning.kind(meaning.code, detail)
+    if error_id == NO_BALANCE:
+        return ProviderBusy("refund_no_balance", detail, retry_after=NO_BALANCE_FOR)
+    if error_id == DECLINED:
+        kind, code = MEANING[DECLINED]
+        return kind(next((ours for words, ours in DECLINED_BY_TEXT if words in message.lower()), code), detail)
+    meaning = MEANING.get(error_id, Meaning(ProviderRejected, f"{UNNAMED}{error_id}"))
+    named = _FIELD_NAME.search(message)
+    return meaning.kind(meaning.code, detail if named is None else f"{detail}: {named.group(1)}")
 
 
-def _error_id(fault: object) -> int | None:
-    """`{"id": 707}`, `{"id": "707"}` or, by one method, `{"id": {"id": 707}}`."""
-    found = fault.get("id") if isinstance(fault, Mapping) else None
-    if isinstance(found, Mapping):
-        found = found.get("id")
-    text = plain(found)
-    return int(text) if _ID.fullmatch(text) else None
+def _error_of(fault: object) -> tuple[int | None, str]:
+    """Id and message of `{"id": 707}`, `{"id": "707"}` or, by one method, `{"id": {"id": 707, "content": …}}`."""
+    found = fault if isinstance(fault, Mapping) else {}
+    message = found.get("message")
+    if isinstance(found.get("id"), Mapping):
+        found = found["id"]
+        message = found.get("content") or message
+    text = plain(found.get("id"))
+    return (int(text) if _ID.fullmatch(text) else None), message if isinstance(message, str) else ""

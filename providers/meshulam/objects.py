@@ -11,15 +11,7 @@ from zoneinfo import ZoneInfo
 
 from domain.money import Money, MoneyError
 from domain.payment import PaymentStatus
-from providers.base import (
-    OutcomeUndecided,
-    OutcomeUnknown,
-    ProviderPayment,
-    ProviderRefund,
-    RefundRequest,
-    RefundStatus,
-    SavedMethod,
-)
+from providers.base import OutcomeUnknown, ProviderPayment, ProviderRefund, RefundStatus, SavedMethod
 from providers.meshulam.amounts import CURRENCY, from_wire
 from providers.meshulam.errors import plain
 
@@ -27,7 +19,9 @@ PAID, REFUNDED, SUSPENDED = "2", "3", "11"
 """`statusCode`: paid, refunded, held without money. Others are not documented and mean that nothing is decided yet."""
 
 NO_ID = "0"
-"""The id of a transaction that there is not yet."""
+"""The id, and the status, of a transaction that there is not yet."""
+TIMES = ("received_time", "complete_time")
+"""All that Grow lists of a charge while it is at work on it."""
 
 METHOD_OF = {"1": "card", "5": "paybox", "6": "bit", "13": "apple_pay", "14": "google_pay", "15": "bank_transfer"}
 """`transactionTypeId` → how it was paid."""
@@ -66,7 +60,8 @@ class Transaction:
 class Process:
     """A payment process: at most one charge, as the page works, and what was given back of it.
 
-    `untouched`: it shows no entry at all, neither money nor anything that may still become some.
+    `untouched`: it shows no entry at all, neither money nor anything that may still become some. A placeholder, whose
+    transaction id is 0, is no entry.
 
     How refunds show in getPaymentProcessInfo is not documented. All of these are understood: an entry of its own
     that names the charge in `refundedTransactionId`, an entry of its own that does not, and the charge itself turning
@@ -117,7 +112,7 @@ def process_of(data: Mapping[str, Any], process_id: str, *, mark: str = "") -> P
         listed = list(listed.values())
     if not isinstance(listed, list):
         raise OutcomeUnknown("unreadable_answer", "transactions")
-    entries = [read_transaction(entry, mark) for entry in listed]
+    entries = [one for one in (read_transaction(entry, mark) for entry in listed) if not is_placeholder(one)]
     paid = [entry for entry in entries if entry.status == PAID]
     returned = [entry for entry in entries if entry.status == REFUNDED]
     if returned and not paid:
@@ -126,12 +121,19 @@ def process_of(data: Mapping[str, Any], process_id: str, *, mark: str = "") -> P
     return Process(process_id, tuple(paid), credits_, untouched=not entries)
 
 
+def is_placeholder(one: Transaction) -> bool:
+    """Whether it stands for a transaction that there is not yet: id and status are 0 or empty, nothing is at work."""
+    named = one.fields.get("transactionId", NO_ID)
+    at_work = any(name in one.fields for name in TIMES)
+    return named == NO_ID and one.status in ("", NO_ID) and not at_work
+
+
 def payment_of(process: Process) -> ProviderPayment:
     """The payment behind a process. PENDING while nothing arrived: an unpaid or declined process shows no entry."""
     captured = process.captured
     if captured is None:
         return ProviderPayment(PaymentStatus.PENDING, session_id=process.id)
-    charge, refunded = min(process.charges, key=_age), process.refunded
+    charge, refunded = min(process.charges, key=age), process.refunded
     brand, last4 = shown_card(charge)
     return ProviderPayment(
         PaymentStatus.PAID,
@@ -183,23 +185,6 @@ def refund_of(data: Mapping[str, Any], *, mark: str = "") -> ProviderRefund:
     return ProviderRefund(mark + refund_id, RefundStatus.SUCCEEDED)
 
 
-def earlier_refund(process: Process, request: RefundRequest) -> ProviderRefund | None:
-    """The refund that an earlier try of this request made, by the provider's own sum.
-
-    Refunds carry no reference of ours: money beyond `refunded_before`, of exactly this amount, is taken for it. None:
-    nothing went back beyond what is known. Raises OutcomeUndecided `refund_sum_unexplained` for every other sum, as
-    after a refund made by hand: a person must compare.
-    """
-    beyond = process.refunded.minor - request.refunded_before.minor
-    if beyond == 0:
-        return None
-    if beyond != request.amount.minor:
-        raise OutcomeUndecided("refund_sum_unexplained", "refunded at the provider and here differ")
-    same = [credit for credit in process.credits if credit.sum == request.amount]
-    refund_id = max(same, key=_age).id if same else f"{request.transaction_id}-refunded"
-    return ProviderRefund(refund_id, RefundStatus.SUCCEEDED)
-
-
 def shown_card(one: Transaction) -> tuple[str | None, str | None]:
     """Brand and last four digits."""
     return _matching(_BRAND, one.fields.get("cardBrand")), _matching(_LAST4, one.fields.get("cardSuffix"))
@@ -227,10 +212,10 @@ def _first_of(entries: Sequence[Transaction]) -> Transaction:
     """The oldest: among refunded entries without any link, the charge itself."""
     if not entries:
         raise OutcomeUnknown("unreadable_answer", "a refund without its payment")
-    return min(entries, key=_age)
+    return min(entries, key=age)
 
 
-def _age(entry: Transaction) -> tuple[int, str]:
+def age(entry: Transaction) -> tuple[int, str]:
     """Ids are numbers that grow."""
     return len(entry.id), entry.id
 

@@ -27,7 +27,7 @@ ACKNOWLEDGED_FIELDS = (
 
 
 def checkout_form(request: CheckoutRequest, notify_url: str | None) -> dict[str, str]:
-    """createPaymentProcess, without the account's own fields.
+    """createPaymentProcess, without the account's own fields: one payment, so that `paymentNum` is left out.
 
     Meshulam wants no special characters in its parameters, so texts are reduced to letters, digits and blanks, and
     our reference goes as 32 hexadecimal digits. Raises ProviderRejected: `payer_name_required` (first and last name),
@@ -37,7 +37,6 @@ def checkout_form(request: CheckoutRequest, notify_url: str | None) -> dict[str,
         "sum": to_wire(request.amount),
         "description": shown_text(request.description) or shown_text(request.order_id) or "Payment",
         "chargeType": REGULAR_CHARGE,
-        "paymentNum": "1",
         "pageField[fullName]": full_name(request.payer.name),
         "pageField[phone]": mobile_number(request.payer.phone),
         "cField1": request.reference.hex,

@@ -3,9 +3,9 @@
 From Grow's pages: `chargeType` 3 with `saveCardToken` saves a card and takes nothing; `createTransactionWithToken`
 charges one, at once and without a callback; `transactionUniqueIdentifier` is refused when it was used before, and
 `getTokenTransactionsByExternalIdentifiers` finds a charge by card token and identifier; while it is at work it is
-listed with its times alone. UNCONFIRMED, seen in public clients only: the field `cardToken` in a process, the error id
-1010 for a used identifier, and that an identifier is a positive number of at most 31 bits. What a decline's error id
-means is nowhere stated: option `decline_codes`.
+listed with its times alone. A page that only saves a card ends as a suspended transaction (11) with its `cardToken`.
+UNCONFIRMED, seen in public clients only: the error id 1010 for a used identifier, and that an identifier is a positive
+number of at most 31 bits.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from providers.base import (
     Charged,
     ChargeRequest,
     OutcomeUnknown,
-    Payer,
     ProviderPayment,
-    ProviderRejected,
     ProviderSetup,
     SetupRequest,
 )
@@ -32,6 +30,7 @@ from providers.meshulam.errors import plain
 from providers.meshulam.objects import (
     PAID,
     REFUNDED,
+    TIMES,
     Transaction,
     captured_at,
     read_transaction,
@@ -41,17 +40,16 @@ from providers.meshulam.objects import (
 from providers.meshulam.requests import full_name, mobile_number, shown_text
 
 SAVE_ONLY = "3"
-ONE_PAYMENT = {"paymentType": "2", "paymentNum": "1"}
+REGULAR = {"paymentType": "2"}
+"""In one payment; `paymentNum` is left out, because accounts for regular payments alone refuse it (740)."""
 SETUP_SUM = "1"
 """A process must have a sum; one that only saves a card takes nothing."""
 SETUP_MARK = "setup"
 """In `cField2` of a process that only saves a card."""
 IDENTIFIERS = 3
-"""How many identifiers are tried for one charge, should another charge's have the same 31 bits."""
+"""How many identifiers are tried for one charge, should another charge's have the same 31 bits. One more is spare."""
 RUNNING = "running-"
 """Before the identifier of a charge that has no transaction yet: by it and the card's token it is found again."""
-_TIMES = ("received_time", "complete_time")
-"""All that Grow lists of a charge while it is at work on it."""
 
 
 class Found(NamedTuple):
@@ -82,16 +80,21 @@ def setup_form(request: SetupRequest, notify_url: str | None) -> dict[str, str]:
     return form | {name: value for name, value in optional.items() if value}
 
 
-def charge_form(request: ChargeRequest, salt: int) -> dict[str, str]:
-    """The charge of a saved card, without the account's own fields. Raises ProviderRejected as `to_wire` does."""
+def charge_form(request: ChargeRequest, number: str) -> dict[str, str]:
+    """The charge of a saved card under an identifier, without the account's own fields.
+
+    Raises ProviderRejected as `checkout_form` does: Grow wants the payer's name and mobile number here too.
+    """
     form = {
         "cardToken": request.token,
         "sum": to_wire(request.amount),
         "description": shown_text(request.description) or shown_text(request.order_id) or "Payment",
-        "transactionUniqueIdentifier": identifier(request.reference, salt),
+        "transactionUniqueIdentifier": number,
         "cField1": request.reference.hex,
+        "pageField[fullName]": full_name(request.payer.name),
+        "pageField[phone]": mobile_number(request.payer.phone),
     }
-    return form | ONE_PAYMENT | _payer(request.payer)
+    return form | REGULAR | ({"pageField[email]": request.payer.email} if request.payer.email else {})
 
 
 def search_form(number: str, token: str) -> dict[str, str]:
@@ -183,7 +186,7 @@ def _listed(data: object) -> list[object]:
     if isinstance(data, Mapping):
         if "transactions" in data:
             listed = data["transactions"]
-        elif any(name in data for name in ("transactionId", *_TIMES)):
+        elif any(name in data for name in ("transactionId", *TIMES)):
             return [data]
     if listed in (None, ""):
         return []
@@ -192,17 +195,3 @@ def _listed(data: object) -> list[object]:
     if not isinstance(listed, list):
         raise OutcomeUnknown("unreadable_answer", "transactions of an identifier")
     return listed
-
-
-def _payer(payer: Payer) -> dict[str, str]:
-    """What is known of the payer, as far as Meshulam would take it: a renewal must not fail for a phone number."""
-    known: dict[str, str] = {}
-    for name, read, value in (
-        ("pageField[fullName]", full_name, payer.name),
-        ("pageField[phone]", mobile_number, payer.phone),
-    ):
-        try:
-            known[name] = read(value)
-        except ProviderRejected:
-            continue
-    return known | ({"pageField[email]": payer.email} if payer.email else {})

@@ -18,7 +18,7 @@ from domain.money import Money, MoneyError
 from providers.base import EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.meshulam.amounts import from_wire
 from providers.meshulam.bodies import Fields, read_fields
-from providers.meshulam.objects import PAID, REFUNDED, SUSPENDED, day_of
+from providers.meshulam.objects import NO_ID, PAID, REFUNDED, SUSPENDED, day_of
 from providers.meshulam.tokens import SETUP_MARK
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
@@ -77,7 +77,9 @@ def read_event(body: bytes, content_type: str, user_id: str, *, mark: str = "") 
         raise WebhookRejected(Rejection.WRONG_TOKEN, "a server update of another business")
     transaction_id, status = _data(fields, "transactionId"), _data(fields, "statusCode")
     done = fields.get(("status",), "1") == "1"
-    if done and not (_ID.fullmatch(transaction_id) and _STATUS.fullmatch(status)):
+    if (transaction_id, status) == (NO_ID, NO_ID):  # a placeholder: of no transaction, and about this process alone
+        transaction_id = ""
+    elif done and not (_ID.fullmatch(transaction_id) and _STATUS.fullmatch(status)):
         raise WebhookRejected(Rejection.MALFORMED, "a server update has a transaction id and a status code")
     if not done:
         transaction_id, status = _matching(_ID, transaction_id), "failed"

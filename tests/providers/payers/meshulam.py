@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -27,7 +26,11 @@ class Payer(SandboxPayer):
         "refund": "refundTransaction",
         "charge": "createTransactionWithToken",
     }
-    variants: ClassVar[tuple[str, ...]] = ("charges_without_times",)
+    variants: ClassVar[tuple[str, ...]] = (
+        "charges_without_times",
+        "placeholder",
+        "regular_payments_only",
+    )
     own_secrets: ClassVar[tuple[str, ...]] = ("callback_token",)
 
     def __init__(self, address: str) -> None:
@@ -45,14 +48,9 @@ class Payer(SandboxPayer):
             credentials={"user_id": "business1", "page_code": self.page_code, "callback_token": CALLBACK_TOKEN}
             | {"page_code_bit": f"{self.page_code}bit"}
             | credentials,
-            options={"api_base": f"{self.address}/meshulam"},
+            options={"api_base": f"{self.address}/meshulam", "lists_partial_refunds": True},
             timeout_seconds=timeout_seconds,
         )
-
-    def saving_account(self, *, timeout_seconds: float = 10.0) -> AccountConfig:
-        account = self.account(timeout_seconds=timeout_seconds)
-        codes = {"1601": "insufficient_funds", "1602": "lost_card"}
-        return replace(account, options={**account.options, "decline_codes": codes})
 
     def wrong_account(self) -> AccountConfig:
         return self.account(page_code="invalid")
@@ -76,7 +74,7 @@ class Payer(SandboxPayer):
         assert (await self.http.post(opened.url, data={"card": "4580458045804580"})).status_code == 200
 
     async def will(self, token: str, outcome: str) -> None:
-        await self.sandbox(f"meshulam/cards/{token}/outcomes", outcomes=[{"soft": 1601, "hard": 1602}[outcome]])
+        await self.sandbox(f"meshulam/cards/{token}/outcomes", outcomes=[{"soft": 1034, "hard": 452}[outcome]])
 
     async def charges_can_be_refunded(self, reference: UUID) -> None:
         for process in await self.processes(reference):
