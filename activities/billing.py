@@ -18,7 +18,7 @@ from activities.next_method import NextMethod, next_method
 from domain.billing_calendar import Anchor, length_of_pause
 from domain.credit import Part
 from domain.declines import DeclineClass, decline_class
-from domain.dunning import Decision, FinalAction, Next, ask_by_link, at_the_end, decide, on_new_method
+from domain.dunning import Decision, FinalAction, Next, ask_by_link, at_the_end, decide, on_fault, on_new_method
 from domain.money import Money
 from domain.payment import PaymentStatus
 from domain.steps import InvoiceParts, cut, invoice_parts
@@ -668,6 +668,8 @@ async def is_still_wanted(session: AsyncSession, payment: Payment) -> bool:
 async def failed(held: Held, invoice: Invoice, payment: Payment) -> Decision:
     """An attempt has certainly failed, or was closed: decide what comes next, once, and tell of a failure."""
     code, closed = _code_of(payment), payment.status == PaymentStatus.CANCELED
+    if is_fault(held, payment) and (invoice.grace_until is None or held.at < invoice.grace_until):
+        return _wait_for_mending(held, invoice, payment, code)
     chosen = await charged_next(held, invoice)
     invoice.first_failed_at = invoice.first_failed_at or held.at
     policy = subscriptions.policy_of(held.workspace)
@@ -703,6 +705,25 @@ async def failed(held: Held, invoice: Invoice, payment: Payment) -> Decision:
             grace_until=invoice.grace_until,
             needs="nothing" if decision.next is Next.RETRY else "another payment method",
         )
+    return decision
+
+
+def is_fault(held: Held, payment: Payment) -> bool:
+    """Whether a charge of a subscription that runs was refused for what the merchant has to mend."""
+    failed_so = payment.status == PaymentStatus.FAILED and decline_class(payment.status_reason) is DeclineClass.FAULT
+    return failed_so and held.status is not SubscriptionStatus.INCOMPLETE
+
+
+def _wait_for_mending(held: Held, invoice: Invoice, payment: Payment, code: str) -> Decision:
+    """No dunning follows from such a failure: no grace begins, no retry is used up, and nobody asks the customer.
+
+    The order service hears of each failed payment, so that the fault is seen.
+    """
+    decision = on_fault(held.at, code)
+    invoice.failed_attempt, invoice.updated_at = invoice.attempts, held.at
+    invoice.decline_code, invoice.next_attempt_at = code, decision.at
+    details = {"invoice_id": str(invoice.id), "payment_id": str(payment.id), "code": code, "next": decision.next.value}
+    note(held, "charge_refused", reason=decision.reason, attempt=invoice.attempts, **details)
     return decision
 
 

@@ -288,7 +288,9 @@ async def _after_a_failure(held: Held, invoice: Invoice, payment: Payment) -> Su
         await billing.end(held, SubscriptionStatus.EXPIRED, reason="the first payment was not made", why="unpaid")
         return None
     if due is not None and held.at >= due and not incomplete:
-        return await _charge(held, invoice, retry=True, reason=f"retry {invoice.retries + 1}")
+        faulty = billing.is_fault(held, payment)  # then it is no retry of the dunning's
+        reason = "tried again after a fault" if faulty else f"retry {invoice.retries + 1}"
+        return await _charge(held, invoice, retry=not faulty, reason=reason)
     if held.at >= end:
         await billing.give_up(held, invoice)
         return None

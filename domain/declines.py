@@ -12,12 +12,14 @@ from enum import StrEnum
 class DeclineClass(StrEnum):
     """`HARD`: this method will not pay, another one is needed. `SOFT`: the same method may pay later.
 
-    `ACTION_REQUIRED`: the payer has to confirm to the bank. `UNKNOWN`: a code that says nothing about it.
+    `ACTION_REQUIRED`: the payer has to confirm to the bank. `FAULT`: no decline at all, but a fault of the request or
+    of the account at the provider, which the merchant mends. `UNKNOWN`: a code that says nothing about it.
     """
 
     HARD = "hard"
     SOFT = "soft"
     ACTION_REQUIRED = "action_required"
+    FAULT = "fault"
     UNKNOWN = "unknown"
 
 
@@ -91,6 +93,58 @@ _ACTION_REQUIRED = frozenset(
         "setup_intent_authentication_failure",
     }
 )
+_FAULT = frozenset(
+    {
+        "amount_not_allowed",
+        "api_key_missing",
+        "blocked",
+        "conflicting_payment_counts",
+        "credential_environments",
+        "credential_invalid",
+        "credential_missing",
+        "credentials_unreadable",
+        "credit_not_allowed",
+        "credit_not_possible",
+        "direct_debit_not_allowed",
+        "holds_not_allowed",
+        "http_401",
+        "http_403",
+        "invalid_access_token",
+        "invalid_credentials",
+        "invalid_field",
+        "invalid_identification",
+        "invalid_identifier",
+        "invalid_link",
+        "invalid_payment_count",
+        "invalid_products",
+        "link_expired",
+        "method_not_allowed",
+        "missing_field",
+        "no_api_access",
+        "no_business",
+        "option_invalid",
+        "page_code_mismatch",
+        "page_code_missing",
+        "page_inactive",
+        "page_misconfigured",
+        "payer_name_or_phone_invalid",
+        "payer_name_required",
+        "payer_phone_required",
+        "payment_count_not_allowed",
+        "payment_type_not_allowed",
+        "payments_do_not_add_up",
+        "signature_refused",
+        "sum_differs_from_products",
+        "terminal_not_allowed",
+        "too_many_attempts",
+        "transaction_not_allowed_to_account",
+        "unknown_endpoint",
+        "unknown_method",
+        "unknown_public_key",
+        "wrong_api_key",
+        "wrong_user_id_or_page_code",
+    }
+)
 
 
 def decline_class(code: str | None) -> DeclineClass:
@@ -99,4 +153,6 @@ def decline_class(code: str | None) -> DeclineClass:
         return DeclineClass.HARD
     if code in _SOFT:
         return DeclineClass.SOFT
+    if code in _FAULT:
+        return DeclineClass.FAULT
     return DeclineClass.ACTION_REQUIRED if code in _ACTION_REQUIRED else DeclineClass.UNKNOWN

@@ -86,6 +86,15 @@ def decide(
     return Decision(Next.RETRY, retry_at, f"{named} {kind}: {which} at {retry_at:%Y-%m-%d %H:%M} UTC")
 
 
+def on_fault(at: datetime, code: str) -> Decision:
+    """The try was refused for a fault of the request or the account: the customer can mend nothing of that."""
+    retry_at = at + DAY
+    reason = (
+        f"{code} is a fault of the request or the account, no decline: tried again at {retry_at:%Y-%m-%d %H:%M} UTC"
+    )
+    return Decision(Next.RETRY, retry_at, reason)
+
+
 def on_new_method(at: datetime) -> Decision:
     """Another method was given: it is tried at once, whatever was decided before."""
     return Decision(Next.RETRY, at, "another payment method was given: tried at once")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domain.declines import DeclineClass
-from domain.dunning import Decision, DunningPolicy, FinalAction, Next, at_the_end, decide, on_new_method
+from domain.dunning import Decision, DunningPolicy, FinalAction, Next, at_the_end, decide, on_fault, on_new_method
 
 FIRST = datetime(2027, 1, 31, 7, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -172,3 +172,10 @@ def test_a_new_method_and_the_end() -> None:
 def test_what_a_workspace_has_that_says_nothing() -> None:
     policy = DunningPolicy()
     assert (policy.retry_days, policy.grace_days, policy.final_action) == ((2, 5, 7, 7), 21, FinalAction.CANCEL)
+
+
+def test_a_fault_of_the_merchants_is_tried_again_a_day_later_and_says_so() -> None:
+    decision = on_fault(FIRST, "http_401")
+    assert (decision.next, decision.at) == (Next.RETRY, FIRST + DAY)
+    words = "is a fault of the request or the account, no decline: tried again at 2027-02-01 07:00 UTC"
+    assert decision.reason == f"http_401 {words}"
