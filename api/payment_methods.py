@@ -25,10 +25,10 @@ from domain.idempotency import is_repeat
 from domain.setup import SETUP_OPEN, MethodStatus, OpenedSetup, SetupStatus, setup_id_for
 from engine.payments import EngineUnavailable
 from engine.setups import SetupEngine
-from providers.base import Capabilities, ImportsTokens, ProviderRejected, SavedMethod
+from providers.base import Capabilities, ImportsTokens, Payer, ProviderRejected, SavedMethod
 from providers.registry import PROVIDERS
 from storage import audit, payment_methods, setups, workspaces
-from storage.models import MethodSetup, PaymentMethod, ProviderAccount, Workspace
+from storage.models import MethodSetup, PaymentMethod, ProviderAccount, Subscription, Workspace
 
 router = APIRouter(tags=["payment methods"])
 
@@ -349,6 +349,24 @@ def check_payer(provider: str, sheet: Capabilities, payer: object) -> None:
     missing = [f"customer.{name}" for name in sheet.charge_payer_fields if not getattr(payer, name)]
     if missing:
         raise Problem("payer_data_missing", f"{provider} charges no saved method without {', '.join(missing)}.")
+
+
+async def check_subscriber(
+    session: AsyncSession, services: Services, workspace_id: UUID, method_id: UUID, subscription: Subscription
+) -> None:
+    """`check_payer` for the method that a subscription is to be charged to, if there is such a method."""
+    row = await payment_methods.get(session, workspace_id, method_id)
+    account = None if row is None else await workspaces.account(session, row.provider_account_id)
+    if account is not None:
+        payer = Payer(
+            id=subscription.customer_id,
+            name=subscription.customer_name,
+            email=subscription.customer_email,
+            phone=subscription.customer_phone,
+            document_type=subscription.customer_document_type,
+            document=subscription.customer_document or subscription.customer_tax_id,
+        )
+        check_payer(account.provider, sheet_of(services, account), payer)
 
 
 async def _accept(

@@ -16,7 +16,7 @@ from api.context import Member, Services, ServicesDep
 from api.effects import DryRun, EffectsOut, effects_out
 from api.fields import Id, Moment, RequestBody, Whole
 from api.idempotency import IdempotencyKey, fingerprint_of
-from api.payment_methods import MethodOwner, NewSetup, SetupOut, begin_setup
+from api.payment_methods import MethodOwner, NewSetup, SetupOut, begin_setup, check_subscriber
 from api.problems import Problem, answers, key_reused, try_again
 from api.subscriptions import WAIT, Reader, SubscriptionAnswer, Writer, existing_subscription, subscription_out
 from dispatch.inbox import subscription_command
@@ -223,6 +223,7 @@ async def resume_subscription(
         "idempotency_key_reused",
         "method_unavailable",
         "no_provider_account",
+        "payer_data_missing",
         "payment_method_not_active",
         "provider_misconfigured",
         "provider_rejected",
@@ -248,6 +249,8 @@ async def change_method(
         row = await existing_subscription(session, caller, subscription_id)
         if idempotency_key is not None:
             await _must_ask_the_same(session, caller, row.id, idempotency_key, link=wanted.payment_method_id is None)
+        if wanted.payment_method_id is not None:
+            await check_subscriber(session, services, caller.workspace.id, wanted.payment_method_id, row)
     if wanted.payment_method_id is None:
         if dry_run:
             raise Problem("validation_failed", "payment_method_id: name one; a page has no dry run.")

@@ -145,3 +145,26 @@ async def test_a_card_number_is_refused_and_not_repeated(payu: Shop) -> None:
     assert (nothing.status_code, nothing.json()["code"]) == (422, "provider_rejected")
     page = await payu.api.post("/payment-methods", json={"customer": owner(payu)})
     assert (page.status_code, page.json()["code"]) == (422, "method_unavailable")
+
+
+async def test_what_a_provider_must_know_of_who_is_charged_is_asked_for_before_anything_is_done(
+    service: Service,
+) -> None:
+    shop = await service.shop("meshulam", saving=True)
+    try:
+        method = await saved(shop)
+        bare = {"id": "cust-77", "name": "Dana Levi", "email": "dana@example.com"}
+        plan = {"code": "gold", "name": "Gold", "amount": "50.00", "currency": "ILS", "interval": "month"}
+        assert (await shop.api.post("/plans", json=plan)).status_code == 201
+        renewing = {"plan": "gold", "customer": bare, "payment_method_id": method["id"]}
+        for path, body in (
+            ("/payments", shop.order(payment_method_id=method["id"], customer=bare)),
+            ("/subscriptions", renewing),
+            ("/payment-methods", {"customer": bare}),
+        ):
+            answer = await shop.api.post(path, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (422, "payer_data_missing"), (path, answer.text)
+            assert "customer.phone" in answer.json()["detail"]
+        assert (await charge(shop, method)).json()["status"] == "paid"
+    finally:
+        await shop.aclose()
