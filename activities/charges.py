@@ -89,7 +89,9 @@ class SavedCharges:
         except ProviderError as error:
             await self._not_charged(attempt, error, unsure=unsure)
             if method is not None and error.code == EXPIRED_CARD:
-                await self._expire(method.id, attempt)
+                await self._end(method.id, attempt, MethodStatus.EXPIRED)
+            elif method is not None and isinstance(error, ProviderDeclined) and error.final:
+                await self._end(method.id, attempt, MethodStatus.DETACHED)
             raise
         return await self._record(payment, attempt, charged)
 
@@ -162,8 +164,8 @@ class SavedCharges:
             if error.session_id is not None:
                 await attempts.name_session(session, attempt.id, error.session_id)
 
-    async def _expire(self, method_id: UUID, charged: Attempt) -> None:
-        """The bank says that the card has expired: it is not charged again, unless the provider tells of a new one.
+    async def _end(self, method_id: UUID, charged: Attempt, status: MethodStatus) -> None:
+        """The card is not charged again: its bank says that it has expired, or its provider wants it forgotten.
 
         One that was renewed while the bank was asked stays as it is.
         """
@@ -175,8 +177,8 @@ class SavedCharges:
             if charged.method_token_hash is None or all(
                 getattr(charged, name) == value for name, value in card.items()
             ):
-                expired = {"status": MethodStatus.EXPIRED.value}
-                await payment_methods.change(session, method, expired, at=self._now(), actor="provider")
+                ended = {"status": status.value}
+                await payment_methods.change(session, method, ended, at=self._now(), actor="provider")
 
     async def _record(self, payment: Payment, attempt: Attempt, charged: Charged) -> Checkout:
         url = None

@@ -62,6 +62,9 @@ class NothingMoved(ProviderError):
 class ProviderDeclined(NothingMoved):
     """The payer's bank or the provider declined. The code is one of domain/declines.py where it can be."""
 
+    final = False
+    """Whether the provider demands that the saved method is never charged again."""
+
     @property
     def decline_class(self) -> DeclineClass:
         """Whether the same method may pay later."""

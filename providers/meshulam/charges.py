@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+from domain.declines import DeclineClass
 from domain.payment import PaymentStatus
 from providers.base import (
     Charged,
@@ -71,6 +72,8 @@ class SavedCards:
                 return answer
             if answer.code.startswith(UNNAMED) and not isinstance(answer, ProviderDeclined):
                 return await self._charged_after_all(request, number, answer)
+            if isinstance(answer, ProviderDeclined):  # after a final one Grow wants the token deleted
+                answer.final = answer.decline_class is DeclineClass.HARD
             if answer.code != IDENTIFIER_USED:
                 raise answer
             found = await self._search(number, request.token, request.reference)

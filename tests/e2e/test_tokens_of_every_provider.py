@@ -110,6 +110,21 @@ async def test_a_decline_has_our_words(saver: Shop) -> None:
     assert (answer.status_code, problem["code"], problem["decline_class"]) == (422, "provider_declined", "hard")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "status"), [(1034, "active"), (819, "active"), (1031, "expired"), (1032, "detached"), (453, "detached")]
+)
+async def test_a_card_that_grow_declines_for_good_is_not_kept(service: Service, outcome: int, status: str) -> None:
+    shop = await service.shop("meshulam", saving=True)
+    try:
+        method = await saved(shop)
+        token = await token_of(shop, method)
+        await shop.sandbox("POST", f"/meshulam/cards/{token}/outcomes", {"outcomes": [outcome]})
+        assert (await charge(shop, method)).json()["code"] == "provider_declined"
+        assert (await shop.api.get(f"/payment-methods/{method['id']}")).json()["status"] == status
+    finally:
+        await shop.aclose()
+
+
 async def test_a_payer_may_have_the_card_saved_while_paying(saver: Shop) -> None:
     payment = await saver.pays(save_method=True)
     await saver.till.payer.pays(await saver.checkout(payment))
