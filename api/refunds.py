@@ -409,6 +409,11 @@ async def _checked_amount(session: AsyncSession, pool: ProviderPool, payment: Pa
     if left < amount:
         raise Problem("refund_exceeds_payment", f"Only {left} {payment.currency} is left.")
     _check_provider(payment, sheet, amount)
+    made = await refunds.made_by_provider(session, payment)
+    if sheet.max_refunds is not None and made >= sheet.max_refunds:
+        times = "one refund" if sheet.max_refunds == 1 else f"{sheet.max_refunds} refunds"
+        words = f"{payment.provider} makes {times} of a payment; pay the rest back by other means."
+        raise Problem("refund_not_supported", words, refunds_made=made)
     return amount
 
 

@@ -168,6 +168,8 @@ class Capabilities:
     partial_refund: bool = True
     refund_window: RefundWindow | None = None
     """None: as long as the payment is on record here."""
+    max_refunds: int | None = None
+    """How many refunds the provider makes of one capture, those that failed not counted; None: no limit."""
     lists_refunds: bool = False
     """`look` tells refunds one by one (`ProviderPayment.refunds`), where the provider shows them at all."""
     void: bool = False

@@ -134,6 +134,16 @@ async def _add(session: AsyncSession, payment: Payment, values: dict[str, Any], 
     return refund
 
 
+async def made_by_provider(session: AsyncSession, payment: Payment) -> int:
+    """How many refunds the payment's provider has made or is asked for, whoever asked. Those that failed are none."""
+    query = select(func.count()).where(
+        Refund.payment_id == payment.id,
+        Refund.provider == payment.provider,
+        Refund.status != RefundState.FAILED.value,
+    )
+    return (await session.execute(query)).scalar_one()
+
+
 async def get(session: AsyncSession, refund_id: UUID, workspace_id: UUID | None = None) -> Refund | None:
     """One refund; with a workspace, only if it is that workspace's."""
     query = select(Refund).where(Refund.id == refund_id)

@@ -80,6 +80,7 @@ class MeshulamProvider:
     options = frozenset({"api_base", "decline_codes", "link_minutes", "lists_partial_refunds", "sandbox"})
     capabilities = Capabilities(
         methods=METHODS,
+        max_refunds=2,  # by call; a third is made by Grow's support
         acknowledges=True,
         one_checkout_per_reference=False,
         saves_methods=True,

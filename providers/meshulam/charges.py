@@ -71,7 +71,7 @@ class SavedCards:
             if isinstance(answer, Charged):
                 return answer
             if answer.code.startswith(UNNAMED) and not isinstance(answer, ProviderDeclined):
-                return await self._charged_after_all(request, number, answer)
+                return await self._charged_after_all(request, answer)
             if isinstance(answer, ProviderDeclined):  # after a final one Grow wants the token deleted
                 answer.final = answer.decline_class is DeclineClass.HARD
             if answer.code != IDENTIFIER_USED:
@@ -97,7 +97,7 @@ class SavedCards:
                     return _UNKNOWN
                 raise
             return payment_of_charge(read_transaction({**data, "transactionToken": secret}, self._calls.mark))
-        token, numbers = ref.token, [identifier(ref.reference, salt) for salt in range(IDENTIFIERS + 1)]
+        token, numbers = ref.token, _identifiers(ref.reference)
         if named is not None and named.startswith(RUNNING):
             token, numbers = secret, [named.removeprefix(RUNNING)]
         if token is None:
@@ -158,17 +158,18 @@ class SavedCards:
             self._counts = ONE_PAYMENT if insists else {}
         return insists or refuses
 
-    async def _charged_after_all(self, request: ChargeRequest, number: str, answer: ProviderError) -> Charged:
+    async def _charged_after_all(self, request: ChargeRequest, answer: ProviderError) -> Charged:
         """After an error that is in no table: money that came all the same, by Grow's own list.
 
         Raises ProviderDeclined where the account calls the error a decline, else ProviderRejected: nothing moved.
         """
-        try:
-            found = await self._search(number, request.token, request.reference)
-        except ProviderError as error:
-            raise OutcomeUnknown(answer.code, answer.detail) from error
-        if found.charge is not None:
-            return _charged(payment_of_charge(found.charge))
+        for number in _identifiers(request.reference):
+            try:
+                found = await self._search(number, request.token, request.reference)
+            except ProviderError as error:
+                raise OutcomeUnknown(answer.code, answer.detail) from error
+            if found.charge is not None:
+                return _charged(payment_of_charge(found.charge))
         ours = self._decline_codes.get(answer.code.removeprefix(UNNAMED))
         raise answer if ours is None else ProviderDeclined(ours, answer.detail)
 
@@ -182,6 +183,11 @@ class SavedCards:
                 return Found()
             raise
         return charge_found(data, reference, mark=self._calls.mark)
+
+
+def _identifiers(reference: UUID) -> list[str]:
+    """All under which a charge of this reference may have been asked for, the spare one last."""
+    return [identifier(reference, salt) for salt in range(IDENTIFIERS + 1)]
 
 
 def _charged(seen: ProviderPayment) -> Charged:
