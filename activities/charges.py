@@ -234,6 +234,7 @@ class SavedCharges:
             payer=payer,
             vat=vat,
             language=payment.language,
+            kind=method.kind,
         )
 
 

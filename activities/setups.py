@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from domain.setup import (
     StartSetup,
 )
 from providers.base import (
+    KnowsMandates,
     OpenedCheckout,
     Payer,
     Provider,
@@ -142,14 +143,15 @@ class SetupActivities:
     async def refresh_methods(self, command: RefreshMethods) -> int:
         """After a provider told of a change: read each method there, bring ours up to date. Returns how many changed.
 
-        A method that is gone at the provider is detached here. Safe to repeat. Raises ApplicationError typed as in
-        providers/base.py.
+        A method that is gone at the provider, or may not be debited any more, is detached here. Safe to repeat. Raises
+        ApplicationError typed as in providers/base.py.
         """
         async with self._database.transaction() as session:
             methods = await payment_methods.of_reference(session, command.reference)
+            mandates = await inbox.names_with(session, command.inbox_ids, payment_methods.MANDATE)
         changed = 0
         for method in methods:
-            changed += await self._refresh(method)
+            changed += await self._refresh(method, mandates)
         gone = all([await self._is_gone(one) for one in methods])
         async with self._database.transaction() as session:
             if gone:  # also the customer, as far as we need it: the next method makes a new one
@@ -187,26 +189,31 @@ class SetupActivities:
         with as_application_error():
             return await self._guard.call(account, None, ask)
 
-    async def _refresh(self, method: PaymentMethod) -> bool:
+    async def _refresh(self, method: PaymentMethod, mandates: Sequence[str]) -> bool:
         async with self._database.transaction() as session:
             found = await payment_methods.with_account(session, method.id)
         if found is None:
             return False
         token = self._sealer.open(method.token)
 
-        async def ask(adapter: Provider) -> SavedMethod | None:
-            return await _saver(adapter).look_method(token)
+        async def ask(adapter: Provider) -> tuple[SavedMethod | None, bool]:
+            revoked = isinstance(adapter, KnowsMandates) and any(
+                [await adapter.is_revoked(token, one) for one in mandates]
+            )
+            return await _saver(adapter).look_method(token), revoked
 
         with as_application_error():
-            seen = await self._guard.call(found[1], None, ask)
+            seen, revoked = await self._guard.call(found[1], None, ask)
         async with self._database.transaction() as session:
             locked = await payment_methods.lock(session, method.id)
             if locked is None or locked.status == MethodStatus.DETACHED:
                 return False
-            values = {"status": MethodStatus.DETACHED.value} if seen is None else _card_of(seen)
-            if seen is not None and any(getattr(locked, name) != value for name, value in values.items()):
+            gone = seen is None or revoked
+            values = {"status": MethodStatus.DETACHED.value} if seen is None or revoked else _card_of(seen)
+            if not gone and any(getattr(locked, name) != value for name, value in values.items()):
                 values["status"] = MethodStatus.ACTIVE.value  # the bank has sent a new card for an expired one
-            news = await payment_methods.change(session, locked, values, at=self._now(), actor="provider")
+            why = "mandate_inactive" if revoked else None
+            news = await payment_methods.change(session, locked, values, at=self._now(), actor="provider", why=why)
         if news:
             await self._news.method_changed(method.workspace_id, method.customer_id)
         return news

@@ -250,7 +250,7 @@ async def _store(services: Services, account: ProviderAccount, told: Told) -> Ta
     """Commit the event to the inbox, and say whether a workflow has to be told about it."""
     event, now = told.event, services.now()
     async with services.database.transaction() as session:
-        owner = await owner_of(session, account, Subject.of(event), now=now)
+        owner = await _owner(session, account, event, now=now)
         payment, outcome = owner.payment, _outcome_without_workflow(owner, event)
         values = _inbox_values(account, told, owner, outcome, now=now)
         answered_with = (
@@ -376,6 +376,13 @@ def _shows(services: Services, session_id: str | None, secret: bytes | None, eve
     if event.session_id is not None and event.session_id != session_id:
         return False
     return hmac.compare_digest(services.sealer.open(secret).encode(), event.proof.encode())
+
+
+async def _owner(session: AsyncSession, account: ProviderAccount, event: ProviderEvent, *, now: datetime) -> Owner:
+    """Whom of ours it is about; nobody where it is to be ignored, whomever it names."""
+    if event.ignored is not None:
+        return Owner(why_not=event.ignored, foreign=True)
+    return await owner_of(session, account, Subject.of(event), now=now)
 
 
 def _outcome_without_workflow(owner: Owner, event: ProviderEvent) -> str | None:

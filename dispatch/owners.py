@@ -24,7 +24,9 @@ MAX_NAME = 255
 
 
 def names_of(event: ProviderEvent) -> list[str]:
-    """All that an event says of whose it is. No secrets."""
+    """All that an event says of whose it is; nothing of one that is nobody's here. No secrets."""
+    if event.ignored is not None:
+        return []
     plain = (event.session_id, event.transaction_id, *event.also_named)
     names = [name[:MAX_NAME] for name in plain if name is not None]
     if event.reference is not None:
@@ -32,7 +34,7 @@ def names_of(event: ProviderEvent) -> list[str]:
     if event.subscription_id is not None:
         names.append(f"{SUBSCRIPTION}{event.subscription_id[:MAX_NAME]}")
     if event.kind is EventKind.METHOD:
-        names += payment_methods.names(token=event.method_token, customer=event.customer)
+        names += payment_methods.names(token=event.method_token, customer=event.customer, mandate=event.mandate)
     return list(dict.fromkeys(names))
 
 

@@ -432,6 +432,8 @@ class ChargeRequest:
     language: str = "en"
     asked_before: bool = True
     """Whether an earlier request for this reference may have reached the provider. False: certainly none did."""
+    kind: str = "card"
+    """Of the saved method, as the provider names it (`SavedMethod.kind`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,6 +560,10 @@ class ProviderEvent:
     """What else in the body has power over money; it is not kept."""
     also_named: tuple[str, ...] = field(default=(), repr=False)
     """Further ids of the provider's in it: a charge, an invoice. None of them is a secret."""
+    mandate: str | None = None
+    """Of a METHOD event: the provider's id of the payer's permission to debit the method, where it is about that."""
+    ignored: str | None = None
+    """Why nothing may follow from it although it is authentic, in a few words of ours: it is kept, and is nobody's."""
     unreadable: str | None = None
     """What we act upon and could not be read, in a few words of ours: the event is counted, and nothing follows."""
 
@@ -788,6 +794,15 @@ class SavesMethods(Protocol):
 
     async def detach(self, token: str) -> None:
         """Make sure that the method cannot be charged any more; a repeat is harmless."""
+        ...
+
+
+@runtime_checkable
+class KnowsMandates(Protocol):
+    """A provider that tells whether the payer still allows a saved method to be debited."""
+
+    async def is_revoked(self, token: str, mandate: str) -> bool:
+        """Whether a mandate of this method allows no further charge. Raises ProviderError subclasses."""
         ...
 
 

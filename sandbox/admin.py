@@ -73,6 +73,13 @@ class Chosen(BaseModel):
     names: list[str]
 
 
+class Restriction(BaseModel):
+    """What a key may not do: names of the interface's operations."""
+
+    account_key: str
+    operations: list[str]
+
+
 class Resend(BaseModel):
     """How often."""
 
@@ -84,6 +91,7 @@ def router(twin: StripeTwin, vault: StripeVault, courier: Courier, faults: Fault
     routes = APIRouter(prefix="/sandbox")
     _control_banks(routes, twin, vault)
     _control_variants(routes, twin)
+    _control_keys(routes, twin)
     notices: list[Json] = []
 
     @routes.post("/faults")
@@ -198,6 +206,13 @@ def _control_variants(routes: APIRouter, twin: StripeTwin) -> None:
             raise HTTPException(422, str(error)) from None
 
 
+def _control_keys(routes: APIRouter, twin: StripeTwin) -> None:
+    @routes.post("/restrictions")
+    async def restrict_key(body: Restriction) -> Json:
+        twin.store.put("restriction", body.account_key, body.model_dump(), f"restriction:{body.account_key}")
+        return {"refused": len(body.operations)}
+
+
 def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> None:
     """What payers' banks do apart from the merchant: to charges of saved methods, to cards, to captured money."""
 
@@ -219,6 +234,11 @@ def _control_banks(routes: APIRouter, twin: StripeTwin, vault: StripeVault) -> N
     async def renew_card(method_id: str, body: Json) -> Json:
         """The bank sends a new card: the body replaces `last4`, `exp_month`, `exp_year`."""
         return public(vault.renew(_found(twin, "payment_method", method_id), body))
+
+    @routes.post("/payment_methods/{method_id}/mandate")
+    async def change_mandate(method_id: str, body: Json) -> Json:
+        """The payer's bank tells of the permission to debit a method: `status`, `type`."""
+        return vault.change_mandate(_found(twin, "payment_method", method_id), body)
 
     @routes.post("/charges/{charge_id}/refund")
     async def refund_by_hand(charge_id: str, body: HandRefund) -> Json:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from sandbox import stripe_links
+from sandbox import stripe_links, variants
 from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
 from sandbox.state import Json, new_id
 from sandbox.stripe_methods import StripeVault
@@ -29,6 +29,14 @@ MINIMUM = {
 MAXIMUM = 99_999_999
 THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 MIN_LIFE_SECONDS, MAX_LIFE_SECONDS = 30 * 60, 24 * 3600
+
+
+RETURN_URL_ALWAYS = "return_url_always"
+VARIANTS = {
+    RETURN_URL_ALWAYS: "confirming an intent that allows redirects without a return_url gets 400 also off session;"
+    " seen on session (opencollective/opencollective-frontend 12346, woocommerce/woocommerce-gateway-stripe 2982)",
+}
+"""Other answers of the real system: `sandbox.variants`."""
 
 
 class StripeFault(Exception):
@@ -322,6 +330,13 @@ class StripeApi:
         """GET /v1/payment_methods/{id}."""
         return public(self._method(call, method_id))
 
+    def read_mandate(self, call: Call, mandate_id: str) -> Json:
+        """GET /v1/mandates/{id}."""
+        mandate = self.twin.store.get("mandate", mandate_id, call.owner)
+        if mandate is None:
+            raise missing("mandate", mandate_id)
+        return mandate
+
     def detach_method(self, call: Call, method_id: str) -> Json:
         """POST /v1/payment_methods/{id}/detach."""
         method = self._method(call, method_id)
@@ -349,8 +364,14 @@ class StripeApi:
         """Confirm with a saved method; a decline is an error of 402 that holds the intent."""
         fields = call.fields
         off_session = fields.get("off_session") == "true"
-        if not off_session and not fields.get("return_url"):
-            raise invalid("A return_url is needed to confirm with redirects.", "parameter_missing", "return_url")
+        wanted = intent.get("automatic_payment_methods") or {}
+        redirects = wanted.get("enabled") is True and wanted.get("allow_redirects") != "never"
+        exempt = off_session and not variants.chosen(self.twin.store, call.owner, RETURN_URL_ALWAYS)
+        if redirects and not exempt and not fields.get("return_url"):
+            # as recorded in confirm_without_return_url: a type and a message, neither code nor parameter
+            raise StripeFault(
+                400, "invalid_request_error", "A `return_url` must be specified, or no redirects allowed."
+            )
         self.vault.charge(
             intent, method, off_session=off_session, return_url=fields.get("return_url"), base_url=call.base_url
         )
@@ -398,6 +419,7 @@ class StripeApi:
         headers = {"request-id": new_id("req")}
         try:
             owner = _authenticate(request.headers.get("authorization", ""))
+            self._check_permission(owner, operation)
             fault = await self.faults.of(request, operation)
             await before_acting(fault)
             key = request.headers.get("idempotency-key")
@@ -413,6 +435,30 @@ class StripeApi:
         except Trouble as trouble:
             return JSONResponse(_body_of(trouble.status), trouble.status, headers=headers | trouble.headers)
         return JSONResponse(body, status, headers=headers)
+
+    def list_charges(self, call: Call, _: str) -> Json:
+        """GET /v1/charges."""
+        return self._page(call, "charge", "/v1/charges")
+
+    def list_customers(self, call: Call, _: str) -> Json:
+        """GET /v1/customers."""
+        return self._page(call, "customer", "/v1/customers")
+
+    def list_setup_intents(self, call: Call, _: str) -> Json:
+        """GET /v1/setup_intents."""
+        return self._page(call, "setup_intent", "/v1/setup_intents")
+
+    def list_subscriptions(self, call: Call, _: str) -> Json:
+        """GET /v1/subscriptions."""
+        return self._page(call, "subscription", "/v1/subscriptions")
+
+    def _check_permission(self, owner: str, operation: str) -> None:
+        """A restricted key may do what it was given, and a full one everything."""
+        refused = self.twin.store.get("restriction", f"restriction:{owner}")
+        if refused is not None and operation in refused["operations"]:
+            raise StripeFault(
+                403, "invalid_request_error", "The provided key does not have the required permissions for this."
+            )
 
     def _once(self, call: Call, identity: str, act: Callable[[], Json]) -> tuple[int, Json, bool]:
         """Act, or give the stored answer of the same key; another request under the key is an error."""
@@ -489,10 +535,15 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/payment_intents/{thing_id}", "read_intent"),
     ("POST", "/v1/payment_intents/{thing_id}/confirm", "confirm_intent"),
     ("POST", "/v1/payment_intents/{thing_id}/cancel", "cancel_intent"),
+    ("GET", "/v1/charges", "list_charges"),
+    ("GET", "/v1/setup_intents", "list_setup_intents"),
+    ("GET", "/v1/subscriptions", "list_subscriptions"),
+    ("GET", "/v1/customers", "list_customers"),
     ("POST", "/v1/customers", "create_customer"),
     ("DELETE", "/v1/customers/{thing_id}", "delete_customer"),
     ("GET", "/v1/payment_methods/{thing_id}", "read_method"),
     ("POST", "/v1/payment_methods/{thing_id}/detach", "detach_method"),
+    ("GET", "/v1/mandates/{thing_id}", "read_mandate"),
     ("POST", "/v1/refunds", "create_refund"),
     ("GET", "/v1/refunds", "list_refunds"),
     ("GET", "/v1/refunds/{thing_id}", "read_refund"),

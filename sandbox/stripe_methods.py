@@ -101,6 +101,26 @@ class StripeVault:
         self.twin.events.emit(owner, "payment_method.detached", public(method))
         return method
 
+    def change_mandate(self, method: Json, changes: Json) -> Json:
+        """The payer's permission to debit a method is given, or taken back at the bank; `changes` say how it stands."""
+        owner = self.twin.store.owner_of(method["id"])
+        known = [one for one in self.twin.store.all("mandate", owner) if one["payment_method"] == method["id"]]
+        mandate: Json = {
+            "id": new_id("mandate"),
+            "object": "mandate",
+            "customer_acceptance": {"accepted_at": int(time.time()), "type": "offline", "offline": {}},
+            "livemode": False,
+            "multi_use": {},
+            "payment_method": method["id"],
+            "payment_method_details": {"type": method["type"], method["type"]: {}},
+            "status": "active",
+            "type": "multi_use",
+        }
+        mandate = (known[0] if known else mandate) | changes
+        self.twin.store.put("mandate", owner, mandate)
+        self.twin.events.emit(owner, "mandate.updated", mandate)
+        return mandate
+
     def renew(self, method: Json, changes: Json) -> Json:
         """The bank has sent a new card: last digits and expiry change, the method stays."""
         owner = self.twin.store.owner_of(method["id"])
@@ -193,6 +213,8 @@ class StripeVault:
         elif wants_payer:
             url = f"{base_url}/pay/authenticate/{intent['id']}?client_secret={intent['client_secret']}"
             action = {"type": "redirect_to_url", "redirect_to_url": {"url": url, "return_url": return_url}}
+            if return_url is None:  # for the merchant's own page alone
+                action = {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}}
             intent |= {"status": "requires_action", "next_action": action, "last_payment_error": None}
             self.twin.store.put("payment_intent", owner, intent)
             self.twin.events.emit(owner, "payment_intent.requires_action", public(intent))

@@ -55,6 +55,7 @@ class StripeTwin:
             "object": "payment_intent",
             "amount": fields["amount"],
             "amount_received": 0,
+            "automatic_payment_methods": _automatic(fields.get("automatic_payment_methods")),
             "canceled_at": None,
             "client_secret": new_id(f"{intent_id}_secret"),
             "created": int(time.time()),
@@ -416,6 +417,13 @@ class StripeTwin:
         self.store.put("payment_intent", owner, intent)
         self.events.emit(owner, "payment_intent.payment_failed", intent)
         return message
+
+
+def _automatic(given: Json | None) -> Json | None:
+    """Which methods an intent takes, as its answer shows it: redirects unless they are not wanted."""
+    if given is None:
+        return None
+    return {"enabled": given.get("enabled") == "true", "allow_redirects": given.get("allow_redirects", "always")}
 
 
 def public(thing: Json) -> Json:

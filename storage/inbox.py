@@ -105,6 +105,15 @@ async def named_by(session: AsyncSession, inbox_ids: Sequence[int]) -> list[Name
     return [Named(*row) for row in rows.all()]
 
 
+async def names_with(session: AsyncSession, inbox_ids: Sequence[int], mark: str) -> list[str]:
+    """What stands behind a mark among the names of some events."""
+    if not inbox_ids:
+        return []
+    rows = await session.scalars(select(WebhookEvent.named).where(WebhookEvent.id.in_(inbox_ids)))
+    found = [name.removeprefix(mark) for named in rows for name in named if name.startswith(mark)]
+    return list(dict.fromkeys(found))
+
+
 def claimed(event: WebhookEvent) -> Money | None:
     """The money that an event speaks of, where it says how much."""
     if event.claimed_amount is None or event.claimed_currency is None:

@@ -122,9 +122,15 @@ async def keep(
 
 
 async def change(
-    session: AsyncSession, method: PaymentMethod, values: dict[str, Any], *, at: datetime, actor: str
+    session: AsyncSession,
+    method: PaymentMethod,
+    values: dict[str, Any],
+    *,
+    at: datetime,
+    actor: str,
+    why: str | None = None,
 ) -> bool:
-    """Bring a locked method up to date. Returns whether anything changed.
+    """Bring a locked method up to date. Returns whether anything changed. `why` is kept in the audit log.
 
     Where the default cannot be charged any more, the best of the customer's others takes its place.
     """
@@ -140,7 +146,7 @@ async def change(
     if changed.get("status") == MethodStatus.DETACHED:
         method.detached_at = at
     action = str(changed["status"]) if "status" in changed else "updated"
-    _audit(session, method, action, actor, changed=sorted(changed))
+    _audit(session, method, action, actor, changed=sorted(changed), **({} if why is None else {"why": why}))
     if vacant:
         await session.flush()
         heir = await charged_methods.best_of(session, method.workspace_id, method.customer_id)
@@ -380,14 +386,15 @@ async def forget_customer(session: AsyncSession, reference: UUID) -> None:
         mapping.deleted = True
 
 
-TOKEN, CUSTOMER = "token:", "customer:"
-MARKS = (TOKEN, CUSTOMER)
+TOKEN, CUSTOMER, MANDATE = "token:", "customer:", "mandate:"
+MARKS = (TOKEN, CUSTOMER, MANDATE)
 
 
-def names(*, token: str | None, customer: str | None) -> list[str]:
+def names(*, token: str | None, customer: str | None, mandate: str | None = None) -> list[str]:
     """What a provider's event about methods names: a method, by the hash of its token, or else a customer."""
     if token is not None:
-        return [f"{TOKEN}{hash_of(token).hex()}"]
+        of_mandate = [] if mandate is None else [f"{MANDATE}{mandate[:255]}"]
+        return [f"{TOKEN}{hash_of(token).hex()}", *of_mandate]
     return [] if customer is None else [f"{CUSTOMER}{customer[:255]}"]
 
 

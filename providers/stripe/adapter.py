@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +26,6 @@ from providers.base import (
     CheckoutMode,
     CheckoutRef,
     CheckoutRequest,
-    NothingMoved,
     OpenedCheckout,
     OutcomeUnknown,
     Payer,
@@ -47,14 +46,13 @@ from providers.base import (
 from providers.http import base_address
 from providers.reading import Tolerance, split_secrets
 from providers.stripe.amounts import STEPS, SUPPORTED_CURRENCIES
-from providers.stripe.endpoints import endpoint_differences
+from providers.stripe.check import StripeCheck
 from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone, known_about
 from providers.stripe.links import LINK, StripeLinks, is_link
 from providers.stripe.methods import StripeMethods
 from providers.stripe.objects import (
     JsonObject,
     dispute_of,
-    items_of,
     listed_refund,
     payment_of_intent,
     payment_of_session,
@@ -94,7 +92,7 @@ class StripeProvider:
 
     name = "stripe"
     required_credentials = ("secret_key", "webhook_secret")
-    options = frozenset({"api_base", "follow_subscriptions"})
+    options = frozenset({"api_base", "follow_subscriptions", "own_account"})
     capabilities = Capabilities(
         direct_payment=True,
         methods=(CARD, LINK),
@@ -132,6 +130,8 @@ class StripeProvider:
         if not self._webhook_secrets:
             raise ProviderMisconfigured("credential_missing", "webhook_secret")
         self._api_base = base_address(config.options, "api_base")
+        self._follows = config.options.get("follow_subscriptions") is True
+        self._own_account = _own_account(config.options.get("own_account"))
         self._live = _mode_of(self._secret_key)
         self._clock = clock
         self._http_client = http_client
@@ -252,31 +252,22 @@ class StripeProvider:
         """Detach a saved method from its customer, for ever."""
         await self._methods().detach(token)
 
+    async def is_revoked(self, token: str, mandate: str) -> bool:
+        """Whether a mandate of a saved method is over."""
+        return await self._methods().is_revoked(token, mandate)
+
     async def charge(self, request: ChargeRequest) -> Charged:
         """Charge a saved method once, under the key `charge-{reference}`."""
         return await self._methods().charge(request)
 
     async def check_account(self) -> AccountCheck:
-        """Connection test: the account's own name, whether the key is live, and whether it can take money."""
-        account = await self._call(self._api().v1.accounts.retrieve_current_async())
-        profile = account.get("business_profile")
-        name = text(profile, "name") if isinstance(profile, Mapping) else None
-        detail = "can take payments" if account.get("charges_enabled") else "cannot take payments yet"
-        return AccountCheck(
-            name or text(account, "id") or "stripe",
+        """Connection test: whose account it is, what the key may not, and how the webhook endpoint sends events."""
+        return await StripeCheck(self._api(), self._call).run(
+            self._account_id,
             live=self._live is True,
-            detail=detail,
-            differences=await self._endpoint_differences(),
+            restricted=self._secret_key.startswith("rk_"),
+            follows=self._follows,
         )
-
-    async def _endpoint_differences(self) -> tuple[str, ...]:
-        """What this account's webhook endpoint does otherwise than expected, where the key may read endpoints."""
-        listed = self._api().v1.webhook_endpoints.list_async({"limit": 100})
-        try:
-            found = await self._call(listed)
-        except NothingMoved as refused:
-            return (f"the webhook endpoints could not be read ({refused.code}); compare version and events by hand",)
-        return endpoint_differences(items_of(found), self._account_id, stripe.api_version)
 
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
         """What became of a refund; without Stripe's id it is found by ours. None: Stripe knows of none."""
@@ -294,7 +285,7 @@ class StripeProvider:
         """Authenticate and read a callback. Raises WebhookRejected, nothing else."""
         signature = callback.headers.get(SIGNATURE_HEADER)
         check_signature(signature, callback.body, self._webhook_secrets, callback.received_at, self._tolerance)
-        return read_event(callback.body, live=self._live)
+        return read_event(callback.body, live=self._live, own_account=self._own_account)
 
     async def aclose(self) -> None:
         """Release connections. A later call opens new ones."""
@@ -411,6 +402,15 @@ def _opened_intent(intent: JsonObject) -> OpenedCheckout:
     if intent_id is None:
         raise OutcomeUnknown("unreadable_answer", "payment intent without id")
     return OpenedCheckout(intent_id, None, text(intent, "client_secret"))
+
+
+def _own_account(given: object) -> str | None:
+    """What Stripe calls the account of the key, where an option says it."""
+    if given is None:
+        return None
+    if not isinstance(given, str) or not re.fullmatch(r"acct_[A-Za-z0-9]{1,64}", given):
+        raise ProviderMisconfigured("option_invalid", "own_account")
+    return given
 
 
 def _mode_of(secret_key: str) -> bool | None:

@@ -14,6 +14,7 @@ import stripe
 
 from providers.base import (
     UNREACHABLE,
+    NothingMoved,
     OutcomeUnknown,
     ProviderBusy,
     ProviderDeclined,
@@ -27,8 +28,12 @@ from providers.stripe.transport import NotConnected
 IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
 """The key was used before with other parameters: an earlier try may have acted."""
 FAILURE_REPLAYED = "failure_replayed"
-"""Stripe repeats the stored 5xx of an earlier try with this key, and will go on doing so."""
+"""Stripe repeats the stored 5xx of a try with this key, and will go on doing so."""
 NOT_FOUND = "resource_missing"
+SHOULD_RETRY = "stripe-should-retry"
+LATER = timedelta(minutes=1)
+"""The least wait after a rate limit of which Stripe says that a repeat does not help."""
+_NOTHING_MOVED = frozenset({400, 401, 402, 403, 404, 409, 429})
 
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 _INTENT = re.compile(r"pi_[A-Za-z0-9_]{1,250}")
@@ -37,23 +42,43 @@ _REQUEST_ID = re.compile(r"req_[A-Za-z0-9]{1,64}")
 
 
 def known_about(error: stripe.StripeError, now: datetime) -> ProviderError:
-    """What an error of the library says about the money. `now` (UTC) resolves a Retry-After given as a date."""
+    """What an error of the library says about the money. `now` (UTC) resolves a Retry-After given as a date.
+
+    `Stripe-Should-Retry` decides whether a repeat helps where nothing moved; of what moved it says nothing.
+    """
+    code, detail, helps = _code(error), _detail(error), repeat_helps(error)
+    if helps and error.http_status in _NOTHING_MOVED:
+        return ProviderBusy(code or "try_again", detail, retry_after=_retry_after(error, now))
+    if isinstance(error, stripe.RateLimitError | NotConnected):
+        said = UNREACHABLE if isinstance(error, NotConnected) else code or "rate_limit"
+        wait = _retry_after(error, now)
+        # a limit passes whatever the header says: no repeat soon, and no refusal of what may be asked later
+        return ProviderBusy(said, detail, retry_after=max(wait or LATER, LATER) if helps is False else wait)
+    if error.http_status == HTTPStatus.CONFLICT and helps is None:
+        # another request with our key, or on this object, still runs
+        return ProviderBusy(code or "conflict", detail, retry_after=_retry_after(error, now))
+    return _refusal(error) or OutcomeUnknown(_silence_code(error), detail)
+
+
+def _refusal(error: stripe.StripeError) -> NothingMoved | None:
+    """What is final and moved nothing; None where that is not certain."""
     code, detail = _code(error), _detail(error)
     match error:
         case stripe.CardError():
             return ProviderDeclined(
                 _decline_code(error) or code or "card_declined", detail, session_id=_intent_id(error)
             )
-        case stripe.RateLimitError() | NotConnected():
-            said = UNREACHABLE if isinstance(error, NotConnected) else code or "rate_limit"
-            return ProviderBusy(said, detail, retry_after=_retry_after(error, now))
         case stripe.AuthenticationError() | stripe.PermissionError():
             return ProviderMisconfigured(code or f"http_{error.http_status}", detail)
         case stripe.InvalidRequestError() | stripe.IdempotencyError():
             return ProviderRejected(_rejection_code(error), detail)
-    if error.http_status == HTTPStatus.CONFLICT:  # another request with our key, or on this object, still runs
-        return ProviderBusy(code or "conflict", detail, retry_after=_retry_after(error, now))
-    return OutcomeUnknown(_silence_code(error), detail)
+    conflict = error.http_status == HTTPStatus.CONFLICT
+    return ProviderRejected(code or "conflict", detail) if conflict else None
+
+
+def repeat_helps(error: stripe.StripeError) -> bool | None:
+    """What Stripe says of sending the same request once more; None where it says nothing."""
+    return {"true": True, "false": False}.get(_header(error, SHOULD_RETRY))
 
 
 def customer_is_gone(error: ProviderError) -> bool:
@@ -76,7 +101,8 @@ def _silence_code(error: stripe.StripeError) -> str:
     if isinstance(error, stripe.APIConnectionError):
         return "connection"
     status = error.http_status or 0
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and _header(error, "idempotent-replayed") == "true":
+    stored = _header(error, "idempotent-replayed") == "true" or repeat_helps(error) is False
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and stored:
         return FAILURE_REPLAYED
     return f"http_{status}" if status else "unreadable_answer"
 

@@ -36,11 +36,12 @@ from providers.base import (
 )
 from providers.stripe.amounts import to_wire
 from providers.stripe.errors import NOT_FOUND, acted, customer_is_gone
-from providers.stripe.objects import JsonObject, failure_code, method_of, part, text
+from providers.stripe.objects import JsonObject, failure_code, method_of, part, reference, text
 from providers.stripe.requests import MAX_NAME_LENGTH, locale, session_window
 from providers.stripe.search import StripeSearch
 
 NEEDS_THE_PAYER = frozenset({"authentication_required"})
+CARD_KIND = "card"
 _SETUP = ["setup_intent.payment_method"]
 _LISTED_SETUP = ["data.setup_intent.payment_method"]
 
@@ -129,6 +130,17 @@ class StripeMethods:
         method = method_of(found)
         return method if method is not None and method.customer is not None else None
 
+    async def is_revoked(self, token: str, mandate: str) -> bool:
+        """Whether a mandate for repeated use is inactive: one for a single use is so after that, as it should be."""
+        try:
+            found = await self._call(self._v1.mandates.retrieve_async(mandate))
+        except ProviderRejected as rejected:
+            if rejected.code == NOT_FOUND:
+                return False
+            raise
+        ours = reference(found, "payment_method") == token and found.get("type") == "multi_use"
+        return ours and found.get("status") == "inactive"
+
     async def detach(self, token: str) -> None:
         """Detach from the customer. Stripe refuses what is detached already."""
         try:
@@ -205,7 +217,11 @@ def setup_params(request: SetupRequest) -> SessionCreateParams:
 
 
 def charge_params(request: ChargeRequest) -> PaymentIntentCreateParams:
-    """A payment intent that is confirmed at once. Raises ProviderRejected when the amount cannot be expressed."""
+    """A payment intent that is confirmed at once. Raises ProviderRejected when the amount cannot be expressed.
+
+    Stripe refuses (400) to confirm without a `return_url` where a method of the account might redirect, whatever is
+    charged. A card needs none of those methods; another kind may, so its charge names the address instead.
+    """
     params: PaymentIntentCreateParams = {
         "amount": to_wire(request.amount),
         "currency": request.amount.currency.lower(),
@@ -218,13 +234,15 @@ def charge_params(request: ChargeRequest) -> PaymentIntentCreateParams:
             "order_id": request.order_id[:500],
         },
     }
+    if request.kind == CARD_KIND:
+        params["automatic_payment_methods"] = {"enabled": True, "allow_redirects": "never"}
     if request.customer:
         params["customer"] = request.customer
     if request.description.strip():
         params["description"] = request.description.strip()[:MAX_NAME_LENGTH]
     if request.off_session:
         params["off_session"] = True
-    elif request.return_url:
+    if request.return_url and not (request.off_session and request.kind == CARD_KIND):
         params["return_url"] = request.return_url
     return params
 

@@ -56,6 +56,7 @@ _KINDS = {
     "payment_method.automatically_updated": EventKind.METHOD,
     "payment_method.card_automatically_updated": EventKind.METHOD,
     "customer.deleted": EventKind.METHOD,
+    "mandate.updated": EventKind.METHOD,
 }
 """Event type → what it claims. `checkout.session.completed` depends on its content; families are in `_kind`."""
 
@@ -94,11 +95,13 @@ def check_signature(
     check_age(timestamp, now, tolerance)
 
 
-def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
+def read_event(body: bytes, *, live: bool | None = None, own_account: str | None = None) -> ProviderEvent:
     """What a callback claims. Call `check_signature` first.
 
-    An unknown type, a thin (v2) notification, or an event of the other mode than the account's (`live`, None when
-    not known) is OTHER: recorded, and nothing follows from it. One of a type that we act upon which does not say what
+    An unknown type or a thin (v2) notification is OTHER: recorded, and nothing follows from it. So is an event of the
+    other mode than the key's (`live`, None when not known) or of another account than ours, with the reason as
+    `ignored`: an endpoint for connected accounts is sent theirs too, each with the `account` that it is of, and
+    `own_account` is what Stripe calls ours, where we were told. One of a type that we act upon which does not say what
     it is about, in any shape that is known, is `unreadable`. Raises WebhookRejected when it is no event at all.
     """
     event = read_json_object(body)
@@ -106,8 +109,11 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
     if event_id is None or event_type is None or event.get("object") not in ("event", "v2.core.event"):
         raise WebhookRejected(Rejection.MALFORMED, "an event has an id, a type and the object name `event`")
     source = _inner_object(event)
-    other_mode = live is not None and event.get("livemode") is (not live)
-    kind = EventKind.OTHER if other_mode or event.get("object") != "event" else _kind(event_type, source)
+    ignored = _not_ours(event, live=live, own_account=own_account)
+    if ignored is not None:  # names nobody; the token is known only so that it is not kept
+        at, token = _moment(event.get("created")), _method_token(source)
+        return ProviderEvent(event_id, event_type, EventKind.OTHER, occurred_at=at, method_token=token, ignored=ignored)
+    kind = EventKind.OTHER if event.get("object") != "event" else _kind(event_type, source)
     return ProviderEvent(
         event_id=event_id,
         type=event_type,
@@ -117,7 +123,8 @@ def read_event(body: bytes, *, live: bool | None = None) -> ProviderEvent:
         transaction_id=_transaction_id(source),
         amount=_amount(source),
         occurred_at=_moment(event.get("created")),
-        method_token=_name(source.get("id")) if source.get("object") == "payment_method" else None,
+        method_token=_method_token(source),
+        mandate=_name(source.get("id")) if source.get("object") == "mandate" else None,
         subscription_id=_name(named_subscription(source)),
         customer=_name(source.get("id") if source.get("object") == "customer" else reference(source, "customer")),
         also_named=_also_named(source),
@@ -210,6 +217,23 @@ def _kind(event_type: str, source: Mapping[str, Any]) -> EventKind:
     return _KINDS.get(event_type, family)
 
 
+def _not_ours(event: Mapping[str, Any], *, live: bool | None, own_account: str | None) -> str | None:
+    """Why an event is not about this account's own business; None where it is."""
+    if live is not None and event.get("livemode") is (not live):
+        return "of test mode, and the key is live" if live else "of live mode, and the key is for tests"
+    account = event.get("account")
+    if account is None or (own_account is not None and account == own_account):
+        return None
+    return f"of another account at the provider: {_name(account) or 'not readable'}"[:200]
+
+
+def _method_token(source: Mapping[str, Any]) -> str | None:
+    """The saved method that an object is, or is the mandate of."""
+    if source.get("object") == "mandate":
+        return _name(reference(source, "payment_method"))
+    return _name(source.get("id")) if source.get("object") == "payment_method" else None
+
+
 def _inner_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
     data = event.get("data")
     source = data.get("object") if isinstance(data, Mapping) else None
@@ -244,7 +268,8 @@ def _unreadable(kind: EventKind, source: Mapping[str, Any]) -> str | None:
     if kind is EventKind.SUBSCRIPTION:
         return None if named_subscription(source) else f"{what} without its subscription"
     if kind is EventKind.METHOD:
-        named = source.get("id") or reference(source, "customer")
+        named = _method_token(source) or (source.get("id") if source.get("object") == "customer" else None)
+        named = named or reference(source, "customer")
     else:
         named = our_reference(source) or _session_id(source) or _transaction_id(source) or _also_named(source)
     return None if kind is EventKind.OTHER or named else f"{what} without its payment"

@@ -449,6 +449,27 @@ async def test_a_saved_method_is_charged_within_the_accounts_limits(shop: Shop) 
     assert (await charge(shop, method, amount="100.00")).status_code == 201
 
 
+async def test_a_method_whose_mandate_is_over_is_charged_no_more(shop: Shop) -> None:
+    method, spare = await saved(shop), await saved(shop, "5555555555554444")
+    token = await token_of(shop, method)
+    for changes in ({"status": "active"}, {"status": "inactive", "type": "single_use"}):
+        await shop.sandbox("POST", f"/payment_methods/{token}/mandate", changes)
+    await shop.sandbox("POST", f"/payment_methods/{token}/mandate", {"status": "inactive", "type": "multi_use"})
+
+    async def detached() -> Any:
+        found = (await shop.api.get(f"/payment-methods/{method['id']}")).json()
+        return found if found["status"] == "detached" else None
+
+    assert (await eventually(detached, 30))["is_default"] is False
+    assert (await charge(shop, method)).status_code == 409
+    assert (await shop.api.get(f"/payment-methods/{spare['id']}")).json()["status"] == "active"
+    async with shop.service.database.transaction() as session:
+        query = select(AuditEntry.details).where(
+            AuditEntry.subject_id == method["id"], AuditEntry.action == "payment_method.detached"
+        )
+        assert [entry["why"] for entry in await session.scalars(query)] == ["mandate_inactive"]
+
+
 async def test_a_method_says_how_to_pay_and_nothing_else_may(shop: Shop) -> None:
     method = await saved(shop)
     for more in ({"provider": "stripe"}, {"save_method": True}, {"checkout_mode": False}, {"method": "card"}):

@@ -251,6 +251,28 @@ async def test_every_failure_says_what_is_known_about_the_money_and_nothing_pers
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 429, 500, 503])
+async def test_what_stripe_says_of_a_repeat_is_obeyed(answered_by: Build, request_for: RequestFor, status: int) -> None:
+    """Where nothing moved the header decides; after a 5xx a repeat that does not help is answered by a look-up."""
+    for helps in ("true", "false", "perhaps"):
+        faults = {402: {"type": "card_error", "code": "card_declined"}}.get(status, {"type": "invalid_request_error"})
+        wire = Wire(POST_checkout_sessions=failure(status, {"stripe-should-retry": helps}, **faults))
+        with pytest.raises(ProviderError) as raised:
+            await answered_by(wire, now=NOW).open_checkout(request_for(created_at=NOW))
+        error, looked = raised.value, len(wire.sent) > 1
+        if status >= 500:
+            assert isinstance(error, OutcomeUnknown)
+            assert looked is (helps == "false")
+        elif helps == "true":
+            assert isinstance(error, ProviderBusy)
+        elif helps == "false" and status == 429:
+            assert isinstance(error, ProviderBusy)
+            assert error.retry_after == timedelta(minutes=1)
+        else:
+            assert isinstance(error, ProviderBusy) is (helps == "perhaps" and status in (409, 429))
+
+
+@pytest.mark.asyncio
 async def test_a_broken_connection_and_a_slow_answer_leave_the_outcome_unknown(
     answered_by: Build, request_for: RequestFor
 ) -> None:

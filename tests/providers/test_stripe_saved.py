@@ -29,8 +29,10 @@ from providers.base import (
 )
 from providers.base import Payer as Person
 from providers.stripe import StripeProvider
+from providers.stripe.methods import charge_params
 from providers.stripe.webhooks import read_event
 from tests.providers.payers.stripe import Payer
+from tests.providers.recorded import recording, same_shape
 
 ONLY = ["stripe"]
 ALWAYS = "4000002760003184"
@@ -176,6 +178,70 @@ async def test_a_method_that_was_detached_is_gone(stripe_account: StripeProvider
     assert await stripe_account.look_method("pm_unknown") is None
     with pytest.raises((ProviderDeclined, ProviderRejected)):
         await stripe_account.charge(request_for(method))
+
+
+@pytest.mark.asyncio
+async def test_a_charge_of_a_saved_card_needs_no_address_to_come_back_to(
+    stripe_account: StripeProvider, payer: Payer
+) -> None:
+    await payer.behaves("return_url_always")
+    method = await saved(stripe_account, payer)
+    for off_session in (True, False):
+        charged = await stripe_account.charge(request_for(method, off_session=off_session, return_url=None))
+        assert charged.status is PaymentStatus.PAID
+    asked = request_for(await saved(stripe_account, payer, ALWAYS), return_url=None)
+    charged = await stripe_account.charge(asked)
+    assert (charged.status, charged.action_url) == (PaymentStatus.REQUIRES_ACTION, None)
+    assert charged.client_secret  # for the merchant's own page
+
+
+def test_a_method_that_may_redirect_names_where_to_come_back_to() -> None:
+    request = request_for(SavedMethod("pm_1", customer="cus_1"), kind="paypal")
+    params = charge_params(request)
+    assert params["return_url"] == request.return_url
+    assert params["automatic_payment_methods"] == {"enabled": True}
+    card = charge_params(replace(request, kind="card"))
+    assert card["automatic_payment_methods"] == {"enabled": True, "allow_redirects": "never"}
+    assert "return_url" not in card
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_without_an_address_has_the_recorded_shape(
+    payer: Payer, stripe_account: StripeProvider
+) -> None:
+    await payer.behaves("return_url_always")
+    method = await saved(stripe_account, payer)
+    form = {
+        "amount": "100",
+        "currency": "ils",
+        "automatic_payment_methods[enabled]": "true",
+        "payment_method": method.token,
+        "customer": method.customer or "",
+        "confirm": "true",
+        "off_session": "true",
+    }
+    answer = await payer.http.post("/v1/payment_intents", data=form, headers={"authorization": f"Bearer {payer.key}"})
+    assert answer.status_code == 400
+    assert same_shape(recording("stripe", "confirm_without_return_url"), answer.json()) == []
+
+
+@pytest.mark.asyncio
+async def test_a_mandate_for_repeated_use_that_is_inactive_is_revoked(
+    stripe_account: StripeProvider, payer: Payer
+) -> None:
+    method, other = await saved(stripe_account, payer), await saved(stripe_account, payer)
+    mandate = await payer.sandbox(f"payment_methods/{method.token}/mandate", status="active")
+    assert same_shape(recording("stripe", "mandate_inactive") | {"payment_method_details": {}}, mandate) == []
+    assert await stripe_account.is_revoked(method.token, mandate["id"]) is False
+    for changes, revoked in (
+        ({"status": "pending"}, False),
+        ({"status": "inactive", "type": "single_use"}, False),
+        ({"status": "inactive", "type": "multi_use"}, True),
+    ):
+        await payer.sandbox(f"payment_methods/{method.token}/mandate", **changes)
+        assert await stripe_account.is_revoked(method.token, mandate["id"]) is revoked
+    assert await stripe_account.is_revoked(other.token, mandate["id"]) is False
+    assert await stripe_account.is_revoked(method.token, "mandate_unknown") is False
 
 
 def event(event_type: str, **source: Any) -> bytes:

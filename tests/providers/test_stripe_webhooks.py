@@ -12,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.money import Money
-from providers.base import AccountConfig, Callback, EventKind, ProviderEvent, Rejection, WebhookRejected
+from providers.base import (
+    AccountConfig,
+    Callback,
+    EventKind,
+    ProviderEvent,
+    ProviderMisconfigured,
+    Rejection,
+    WebhookRejected,
+)
 from providers.stripe import StripeProvider, explain_signature, sign_webhook
+from tests.providers.recorded import recording
 
 SECRET = "whsec_test_secret"
 AT = 1_700_000_000
@@ -172,6 +181,56 @@ def test_an_event_of_the_other_mode_moves_nothing() -> None:
     assert received(body).kind is EventKind.OTHER
     assert received(body, provider=account(secret_key="sk_live_0000")).kind is EventKind.CAPTURED
     assert received(body, provider=account(secret_key="sk_own")).kind is EventKind.CAPTURED
+
+
+def test_what_is_not_this_accounts_is_kept_with_its_reason_and_names_nobody() -> None:
+    """Of another account, or of the other mode: each names a payment of ours, and none of it is believed."""
+    connected = json.dumps(recording("stripe", "event_of_a_connected_account")).encode()
+    own: dict[str, Any] = {"options": {"own_account": "acct_1Qmine"}}
+    told = [
+        received(connected),
+        received(connected, provider=account(**own)),
+        received(event("checkout.session.completed", session(), livemode=True)),
+        received(event("checkout.session.completed", session(), account=7)),
+        received(event("checkout.session.completed", session(), account="")),
+    ]
+    for one in told:
+        assert (one.kind, one.ids, one.reference, one.amount) == (EventKind.OTHER, (), None, None)
+        assert one.ignored
+    assert told[0].ignored == "of another account at the provider: acct_1Qsomebodyelse"
+
+
+def test_an_event_that_names_our_own_account_is_ours() -> None:
+    body = event("checkout.session.completed", session(), account="acct_1Qmine")
+    ours = account(options={"own_account": "acct_1Qmine"})
+    assert received(body, provider=ours).kind is EventKind.CAPTURED
+    assert received(event("checkout.session.completed", session(), account=None), provider=ours).ignored is None
+    with pytest.raises(ProviderMisconfigured, match="own_account"):
+        account(options={"own_account": "1Qmine"})
+
+
+@pytest.mark.parametrize("status", ["active", "inactive"])
+def test_a_mandate_is_of_its_method(status: str) -> None:
+    told = recording("stripe", "mandate_updated_event")
+    told["data"]["object"]["status"] = status
+    found = received(json.dumps(told).encode())
+    assert (found.kind, found.method_token, found.mandate) == (EventKind.METHOD, "pm_1Qsample", "mandate_1Qsample")
+    assert (found.unreadable, found.ids) == (None, ())
+    told["data"]["object"]["payment_method"] = None
+    assert received(json.dumps(told).encode()).unreadable == "mandate without its payment"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("invoice_voided_event", EventKind.SUBSCRIPTION), ("dispute_funds_withdrawn_event", EventKind.DISPUTE)],
+)
+@pytest.mark.parametrize("ending", [None, "marked_uncollectible", "finalized", "funds_reinstated"])
+def test_further_events_of_invoices_and_disputes_are_heard(name: str, kind: EventKind, ending: str | None) -> None:
+    told = recording("stripe", name)
+    told["type"] = told["type"] if ending is None else f"{told['type'].rpartition('.')[0]}.{ending}"
+    found = received(json.dumps(told).encode())
+    assert (found.kind, found.unreadable) == (kind, None)
+    assert (found.subscription_id or found.transaction_id) in ("sub_1Qsample", "pi_3Qsample")
 
 
 def test_a_thin_notification_is_kept_as_other() -> None:

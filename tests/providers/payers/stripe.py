@@ -18,6 +18,7 @@ class Payer(SandboxPayer):
 
     name = "stripe"
     operations: ClassVar[dict[str, str]] = {"*": "*", "open": "*", "refund": "create_refund", "charge": "create_intent"}
+    variants: ClassVar[tuple[str, ...]] = ("return_url_always",)
     own_secrets: ClassVar[tuple[str, ...]] = ("webhook_secret",)
     callback_account: ClassVar[tuple[str, str] | None] = ("secret_key", "webhook_secret")
 
