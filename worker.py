@@ -30,6 +30,7 @@ from activities.method_news import MethodNews
 from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.risk import RiskActivities
 from activities.setups import SetupActivities
 from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
@@ -97,6 +98,7 @@ def build_worker(
     setups = SetupActivities(database, guard, sealer, now, public_base_url=public_base_url, news=news)
     refunds = RefundActivities(database, guard, sealer, now)
     disputes = DisputeActivities(database, guard, now)
+    risk = RiskActivities(database, guard, now)
     surplus = SurplusActivities(database, guard, sealer, now)
     payouts = PayoutActivities(database, sealer, now)
     documents = ReceiptActivities(database)
@@ -112,6 +114,7 @@ def build_worker(
             surplus.return_surplus,
             disputes.reconcile_disputes,
             disputes.remind_of_dispute,
+            risk.reconcile_risk,
             payouts.prepare_payout,
             payouts.decide_payout,
             payouts.export_payout,

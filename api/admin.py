@@ -25,6 +25,7 @@ from api.problems import Problem, answers
 from domain.dunning import FinalAction
 from domain.money import minor_digits
 from domain.receipt import Dealer
+from domain.risk import FraudWarningAction
 from providers.network import leads_inside
 from storage import administration, workspaces
 from storage.models import ApiKey, Workspace
@@ -124,6 +125,10 @@ class WorkspaceSettings(RequestBody):
     dispute_open_action: Literal["pause", "charge"] = Field(
         "pause", description="A subscription's charges while a bank decides about a payment of it."
     )
+    fraud_warning_action: OneOf[FraudWarningAction] = Field(
+        FraudWarningAction.TELL,
+        description="An early fraud warning of the payer's bank: tell, or also refund all that is left of the payment.",
+    )
     provider_order: list[Id] = Field(
         default_factory=list, max_length=10, description="Accounts to try in turn for payments that name none."
     )
@@ -198,6 +203,7 @@ class WorkspaceOut(BaseModel):
     cancel_on_full_refund: bool
     dispute_lost_action: str
     dispute_open_action: str
+    fraud_warning_action: FraudWarningAction
     provider_order: list[UUID]
     order_webhook_url: str | None
     created_at: datetime | None
@@ -427,6 +433,7 @@ def workspace_values(
         "cancel_on_full_refund": body.cancel_on_full_refund,
         "dispute_lost_action": body.dispute_lost_action,
         "dispute_open_action": body.dispute_open_action,
+        "fraud_warning_action": body.fraud_warning_action.value,
         "provider_order": body.provider_order,
         "order_webhook_url": url,
         "order_webhook_secret": None if secret is None else sealer.seal(secret.get_secret_value()),
@@ -461,6 +468,7 @@ def _workspace_out(row: Workspace) -> WorkspaceOut:
         cancel_on_full_refund=row.cancel_on_full_refund,
         dispute_lost_action=row.dispute_lost_action,
         dispute_open_action=row.dispute_open_action,
+        fraud_warning_action=FraudWarningAction(row.fraud_warning_action),
         provider_order=list(row.provider_order),
         order_webhook_url=row.order_webhook_url,
         created_at=row.created_at,

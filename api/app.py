@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from api import (
+    account_payouts,
     accounts,
     admin,
     commissions,
@@ -28,6 +29,7 @@ from api import (
     referrers,
     refunds,
     reviews,
+    risk_alerts,
     settlement_files,
     subscription_changes,
     subscriptions,
@@ -56,6 +58,7 @@ V1 = (
     reviews,
     customer_credit,
     disputes,
+    risk_alerts,
     webhooks,
     receipts,
     commissions,
@@ -63,6 +66,7 @@ V1 = (
     payouts,
     surplus,
     accounts,
+    account_payouts,
     settlement_files,
     admin,
     vat_rates,

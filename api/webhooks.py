@@ -28,7 +28,7 @@ from domain.review import ReviewReason
 from engine.payments import EngineUnavailable, NoSuchWorkflow
 from providers.base import Callback, EventKind, ProviderEvent, ProviderMisconfigured, Rejection, WebhookRejected
 from providers.registry import PROVIDERS, capabilities_of
-from storage import attempts, audit, inbox, outbox, setups, workspaces
+from storage import attempts, audit, inbox, outbox, provider_payouts, setups, workspaces
 from storage.attempts import SETTLED
 from storage.models import Attempt, Payment, ProviderAccount
 from storage.sealing import SealingError
@@ -260,6 +260,8 @@ async def _store(services: Services, account: ProviderAccount, told: Told) -> Ta
             and await inbox.capture_is_being_looked_at(session, payment, values["reference"])
         )
         row = await inbox.store(session, values)
+        if event.payout is not None and row.new:
+            await provider_payouts.record(session, account, event.payout, at=event.occurred_at or now)
         if row.new and payment is not None:
             _audit_report(session, account, payment, owner.attempt, event)
     log.info(
@@ -382,12 +384,16 @@ async def _owner(session: AsyncSession, account: ProviderAccount, event: Provide
     """Whom of ours it is about; nobody where it is to be ignored, whomever it names."""
     if event.ignored is not None:
         return Owner(why_not=event.ignored, foreign=True)
+    if event.payout is not None:  # it is about the account itself, and kept as it comes
+        return Owner()
     return await owner_of(session, account, Subject.of(event), now=now)
 
 
 def _outcome_without_workflow(owner: Owner, event: ProviderEvent) -> str | None:
     if event.unreadable is not None:
         return f"unreadable: {event.unreadable}"
+    if event.payout is not None:
+        return f"payout {event.payout.status.value}"
     if owner.payment is None:
         return owner.why_not
     return settled_already(event.kind, PaymentStatus(owner.payment.status), owner.attempt, event.transaction_id)

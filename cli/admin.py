@@ -16,19 +16,23 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import wiring
+from api.account_payouts import payout_out
 from api.accounts import check_form, with_callback_token
 from api.admin import NewWorkspace, WorkspaceSettings, printed_names, workspace_values
 from api.printing import check_names
 from api.problems import Problem, words_of
 from api.vat_rates import VatRates, vat_rates_out
 from cli.context import ACTOR, ID, ShortText, as_json, fail, in_database, table, with_database, workspace_named
+from domain.provider_payout import ProviderPayoutStatus
+from domain.risk import FraudWarningAction
 from providers.base import ProviderError
 from providers.registry import PROVIDERS, required_credentials
 from settings import Settings
-from storage import administration, rotation, workspaces
+from storage import administration, provider_payouts, rotation, workspaces
 from storage.models import ProviderAccount, Workspace
 from storage.session import Database
 
+MOST_PAYOUTS = 100
 _NAME = ShortText(100)
 _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--country", {"help": "ISO 3166, two capital letters."}),
@@ -53,6 +57,10 @@ _SETTINGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--cancel-on-full-refund", {"type": click.Choice(["true", "false"]), "help": "A refund ends a subscription."}),
     ("--dispute-lost-action", {"type": click.Choice(["cancel", "keep"]), "help": "What a lost dispute does."}),
     ("--dispute-open-action", {"type": click.Choice(["pause", "charge"]), "help": "While a bank decides."}),
+    (
+        "--fraud-warning-action",
+        {"type": click.Choice([one.value for one in FraudWarningAction]), "help": "What a bank's warning does."},
+    ),
     ("--order-webhook-url", {"help": "Where the order service listens."}),
     ("--order-webhook-secret", {"help": "Standard Webhooks secret, or new,old while it is rotated; '-' asks for it."}),
 )
@@ -235,6 +243,23 @@ def check_account(account_id: UUID) -> None:
         return "\n".join([said, *(f"differs: {one}" for one in found.differences)])
 
     click.echo(with_database(work))
+
+
+@account.command("payouts")
+@click.argument("account_id", type=ID)
+@click.option("--status", type=click.Choice([one.value for one in ProviderPayoutStatus]))
+@click.option("--json", "json_output", is_flag=True, help="Machine-readable.")
+def list_payouts(account_id: UUID, status: str | None, *, json_output: bool) -> None:
+    """What the provider has paid out to the bank, as it told; the newest hundred. Amounts are minor units."""
+    wanted = None if status is None else ProviderPayoutStatus(status)
+
+    async def work(session: AsyncSession, _: Settings) -> list[dict[str, Any]]:
+        row = await _account(session, account_id)
+        found = await provider_payouts.page(session, row.id, limit=MOST_PAYOUTS, status=wanted)
+        return [payout_out(one).model_dump(mode="json") for one in found]
+
+    rows = in_database(work)
+    as_json(rows) if json_output else table("Payouts of the provider", rows)
 
 
 @account.command("replace-credentials")

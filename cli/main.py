@@ -59,6 +59,11 @@ for name, place, help_text in (
         "payment_methods:methods",
         "Saved payment methods of customers. What charges one is never shown.",
     ),
+    (
+        "risk-alerts",
+        "risk_alerts:risk_alerts_list",
+        "Banks' early fraud warnings and providers' reviews, and what was done about each; the newest hundred.",
+    ),
     ("webhook-status", "webhooks:webhook_status", "How callbacks and order notifications are doing."),
     (
         "webhook-replay",

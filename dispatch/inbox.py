@@ -59,7 +59,7 @@ PARKED_AFTER = timedelta(days=14)
 """An event that was handed over again and again for so long without an outcome fails for good."""
 PARKED_AFTER_TRIES = 20
 START_WAIT = timedelta(seconds=5)
-AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE})
+AFTER_CAPTURE = frozenset({EventKind.REFUND, EventKind.DISPUTE, EventKind.RISK})
 ABOUT_MONEY_ARRIVING = frozenset({EventKind.CAPTURED, EventKind.PROCESSING})
 ANSWERED_BY_A_LOOK = frozenset(
     {

@@ -98,6 +98,8 @@ async def owner_of(session: AsyncSession, account: ProviderAccount, subject: Sub
     if kind is EventKind.SUBSCRIPTION:
         found = await followed(session, account, subject.after(SUBSCRIPTION), now=now)
         return Owner(reference=found, why_not=None if found else "no subscription that is followed")
+    if kind is EventKind.PAYOUT:  # it was kept when it came
+        return Owner(why_not="about the account", foreign=True)
     payment, attempt, foreign = await attempts.payment_of_event(
         session,
         account,

@@ -65,6 +65,22 @@ def _dispute(state: str, **more: Any) -> dict[str, Any]:
     )
 
 
+def _risk_alert(kind: str, **more: Any) -> dict[str, Any]:
+    return (
+        _payment("paid", "paid")
+        | {
+            "risk_alert_id": "3d2c1b0a-9f8e-5d7c-8b6a-5f4e3d2c1b0a",
+            "kind": kind,
+            "reason": "made_with_stolen_card",
+            "closed_reason": None,
+            "actionable": True,
+            "decision": "told",
+            "refund_id": None,
+        }
+        | more
+    )
+
+
 def _subscription(status: str, **more: Any) -> dict[str, Any]:
     return {
         "subscription_id": "018f6f0e-8f7c-7a3e-9c1b-2f1d4c5b6a79",
@@ -191,6 +207,15 @@ NOTIFICATIONS: Final[Mapping[str, Notification]] = {
     "dispute.closed": Notification("it ended without a decision, as if it was won", _dispute("closed")),
     "dispute.evidence_due": Notification(
         "a reminder: evidence is due in three days, and in one", _dispute("needs_response")
+    ),
+    "risk_alert.raised": Notification(
+        "the payer's bank reports fraud (`early_fraud_warning`), or the provider reviews the payment (`review`); "
+        "`decision` says what was done",
+        _risk_alert("early_fraud_warning"),
+    ),
+    "risk_alert.closed": Notification(
+        "somebody has decided on the provider's review: `closed_reason` is the provider's word",
+        _risk_alert("review", reason="rule", closed_reason="approved", actionable=None),
     ),
     "credit.overdrawn": Notification(
         "credit of a payment was used, and then its money went back; a person decides",

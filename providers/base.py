@@ -26,6 +26,8 @@ from domain.declines import DeclineClass, decline_class
 from domain.dispute import DisputeState
 from domain.money import Money
 from domain.payment import PaymentStatus
+from domain.provider_payout import PayoutSnapshot
+from domain.risk import RiskAlertKind
 from domain.setup import SetupStatus
 from domain.subscription import InvoiceStatus, SubscriptionStatus
 from providers.network import Network
@@ -529,6 +531,10 @@ class EventKind(StrEnum):
     """About a subscription that the provider manages, or an invoice of one."""
     METHOD = "method"
     """A saved method, or the customer that it belongs to, was changed at the provider."""
+    RISK = "risk"
+    """The provider, or the payer's bank through it, warns about a captured payment."""
+    PAYOUT = "payout"
+    """The provider pays the merchant out; `payout` is all that follows."""
     OTHER = "other"
 
 
@@ -562,6 +568,8 @@ class ProviderEvent:
     """Further ids of the provider's in it: a charge, an invoice. None of them is a secret."""
     mandate: str | None = None
     """Of a METHOD event: the provider's id of the payer's permission to debit the method, where it is about that."""
+    payout: PayoutSnapshot | None = None
+    """Of a PAYOUT event: what it tells. It is kept as told; no money of ours moves by it."""
     ignored: str | None = None
     """Why nothing may follow from it although it is authentic, in a few words of ours: it is kept, and is nobody's."""
     unreadable: str | None = None
@@ -609,6 +617,22 @@ class ProviderDispute:
     amount: Money
     reason: str | None = None
     evidence_due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRiskAlert:
+    """A warning about a captured payment as the provider has it now.
+
+    `actionable`: a refund may still prevent a dispute; None where the provider does not say.
+    """
+
+    alert_id: str
+    kind: RiskAlertKind
+    reason: str | None
+    is_open: bool = True
+    closed_reason: str | None = None
+    actionable: bool | None = None
+    raised_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -710,6 +734,18 @@ class KnowsDisputes(Protocol):
 
     async def disputes_of(self, transaction_id: str) -> Sequence[ProviderDispute]:
         """All of them, as they stand now. Raises ProviderError subclasses."""
+        ...
+
+
+@runtime_checkable
+class KnowsRiskAlerts(Protocol):
+    """A provider that can be asked for the warnings about a transaction."""
+
+    async def risk_alerts_of(self, transaction_id: str, named: Sequence[str]) -> Sequence[ProviderRiskAlert]:
+        """All of them as they stand now; `named` are ids in events, for those that are found by their own id alone.
+
+        Raises ProviderError subclasses.
+        """
         ...
 
 

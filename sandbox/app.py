@@ -12,7 +12,7 @@ import httpx
 from fastapi import APIRouter, FastAPI
 
 import sandbox
-from sandbox import admin, pages, stripe, stripe_subscriptions
+from sandbox import admin, pages, stripe, stripe_signals, stripe_subscriptions
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.state import Store
@@ -56,6 +56,7 @@ def create_app(state_file: Path | None = None) -> FastAPI:
     app.include_router(pages.router(twin, vault))
     app.include_router(admin.router(twin, vault, courier, faults))
     app.include_router(stripe_subscriptions.router(stripe_subscriptions.StripeBilling(twin)))
+    app.include_router(stripe_signals.router(stripe_signals.StripeSignals(twin)))
     for of_another in twins():
         app.include_router(of_another(store, courier, faults))
     return app

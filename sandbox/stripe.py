@@ -19,6 +19,7 @@ from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
 from sandbox.state import Json, new_id
 from sandbox.stripe_methods import StripeVault
 from sandbox.stripe_objects import StripeTwin, public
+from sandbox.stripe_signals import is_actionable
 
 MINIMUM = {
     "usd": 50, "eur": 50, "gbp": 30, "aed": 200, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "czk": 1500, "dkk": 250,
@@ -275,6 +276,24 @@ class StripeApi:
     def list_disputes(self, call: Call, _: str) -> Json:
         """GET /v1/disputes."""
         return self._page(call, "dispute", "/v1/disputes")
+
+    def list_fraud_warnings(self, call: Call, _: str) -> Json:
+        """GET /v1/radar/early_fraud_warnings."""
+        for one in self.twin.store.all("radar.early_fraud_warning", call.owner):
+            actionable = is_actionable(self.twin.must("charge", one["charge"]))
+            self.twin.store.put("radar.early_fraud_warning", call.owner, one | {"actionable": actionable})
+        return self._page(call, "radar.early_fraud_warning", "/v1/radar/early_fraud_warnings")
+
+    def list_reviews(self, call: Call, _: str) -> Json:
+        """GET /v1/reviews."""
+        return self._page(call, "review", "/v1/reviews")
+
+    def read_review(self, call: Call, review_id: str) -> Json:
+        """GET /v1/reviews/{id}."""
+        review = self.twin.store.get("review", review_id, call.owner)
+        if review is None:
+            raise missing("review", review_id)
+        return review
 
     def read_subscription(self, call: Call, subscription_id: str) -> Json:
         """GET /v1/subscriptions/{id}."""
@@ -548,6 +567,9 @@ ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/v1/refunds", "list_refunds"),
     ("GET", "/v1/refunds/{thing_id}", "read_refund"),
     ("GET", "/v1/disputes", "list_disputes"),
+    ("GET", "/v1/radar/early_fraud_warnings", "list_fraud_warnings"),
+    ("GET", "/v1/reviews", "list_reviews"),
+    ("GET", "/v1/reviews/{thing_id}", "read_review"),
     ("GET", "/v1/subscriptions/{thing_id}", "read_subscription"),
     ("GET", "/v1/invoices", "list_invoices"),
     ("GET", "/v1/webhook_endpoints", "list_endpoints"),

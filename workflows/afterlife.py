@@ -10,8 +10,10 @@ from temporalio import workflow
 from domain.dispute import ReconcileDisputes
 from domain.payment import Confirm, Confirmation, PaymentOutcome, PaymentStatus, ProviderTrigger, RenderReceipt
 from domain.refund import ReconcileRefunds
+from domain.risk import ReconcileRisk
 from workflows import calls
 from workflows.dispute import follow_disputes
+from workflows.refund import make_refunds
 from workflows.surplus import return_surplus
 from workflows.wake import wake_subscription
 
@@ -101,8 +103,11 @@ class AfterlifeWorkflow:
         disputes = tuple(trigger for trigger in triggers if trigger.kind == "dispute")
         settles_first = workflow.patched("settle-before-refunds")
         if not settles_first:
-            await self._after_capture(refunds, disputes)
-        answered = [trigger for trigger in triggers if not settles_first or trigger not in refunds + disputes]
+            await self._after_capture(refunds, disputes, ())
+        risks = tuple(trigger for trigger in triggers if trigger.kind == "risk")
+        risks = risks if risks and workflow.patched("risk-alerts") else ()
+        apart = refunds + disputes + risks
+        answered = [trigger for trigger in triggers if not settles_first or trigger not in apart]
         failed: BaseException | None = None
         try:
             confirmation = await self._confirm(tuple(trigger.inbox_id for trigger in answered))
@@ -111,7 +116,7 @@ class AfterlifeWorkflow:
                 raise
             failed = error  # what was captured before may be refunded or disputed all the same
         if settles_first:
-            await self._after_capture(refunds, disputes)
+            await self._after_capture(refunds, disputes, risks)
         if failed is not None:
             raise failed
         del self._triggers[: len(triggers)]
@@ -130,7 +135,12 @@ class AfterlifeWorkflow:
             calls.confirm, Confirm(self._payment_id, inbox_ids), **calls.provider_call("look, late", patience=PATIENCE)
         )
 
-    async def _after_capture(self, refunds: tuple[ProviderTrigger, ...], disputes: tuple[ProviderTrigger, ...]) -> None:
+    async def _after_capture(
+        self,
+        refunds: tuple[ProviderTrigger, ...],
+        disputes: tuple[ProviderTrigger, ...],
+        risks: tuple[ProviderTrigger, ...],
+    ) -> None:
         failed: BaseException | None = None
         if refunds:
             try:
@@ -141,6 +151,22 @@ class AfterlifeWorkflow:
             await self._follow(disputes)
         if failed is not None:
             raise failed
+        if risks:
+            await self._heed(risks, refunds_are_known=bool(refunds), disputes_are_known=bool(disputes))
+
+    async def _heed(
+        self, triggers: tuple[ProviderTrigger, ...], *, refunds_are_known: bool, disputes_are_known: bool
+    ) -> None:
+        """The provider warns: what went back or is disputed there comes first, for nothing may go back twice."""
+        if not refunds_are_known:
+            await self._look_at_refunds(())
+        if not disputes_are_known:
+            await self._follow(())
+        command = ReconcileRisk(self._payment_id, tuple(trigger.inbox_id for trigger in triggers))
+        reconciled = await workflow.execute_activity(
+            calls.reconcile_risk, command, **calls.provider_call("reconcile risk alerts", patience=PATIENCE)
+        )
+        await make_refunds(self._payment_id, reconciled.refund_ids)
 
     async def _follow(self, triggers: tuple[ProviderTrigger, ...]) -> None:
         """The payer's bank wants money back: record how its disputes stand, and follow each."""

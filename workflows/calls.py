@@ -35,6 +35,7 @@ from domain.payout import (
     RemindOfPayout,
 )
 from domain.refund import AdvanceRefund, LeaveRefund, Reconciled, ReconcileRefunds, RefundProgress
+from domain.risk import ReconcileRisk, RiskReconciled
 from domain.setup import DetachMethod, FailSetup, LookAtSetup, OpenedSetup, RefreshMethods, SetupProgress, StartSetup
 from domain.subscription import (
     AdvanceSubscription,
@@ -175,6 +176,12 @@ async def reconcile_refunds(command: ReconcileRefunds) -> Reconciled:
 @activity.defn
 async def reconcile_disputes(command: ReconcileDisputes) -> list[DisputeView]:
     """Ask the provider for all disputes of the payment and record how they stand."""
+    raise NotImplementedError
+
+
+@activity.defn
+async def reconcile_risk(command: ReconcileRisk) -> RiskReconciled:
+    """Ask the provider what it warns of about the payment, record and tell what is new, and follow the policy."""
     raise NotImplementedError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ from providers.base import (
     ProviderPayment,
     ProviderRefund,
     ProviderRejected,
+    ProviderRiskAlert,
     ProviderSetup,
     ProviderSubscription,
     RefundRequest,
@@ -67,6 +68,7 @@ from providers.stripe.requests import (
     session_expiry,
     session_params,
 )
+from providers.stripe.risk import StripeRisk
 from providers.stripe.search import StripeSearch
 from providers.stripe.subscriptions import StripeSubscriptions
 from providers.stripe.transport import StripeTransport
@@ -223,6 +225,10 @@ class StripeProvider:
     async def disputes_of(self, transaction_id: str) -> list[ProviderDispute]:
         """Every dispute of a payment intent, as it stands now."""
         return [dispute_of(dispute) for dispute in await self._search().disputes(transaction_id)]
+
+    async def risk_alerts_of(self, transaction_id: str, named: Sequence[str]) -> list[ProviderRiskAlert]:
+        """Early fraud warnings of a payment, and the reviews of it that are named."""
+        return await StripeRisk(self._api(), self._call).alerts_of(transaction_id, named)
 
     async def look_subscription(self, subscription_id: str) -> ProviderSubscription | None:
         """A subscription that Stripe manages, as it stands now; None when there is no such."""

@@ -57,6 +57,14 @@ OF_SUBSCRIPTIONS = (
 WORTH_HEARING = (
     "charge.dispute.funds_withdrawn",
     "charge.dispute.funds_reinstated",
+    "radar.early_fraud_warning.created",
+    "review.opened",
+    "review.closed",
+    "payout.created",
+    "payout.updated",
+    "payout.paid",
+    "payout.failed",
+    "payout.canceled",
 )
 """Money is right without them; what they tell is heard later, or not at all."""
 

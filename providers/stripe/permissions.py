@@ -44,6 +44,8 @@ PERMISSIONS: Final = (
     Permission("Charges and Refunds", "write", ("refunds",), "refunds", expands=("refunds",)),
     Permission("Charges", "read", (), "every look", expands=("latest_charge",), probe="charges"),
     Permission("Disputes", "read", ("disputes",), "disputes are followed"),
+    Permission("Radar early fraud warnings", "read", ("radar.early_fraud_warnings",), "what the payer's bank warns of"),
+    Permission("Reviews", "read", ("reviews",), "how a review of a payment ended"),
     Permission("Customers", "write", ("customers",), "saved methods belong to one"),
     Permission(
         "PaymentMethods",

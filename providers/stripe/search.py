@@ -90,6 +90,12 @@ class StripeSearch:
         of_payment = {"charge" if transaction_id.startswith("ch_") else "payment_intent": transaction_id}
         return [dispute async for dispute in self._pages(self._v1.disputes.list_async, of_payment)]
 
+    async def fraud_warnings(self, transaction_id: str) -> list[JsonObject]:
+        """Every early fraud warning about this payment."""
+        warnings = self._v1.radar.early_fraud_warnings.list_async
+        of_payment = {"charge" if transaction_id.startswith("ch_") else "payment_intent": transaction_id}
+        return [warning async for warning in self._pages(warnings, of_payment)]
+
     async def _session_of_intent(self, intent: JsonObject | None) -> JsonObject | None:
         intent_id = text(intent, "id") if intent is not None else None
         if intent_id is None:

@@ -20,6 +20,7 @@ from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.reading import USUAL_TOLERANCE, Tolerance, check_age, own_reference, split_secrets
 from providers.stripe.amounts import from_wire
 from providers.stripe.objects import our_reference, reference
+from providers.stripe.payouts import payout_of
 from providers.stripe.subscriptions import is_of_subscription, named_subscription, payment_ids
 from providers.webhook_signatures import (
     DEFAULT_OPTIONS,
@@ -57,12 +58,16 @@ _KINDS = {
     "payment_method.card_automatically_updated": EventKind.METHOD,
     "customer.deleted": EventKind.METHOD,
     "mandate.updated": EventKind.METHOD,
+    "review.opened": EventKind.RISK,
+    "review.closed": EventKind.RISK,
 }
 """Event type → what it claims. `checkout.session.completed` depends on its content; families are in `_kind`."""
 
 _FAMILIES = {
     "refund.": EventKind.REFUND,
     "charge.dispute.": EventKind.DISPUTE,
+    "radar.early_fraud_warning.": EventKind.RISK,
+    "payout.": EventKind.PAYOUT,
     "customer.subscription.": EventKind.SUBSCRIPTION,
     "invoice.": EventKind.SUBSCRIPTION,
 }
@@ -128,6 +133,7 @@ def read_event(body: bytes, *, live: bool | None = None, own_account: str | None
         subscription_id=_name(named_subscription(source)),
         customer=_name(source.get("id") if source.get("object") == "customer" else reference(source, "customer")),
         also_named=_also_named(source),
+        payout=payout_of(source) if kind is EventKind.PAYOUT else None,
         unreadable=_unreadable(kind, source),
     )
 
@@ -256,7 +262,7 @@ def _transaction_id(source: Mapping[str, Any]) -> str | None:
 def _also_named(source: Mapping[str, Any]) -> tuple[str, ...]:
     """The charge, the invoice and what paid it, beside what an event's object is known by."""
     kind = source.get("object")
-    named = [source.get("id")] if kind in ("charge", "invoice", "setup_intent") else []
+    named = [source.get("id")] if kind in ("charge", "invoice", "review", "setup_intent") else []
     named += [reference(source, "charge"), reference(source, "latest_charge"), reference(source, "setup_intent")]
     named += [reference(source, "invoice"), *(payment_ids(source) if kind == "invoice" else ())]
     return tuple(dict.fromkeys(one for one in (_name(value) for value in named) if one is not None))
@@ -267,6 +273,8 @@ def _unreadable(kind: EventKind, source: Mapping[str, Any]) -> str | None:
     what = str(source.get("object") or "event")[:40]
     if kind is EventKind.SUBSCRIPTION:
         return None if named_subscription(source) else f"{what} without its subscription"
+    if kind is EventKind.PAYOUT:
+        return None if payout_of(source) else f"{what} that says no known amount and status"
     if kind is EventKind.METHOD:
         named = _method_token(source) or (source.get("id") if source.get("object") == "customer" else None)
         named = named or reference(source, "customer")

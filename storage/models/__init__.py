@@ -6,13 +6,13 @@ Amounts are NUMERIC in major units with the currency beside them. Times are UTC.
 
 from __future__ import annotations
 
-from storage.models.accounts import BankList, ProviderAccount, ProviderHealth
+from storage.models.accounts import BankList, ProviderAccount, ProviderHealth, ProviderPayout
 from storage.models.affiliates import Blocked, Commission, Payout, PayoutFile, PayoutItem, PayoutLine, Referrer
 from storage.models.base import AMOUNT, RATE, Base
 from storage.models.books import AuditEntry, AuditHead, LedgerEntry
 from storage.models.messages import IdempotentAnswer, OrderNotice, WebhookEvent, WebhookRejection
 from storage.models.methods import MethodSetup, PaymentMethod, ProviderCustomer, ReplacedToken
-from storage.models.payments import Attempt, Dispute, Payment, Refund, SurplusCapture
+from storage.models.payments import Attempt, Dispute, Payment, Refund, RiskAlert, SurplusCapture
 from storage.models.receipts import Receipt, ReceiptCounter, ReceiptPdf
 from storage.models.subscriptions import (
     CreditEntry,
@@ -53,12 +53,14 @@ __all__ = [
     "ProviderAccount",
     "ProviderCustomer",
     "ProviderHealth",
+    "ProviderPayout",
     "Receipt",
     "ReceiptCounter",
     "ReceiptPdf",
     "Referrer",
     "Refund",
     "ReplacedToken",
+    "RiskAlert",
     "Subscription",
     "SubscriptionChangeRecord",
     "SurplusCapture",

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.models.base import AMOUNT, RATE, Base, moment
@@ -75,3 +85,29 @@ class BankList(Base):
     banks: Mapped[dict[str, Any]]
     """By code: the name."""
     fetched_at: Mapped[datetime]
+
+
+class ProviderPayout(Base):
+    """Money that a provider has paid out to the merchant's bank account, as it tells; kept for reconciliation."""
+
+    __tablename__ = "provider_payouts"
+    __table_args__ = (
+        UniqueConstraint("provider_account_id", "provider_payout_id"),  # events in any order are one payout
+        Index("ix_provider_payouts_account_created", "provider_account_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    provider_account_id: Mapped[UUID] = mapped_column(ForeignKey("provider_accounts.id"))
+    provider_payout_id: Mapped[str] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(16))
+    """pending → in_transit → paid; cancelled, or failed, also after it was paid."""
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    """Minor units of its currency; below zero where the provider took money from the bank account."""
+    currency: Mapped[str] = mapped_column(String(3))
+    arrival_date: Mapped[date | None] = mapped_column(Date)
+    failure_code: Mapped[str | None] = mapped_column(String(100))
+    told_at: Mapped[datetime]
+    """When the event that it is as of happened at the provider."""
+    created_at: Mapped[datetime] = moment()
+    updated_at: Mapped[datetime] = moment()

@@ -338,3 +338,35 @@ class Dispute(Base):
     def money(self) -> Money:
         """What the bank wants."""
         return Money.from_decimal(self.amount, self.currency)
+
+
+class RiskAlert(Base):
+    """What a provider warned of about a payment, and what was done about it."""
+
+    __tablename__ = "risk_alerts"
+    __table_args__ = (
+        CheckConstraint("(decision = 'refund_requested') = (refund_id IS NOT NULL)", name="a_refund_was_decided"),
+        UniqueConstraint("provider", "provider_alert_id"),  # one alert is decided about once
+        Index("ix_risk_alerts_payment", "payment_id"),
+        Index("ix_risk_alerts_workspace_created", "workspace_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    payment_id: Mapped[UUID] = mapped_column(ForeignKey("payments.id"))
+    provider: Mapped[str] = mapped_column(String(32))
+    provider_alert_id: Mapped[str] = mapped_column(String(255))
+    transaction_id: Mapped[str] = mapped_column(String(255))
+    kind: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str | None] = mapped_column(String(100))
+    is_open: Mapped[bool]
+    """A review is open until somebody has decided at the provider; a warning is never closed."""
+    closed_reason: Mapped[str | None] = mapped_column(String(100))
+    actionable: Mapped[bool | None]
+    """Whether a refund may still prevent a dispute, as the provider says; None where it does not say."""
+    decision: Mapped[str] = mapped_column(String(32))
+    """`domain.risk.RiskDecision`, taken when it was first seen and never again."""
+    refund_id: Mapped[UUID | None] = mapped_column(ForeignKey("refunds.id"))
+    raised_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = moment()
+    updated_at: Mapped[datetime] = moment()

@@ -24,6 +24,7 @@ class Workspace(Base):
         CheckConstraint("dunning_final_action IN ('cancel', 'expire', 'keep')", name="final_action_is_known"),
         CheckConstraint("dispute_lost_action IN ('cancel', 'keep')", name="dispute_lost_action_is_known"),
         CheckConstraint("dispute_open_action IN ('pause', 'charge')", name="dispute_open_action_is_known"),
+        CheckConstraint("fraud_warning_action IN ('tell', 'refund')", name="fraud_warning_action_is_known"),
         CheckConstraint("commission_holding_days BETWEEN 0 AND 730", name="holding_days_are_sensible"),
         CheckConstraint("payout_minimum >= 0", name="payout_minimum_is_not_negative"),
         CheckConstraint("payout_approval IN ('any', 'another_key')", name="payout_approval_is_known"),
@@ -80,6 +81,8 @@ class Workspace(Base):
     """What a lost dispute of its payment does to a subscription: cancel or keep."""
     dispute_open_action: Mapped[str] = mapped_column(String(16), server_default="pause")
     """What is done with a subscription's charges while a bank decides about a payment of it: pause or charge."""
+    fraud_warning_action: Mapped[str] = mapped_column(String(16), server_default="tell")
+    """What is done about a bank's early fraud warning: tell the order service, or also refund before the dispute."""
     order_webhook_url: Mapped[str | None] = mapped_column(Text)
     order_webhook_secret: Mapped[bytes | None]
     """Encrypted."""

@@ -23,6 +23,7 @@ from activities.followed import FollowedSubscriptions
 from activities.payouts import PayoutActivities
 from activities.receipts import ReceiptActivities
 from activities.refunds import RefundActivities
+from activities.risk import RiskActivities
 from activities.setups import SetupActivities
 from activities.subscriptions import SubscriptionActivities
 from activities.surplus import SurplusActivities
@@ -44,6 +45,7 @@ IMPLEMENTATIONS = (
     FollowedSubscriptions,
     SetupActivities,
     SurplusActivities,
+    RiskActivities,
 )
 ROOT = Path(__file__).parents[2]
 ADR = ROOT / "docs/adr"

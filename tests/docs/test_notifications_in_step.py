@@ -20,12 +20,13 @@ from domain.setup import SETUP_OPEN, SetupStatus
 from domain.subscription import SubscriptionStatus
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = ("payment", "refund", "dispute", "credit", "subscription", "payout", "payment_method_setup")
+FAMILIES = ("payment", "refund", "dispute", "risk_alert", "credit", "subscription", "payout", "payment_method_setup")
 NAME = re.compile(rf"(?:{'|'.join(FAMILIES)})\.[a-z_]*[a-z]")
 SENDERS = {"tell", "_tell", "add_notice", "add_notice_once", "add_lone_notice", "add_subscription_notice"}
 MADE_OF_A_STATUS: dict[str, set[str]] = {
     "payment.": {one.value for one in PaymentStatus} - {"created"},
     "dispute.": {one.value for one in DisputeState},
+    "risk_alert.": {"raised", "closed"},
     "payout.": {one.value for one in PayoutStatus} - {"requested"},
     "payment_method_setup.": {one.value for one in SetupStatus} - {one.value for one in SETUP_OPEN},
     "subscription.": set(),  # what activities.billing.tell is given, see below
