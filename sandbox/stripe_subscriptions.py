@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel
@@ -95,6 +95,32 @@ class StripeBilling:
             raise HTTPException(409, "nothing is open")
         self._tell(found, self._charge(found, unpaid[0], paid=paid))
         return public(unpaid[0])
+
+    def finalize(self, found: Json) -> Json:
+        """The next period begins; its invoice is open, and is charged an hour or more later."""
+        item = found["items"]["data"][0]
+        start = item["current_period_end"]
+        item |= {"current_period_start": start, "current_period_end": start + MONTH_SECONDS}
+        invoice = self._invoice(found, "subscription_cycle")
+        self._tell(found, [("invoice.finalized", public(invoice))])
+        return public(invoice)
+
+    def give_up(self, found: Json, status: str) -> Json:
+        """The merchant gives the open invoice up at the desk: `void`, or `uncollectible`; the subscription goes on."""
+        owner = self.twin.store.owner_of(found["id"])
+        opened = [
+            one
+            for one in self.twin.store.all("invoice", owner)
+            if one["_of"] == found["id"] and one["status"] == "open"
+        ]
+        if not opened:
+            raise HTTPException(409, "nothing is open")
+        invoice = opened[0] | {"status": status, "next_payment_attempt": None}
+        self.twin.store.put("invoice", owner, invoice)
+        found["status"] = "active"
+        kind = {"void": "invoice.voided", "uncollectible": "invoice.marked_uncollectible"}[status]
+        self._tell(found, [(kind, public(invoice))])
+        return public(invoice)
 
     def cancel(self, found: Json) -> Json:
         """It ends now."""
@@ -183,6 +209,14 @@ def router(billing: StripeBilling) -> APIRouter:
     @routes.post("/{subscription_id}/retry")
     async def retry(subscription_id: str, body: Renewal) -> Any:
         return billing.retry(found(subscription_id), paid=body.paid)
+
+    @routes.post("/{subscription_id}/finalize")
+    async def finalize(subscription_id: str) -> Any:
+        return billing.finalize(found(subscription_id))
+
+    @routes.post("/{subscription_id}/give-up/{status}")
+    async def give_up(subscription_id: str, status: Literal["void", "uncollectible"]) -> Any:
+        return billing.give_up(found(subscription_id), status)
 
     @routes.post("/{subscription_id}/cancel")
     async def cancel(subscription_id: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, select
 
 from storage.models import Payment, Receipt, Subscription, WebhookEvent
@@ -108,6 +109,29 @@ async def test_events_that_are_late_doubled_or_out_of_order_end_in_the_same_book
     found = await until(shop, theirs, status="active", paid=2)
     assert await books(shop, found) == (2, 2)
     assert ours["id"] == found["id"]
+
+
+@pytest.mark.parametrize("given_up", ["void", "uncollectible"])
+async def test_an_invoice_is_followed_when_it_is_opened_and_when_it_is_given_up(shop: Shop, given_up: str) -> None:
+    """Each step by its own event alone."""
+    await follow(shop)
+    theirs = await made(shop)
+    ours = await until(shop, theirs, status="active", paid=1)
+    made_open = await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/finalize")
+
+    async def invoices(*wanted: str) -> Any:
+        async def so_far() -> Any:
+            found = (await shop.api.get(f"/subscriptions/{ours['id']}")).json()["invoices"]
+            return found if sorted(one["status"] for one in found) == sorted(wanted) else None
+
+        return await eventually(so_far, seconds=20)
+
+    (opened,) = [one for one in await invoices("paid", "open") if one["status"] == "open"]
+    assert opened["total"] == "99.00"
+    await shop.sandbox("POST", f"/subscriptions/{theirs['id']}/give-up/{given_up}")
+    (over,) = [one for one in await invoices("paid", given_up) if one["status"] == given_up]
+    assert (over["id"], made_open["status"]) == (opened["id"], "open")
+    assert await books(shop, ours) == (1, 1)
 
 
 async def test_subscriptions_of_an_account_that_does_not_follow_them_are_left_alone(shop: Shop) -> None:

@@ -83,7 +83,7 @@ async def test_a_warning_is_told_and_moves_nothing_unless_the_workspace_wants_mo
     assert (await told(shop, payment)).count("risk_alert.raised") == 1
     assert (await refunds_of(shop, payment), (await shop.read(payment["id"]))["status"]) == ([], "paid")
     await policy(shop, "refund")  # holds for warnings that come from now on
-    events = [one for one in await shop.events("radar.early_fraud_warning.created")]
+    events = await shop.events("radar.early_fraud_warning.created")
     await shop.sandbox("POST", f"/events/{events[0]['id']}/resend", {"times": 2})
     await sent(shop, event_of("radar.early_fraud_warning.updated", warning))
     await quiet(shop)

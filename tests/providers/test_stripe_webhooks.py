@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.money import Money
+from domain.provider_payout import PayoutSnapshot, ProviderPayoutStatus
 from providers.base import (
     AccountConfig,
     Callback,
@@ -231,6 +232,33 @@ def test_further_events_of_invoices_and_disputes_are_heard(name: str, kind: Even
     found = received(json.dumps(told).encode())
     assert (found.kind, found.unreadable) == (kind, None)
     assert (found.subscription_id or found.transaction_id) in ("sub_1Qsample", "pi_3Qsample")
+
+
+@pytest.mark.parametrize(
+    ("name", "also"),
+    [
+        ("early_fraud_warning_event", ()),
+        ("review_opened_event", ("prv_1Qsample",)),
+        ("review_closed_as_refunded_event", ("prv_1Qsample",)),
+    ],
+)
+def test_a_warning_names_its_payment(name: str, also: tuple[str, ...]) -> None:
+    found = received(json.dumps(recording("stripe", name)).encode())
+    assert (found.kind, found.unreadable, found.transaction_id) == (EventKind.RISK, None, "pi_3Qsample")
+    assert {"ch_3Qsample", *also} == set(found.also_named)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("payout_paid_event", ProviderPayoutStatus.PAID, None),
+        ("payout_failed_event", ProviderPayoutStatus.FAILED, "account_closed"),
+    ],
+)
+def test_a_payout_is_read_whole(name: str, status: ProviderPayoutStatus, code: str | None) -> None:
+    found = received(json.dumps(recording("stripe", name)).encode())
+    assert (found.kind, found.ids, found.unreadable) == (EventKind.PAYOUT, (), None)
+    assert found.payout == PayoutSnapshot("po_1Qsample", status, Money(1204450, "ILS"), date(2026, 12, 1), code)
 
 
 def test_a_thin_notification_is_kept_as_other() -> None:

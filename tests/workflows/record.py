@@ -36,6 +36,7 @@ from domain.payment import (
 )
 from domain.payout import PayoutStatus
 from domain.refund import Reconciled, RefundState, StartRefund
+from domain.risk import RiskReconciled
 from domain.setup import OpenedSetup, SetupStatus, setup_workflow_id
 from domain.subscription import SubscriptionStatus, subscription_workflow_id
 from embedded.temporal import binary
@@ -379,6 +380,16 @@ async def _looked(books: Any) -> bool:
     return bool(books.asked_at)
 
 
+async def warned(desk: Desk) -> str:
+    """The payer's bank reports fraud, and by the workspace's policy the payment is refunded."""
+    payment_id, books = uuid4(), desk.books
+    books.looks, books.reconciled = [Confirmation(PaymentStatus.PAID)], [Reconciled()]
+    books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+    books.risks, books.refund = [RiskReconciled((uuid4(),))], [RefundState.SUCCEEDED]
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="risk"))
+    return afterlife_id(payment_id)
+
+
 async def surplus_after_the_end(desk: Desk) -> str:
     payment_id = uuid4()
     late = Confirmation(PaymentStatus.PAID, uuid4(), "second_capture", others_open=True, surplus_ids=(uuid4(),))
@@ -430,6 +441,7 @@ DAYS: dict[str, Callable[[Desk], Awaitable[str]]] = {
     "afterlife-partially_refunded-refund": lambda desk: after_the_end(desk, "refund"),
     "afterlife-partially_refunded-refund_waited_for_aside": lambda desk: after_the_end(desk, "refund"),
     "afterlife-paid-dispute": lambda desk: after_the_end(desk, "dispute"),
+    "afterlife-paid-warned_and_refunded": warned,
     "afterlife-paid-surplus_given_back": surplus_after_the_end,
     "afterlife-failed-refund_left_to_the_inbox": refund_failed_for_good,
 }

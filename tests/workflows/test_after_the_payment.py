@@ -36,6 +36,7 @@ from domain.refund import (
     RefundState,
     StartRefund,
 )
+from domain.risk import ReconcileRisk, RiskReconciled
 from engine.payments import PaymentEngine, afterlife_id, refund_workflow_id
 from tests.support.replays import replay
 from tests.support.service import eventually
@@ -58,6 +59,9 @@ class Books:
     disputes: list[DisputeView | ApplicationError] = field(default_factory=list)
     reconciled: list[Reconciled | ApplicationError] = field(default_factory=list)
     looks: list[Confirmation | ApplicationError] = field(default_factory=list)
+    risks: list[RiskReconciled | ApplicationError] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    """What was asked for, in order."""
     answers_evidence: bool = False
     asked_at: list[datetime] = field(default_factory=list)
     looked: int = 0
@@ -93,6 +97,7 @@ class Books:
     async def reconcile_disputes(self, _: ReconcileDisputes) -> list[DisputeView]:
         self.asked_at.append(activity.info().scheduled_time)
         self.disputes_asked_at.append(activity.info().scheduled_time)
+        self.order.append("disputes")
         view = self.disputes.pop(0) if len(self.disputes) > 1 else self.disputes[0]
         if isinstance(view, ApplicationError):
             raise view
@@ -100,8 +105,17 @@ class Books:
 
     @activity.defn
     async def reconcile_refunds(self, _: ReconcileRefunds) -> Reconciled:
+        self.order.append("refunds")
         self.asked_at.append(activity.info().scheduled_time)
         found = self.reconciled.pop(0) if len(self.reconciled) > 1 else self.reconciled[0]
+        if isinstance(found, ApplicationError):
+            raise found
+        return found
+
+    @activity.defn
+    async def reconcile_risk(self, _: ReconcileRisk) -> RiskReconciled:
+        self.order.append("risks")
+        found = self.risks.pop(0) if len(self.risks) > 1 else self.risks[0]
         if isinstance(found, ApplicationError):
             raise found
         return found
@@ -146,6 +160,7 @@ async def desk_on(environment: WorkflowEnvironment, queue: str | None = None) ->
                 books.confirm,
                 books.reconcile_refunds,
                 books.reconcile_disputes,
+                books.reconcile_risk,
                 books.remind_of_dispute,
             ],
             workflow_runner=worker.workflow_runner(),
@@ -299,6 +314,43 @@ async def test_a_dispute_does_not_wait_for_a_look_that_fails(desk: Desk) -> None
         with pytest.raises(WorkflowFailureError):
             await ended(handle)
     assert len(books.disputes_asked_at) == 1
+
+
+async def test_a_warning_is_answered_when_refunds_and_disputes_are_known_and_its_refund_is_made_once(
+    skipping: WorkflowEnvironment,
+) -> None:
+    """Nothing goes back before it is known what did; two events in one run ask once each for refunds and disputes."""
+    payment_id, refund_id, queue = uuid4(), uuid4(), f"desk-{uuid4().hex[:6]}"
+    engine = patient(PaymentEngine(skipping.client, queue))
+    for number, kind in enumerate(("risk", "refund", "risk"), 1):
+        await engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=number, event_id=f"evt_{number}", kind=kind))
+    async with desk_on(skipping, queue) as desk:
+        books = desk.books
+        books.looks, books.reconciled = [Confirmation(PaymentStatus.PAID)], [Reconciled()]
+        books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+        books.risks, books.refund = [RiskReconciled((refund_id,))], [RefundState.SUCCEEDED]
+        handle = skipping.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+        await ended(handle)
+        assert books.order == ["refunds", "disputes", "risks"]
+        refund = skipping.client.get_workflow_handle_for(RefundWorkflow.run, refund_workflow_id(refund_id))
+        assert (await ended(refund)).state is RefundState.SUCCEEDED
+        await replay(await handle.fetch_history())
+        again = ProviderTrigger(inbox_id=4, event_id="evt_4", kind="risk")
+        await engine.signal_afterlife(payment_id, again)
+        await ended(skipping.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id)))
+        assert len(books.rendered) == 1
+
+
+async def test_a_warning_waits_for_refunds_that_cannot_be_looked_at(desk: Desk) -> None:
+    payment_id, books = uuid4(), desk.books
+    books.looks, books.reconciled = [Confirmation(PaymentStatus.PAID)], [REFUSED_KEY]
+    books.disputes = [DisputeView(uuid4(), payment_id, DisputeState.WON, None)]
+    await desk.engine.signal_afterlife(payment_id, ProviderTrigger(inbox_id=1, event_id="evt_1", kind="risk"))
+    handle = desk.environment.client.get_workflow_handle_for(AfterlifeWorkflow.run, afterlife_id(payment_id))
+    async with unlocked(desk.environment):
+        with pytest.raises(WorkflowFailureError):
+            await ended(handle)
+    assert "risks" not in books.order
 
 
 async def test_ways_of_a_payment_that_was_paid_late_are_watched_on_after_a_look_that_failed(desk: Desk) -> None:
