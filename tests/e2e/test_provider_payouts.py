@@ -45,7 +45,7 @@ async def test_a_payout_is_listed_as_the_provider_told_it(shop: Shop) -> None:
 async def test_events_in_any_order_and_doubled_end_the_same(shop: Shop) -> None:
     """Paid, and sent back by the bank days later; what was told last is not what holds."""
     told = recording("stripe", "payout_failed_event")["data"]["object"]
-    steps = [
+    steps: list[tuple[str, dict[str, Any], int]] = [
         ("payout.created", {"status": "pending", "failure_code": None}, 1),
         ("payout.updated", {"status": "in_transit", "failure_code": None}, 2),
         ("payout.paid", {"status": "paid", "failure_code": None}, 3),

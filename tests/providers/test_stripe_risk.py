@@ -47,7 +47,7 @@ async def test_warnings_are_found_by_the_payment_and_reviews_by_their_name(
     provider: Provider, payer: Payer, request_for: RequestFor
 ) -> None:
     assert isinstance(provider, StripeProvider)
-    charges = []
+    charges: list[dict[str, Any]] = []
     for _ in range(2):
         opened = await provider.open_checkout(request_for())
         await payer.pays(opened)
