@@ -13,7 +13,7 @@ from domain.refund import ReconcileRefunds
 from domain.risk import ReconcileRisk
 from workflows import calls
 from workflows.dispute import follow_disputes
-from workflows.refund import make_refunds
+from workflows.requested_refunds import make_refunds
 from workflows.surplus import return_surplus
 from workflows.wake import wake_subscription
 

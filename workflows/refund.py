@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
-from uuid import UUID
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from domain.payment import RenderReceipt
 from domain.refund import FINAL_REFUND, AdvanceRefund, LeaveRefund, RefundProgress, RefundState, StartRefund
@@ -106,16 +103,3 @@ class RefundWorkflow:
         return await workflow.execute_activity(
             calls.leave_refund, LeaveRefund(self._command.refund_id, code), **calls.own_database("leave to a person")
         )
-
-async def make_refunds(payment_id: UUID, refund_ids: tuple[UUID, ...]) -> None:
-    """Make refunds that are on record, each by a workflow of its own that outlives the caller's; none a second time."""
-    for refund_id in refund_ids:
-        with suppress(WorkflowAlreadyStartedError):
-            await workflow.start_child_workflow(
-                RefundWorkflow.run,
-                StartRefund(refund_id, payment_id),
-                id=f"refund-{refund_id}",
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-                static_summary="refund",
-            )
