@@ -15,7 +15,14 @@ from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
 
-from providers.base import Capabilities, FollowsSubscriptions, KnowsDisputes, ReadsSettlementFiles
+from providers.base import (
+    Capabilities,
+    FollowsSubscriptions,
+    KnowsDisputes,
+    KnowsMandates,
+    KnowsRiskAlerts,
+    ReadsSettlementFiles,
+)
 from providers.limits import Limit
 from providers.registry import NAMES, PROVIDERS
 
@@ -52,6 +59,8 @@ FACTS = frozenset({"acknowledges", "customers", "failed_can_become_paid"})
 """Fields of the sheet that say how a provider works: without them nothing is missing."""
 PARTS: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "disputes": ("disputes are followed", (KnowsDisputes,)),
+    "risk_alerts": ("banks' fraud warnings are heard", (KnowsRiskAlerts,)),
+    "mandates": ("a mandate that is over ends its saved method", (KnowsMandates,)),
     "subscriptions": ("subscriptions that the provider manages are followed", (FollowsSubscriptions,)),
     "settlement_files": ("settlement files are read", (ReadsSettlementFiles,)),
 }

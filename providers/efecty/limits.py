@@ -20,6 +20,8 @@ LIMITS: Mapping[str, Limit] = {
     "imports_tokens": CASH,
     "void": CASH,
     "subscriptions": CASH,
+    "risk_alerts": CASH,
+    "mandates": CASH,
     "captures_later": CASH,
     "instalments": CASH,
     "refund": FINAL,

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from providers.limits import Limit, limit, unconfirmed
 
+UNTOLD = unconfirmed("No page that we have names banks' warnings or payers' mandates.")
+
 LIMITS: Mapping[str, Limit] = {
+    "risk_alerts": UNTOLD,
+    "mandates": UNTOLD,
     "bank_list": limit("PSE is Colombia's."),
     "closes_checkout": limit("A page ends by its own time; no call ends it."),
     "one_checkout_per_reference": limit(

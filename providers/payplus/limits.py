@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from providers.limits import Limit, limit, unconfirmed
 
+UNTOLD = unconfirmed("No page that we have names banks' warnings or payers' mandates.")
+
 LIMITS: Mapping[str, Limit] = {
+    "risk_alerts": UNTOLD,
+    "mandates": UNTOLD,
     "bank_list": limit("PSE is Colombia's."),
     "one_checkout_per_reference": limit(
         "`generateLink` makes another page at each call; one address is given out, and the others lapse."

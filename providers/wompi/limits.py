@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from providers.limits import Limit, limit, unconfirmed
 
+UNTOLD = unconfirmed("No page that we have names banks' warnings or payers' mandates.")
+
 LIMITS: Mapping[str, Limit] = {
+    "risk_alerts": UNTOLD,
+    "mandates": UNTOLD,
     "refund_window": limit(
         "A void is taken on the day of the payment, in Colombia; afterwards Wompi's panel makes the refund."
     ),
