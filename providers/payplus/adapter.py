@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
-from weakref import WeakValueDictionary
 
 import httpx
 
@@ -40,44 +38,43 @@ from providers.base import (
 )
 from providers.http import ProviderHttp
 from providers.payplus import client
-from providers.payplus.client import Answer, PayPlusClient
-from providers.payplus.methods import charge_body, charge_made, charge_of, search_window, setup_body, setup_of
-from providers.payplus.objects import (
-    UNKNOWN,
-    Transaction,
-    check_room,
-    payment_of,
-    refund_by_uid,
-    refund_in,
-    refund_made,
-    refund_of_same_sum,
-    transactions_in,
+from providers.payplus.client import PayPlusClient
+from providers.payplus.methods import (
+    charge_body,
+    charge_made,
+    charge_of,
+    search_window,
+    setup_body,
+    setup_of,
+    token_of,
 )
+from providers.payplus.objects import transactions_in
 from providers.payplus.options import REQUIRED_CREDENTIALS, PayPlusAccount
-from providers.payplus.requests import MIN_LIFETIME, link_body, refund_body
+from providers.payplus.payments import UNKNOWN, payment_of
+from providers.payplus.queries import found_in
+from providers.payplus.refunding import PayPlusRefunds
+from providers.payplus.requests import MIN_LIFETIME, link_body
 from providers.payplus.webhooks import HASH_HEADER, check_signature, read_event
-from providers.payplus.wire import CURRENCIES, JsonObject, id_of
+from providers.payplus.wire import CLUB_CARDS, CURRENCIES, JsonObject, id_of
 
 METHODS = (
     Method("credit-card"),
     Method("bit", "wallet", currency="ILS"),
     Method("google-pay", "wallet"),
+    Method("apple-pay", "wallet"),
     Method("paypal", "wallet"),
-    Method("multipass"),
-    Method("praxell"),
-    Method("valuecard"),
-    Method("verifone"),
+    *(Method(name) for name in CLUB_CARDS),
 )
 """PayPlus's own names, as `allowed_charge_methods` takes them; which of them a page offers is the page's setting."""
 
 FRESH = timedelta(minutes=1)
 """Older requests are looked up before a page is made: an earlier page may have been paid."""
 
-_NO_TRANSACTION = ("can-not-find", "cannot-find", "not-found", "no-transaction", "missing-transaction")
 _NO_PAGE = ("payment-request-uid", "page-request")
+_NO_TOKEN = ("find-token", "find-card", "token-not-found")
 _CLOSED = ("disabled", "expired", "already", "inactive", "not-active", "can-not-find", "cannot-find", "not-found")
-"""Parts of the descriptions of refusals. Only `can-not-find-transaction` is seen in public clients; the rest is
-UNCONFIRMED, and the options `not_found_descriptions` and `closed_descriptions` add to them."""
+"""Parts of the descriptions of refusals. `can-not-find-card` is seen in public clients; the rest is UNCONFIRMED, and
+the option `closed_descriptions` adds to it."""
 
 
 class PayPlusProvider:
@@ -143,7 +140,7 @@ class PayPlusProvider:
         )
         self._api = PayPlusClient(self._account, http)
         self._clock = clock
-        self._refunding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._refunds = PayPlusRefunds(self._api, self._account)
 
     async def open_checkout(self, request: CheckoutRequest) -> OpenedCheckout:
         """Make a payment page. A repeat may make another one; the first, whose address nobody has, lapses.
@@ -177,7 +174,7 @@ class PayPlusProvider:
         if ref.session_id is None:
             return await self._look_by_reference(ref)
         answer = await self._api.post(client.IPN, {"payment_request_uid": ref.session_id, "related_transaction": True})
-        found = self._found(answer)
+        found = found_in(self._account, answer)
         payment = payment_of(found, ref.reference, ref.session_id)
         if payment is not None:
             return payment
@@ -202,29 +199,12 @@ class PayPlusProvider:
         return seen
 
     async def refund(self, request: RefundRequest) -> ProviderRefund:
-        """Refund part or all of a charge; a repeat with the same refund id refunds once.
-
-        PayPlus has no idempotency key: under a lock for the charge, its refunds are looked through first, and those
-        of the account by our refund id.
-        """
-        body = refund_body(request)
-        lock = self._refunding.setdefault(request.transaction_id, asyncio.Lock())
-        async with lock:
-            related = await self._related(request)
-            earlier = await self._earlier(request, related)
-            if earlier is not None:
-                return earlier
-            check_room(related, request)
-            return refund_made((await self._api.post(client.REFUND, body)).accepted(), request)
+        """Refund part or all of a charge; a repeat with the same id refunds once, where PayPlus shows refunds."""
+        return await self._refunds.make(request)
 
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
-        """What became of a refund, by our refund id; None: PayPlus shows none, which it may be slow to do.
-
-        PayPlus's id is looked for among the charge's refunds only: public reports say that a status query does not
-        know refunds by their id.
-        """
-        related = await self._related(request)
-        return refund_by_uid(related, request, provider_refund_id) or await self._earlier(request, related)
+        """What became of a refund, by our refund id. None: PayPlus does not show it, or not all of it."""
+        return await self._refunds.look(request, provider_refund_id)
 
     async def open_setup(self, request: SetupRequest) -> OpenedCheckout:
         """Make a page that makes a token and takes nothing. A repeat may make another one; the first lapses."""
@@ -234,13 +214,13 @@ class PayPlusProvider:
     async def look_setup(self, ref: SetupRef) -> ProviderSetup:
         """What PayPlus says now. It knows tries, not pages: where nobody has tried the page is PENDING."""
         if ref.session_id is None:
-            found = self._found(await self._api.post(client.IPN, {"more_info": str(ref.reference)}))
+            found = found_in(self._account, await self._api.post(client.IPN, {"more_info": str(ref.reference)}))
             page = next((one.page_uid for one in found if one.page_uid and one.reference == ref.reference), None)
             if page is None:
                 return ProviderSetup(SetupStatus.UNKNOWN)
             return setup_of(found, ref.reference, page) or ProviderSetup(SetupStatus.UNKNOWN)
         answer = await self._api.post(client.IPN, {"payment_request_uid": ref.session_id})
-        seen = setup_of(self._found(answer), ref.reference, ref.session_id)
+        seen = setup_of(found_in(self._account, answer), ref.reference, ref.session_id)
         if seen is not None:
             return seen
         gone = answer.says(*_NO_PAGE)
@@ -255,21 +235,32 @@ class PayPlusProvider:
         return seen
 
     async def look_method(self, token: str) -> SavedMethod | None:
-        """The token as we have it: PayPlus has no call that reads one, and no callback that tells of one."""
-        return SavedMethod(token=token)
+        """The card behind a token as PayPlus has it now; None when it has none such."""
+        answer = await self._api.get(f"{client.TOKEN_CHECK}/{quote(token, safe='')}", {})
+        return None if answer.says(*_NO_TOKEN) else token_of(answer.accepted(), token)
 
     async def detach(self, token: str) -> None:
-        """Nothing: PayPlus documents no call that forgets a token, so it is only forgotten by us."""
+        """Have PayPlus forget a token; one that it has forgotten already is no fault."""
+        body = {} if self._account.terminal_uid is None else {"terminal_uid": self._account.terminal_uid}
+        answer = await self._api.post(f"{client.TOKEN_REMOVE}/{quote(token, safe='')}", body)
+        if not answer.says(*_NO_TOKEN):
+            answer.accepted()
 
     async def charge(self, request: ChargeRequest) -> Charged:
         """Charge a token. PayPlus has no idempotency key: whoever repeats looks the reference up first.
 
-        Raises ProviderDeclined with the code in our words, `token_not_found` where PayPlus refuses the token itself.
+        A token that is bound to other data of the customer is refused before anything moves: it is asked for once more
+        with `move_token`, and without a customer that PayPlus does not find. Raises ProviderDeclined with the code in
+        our words, `token_not_found` where PayPlus refuses the token itself.
         """
-        answer = await self._api.post(client.CHARGE_TOKEN, charge_body(request, self._account))
+        body = charge_body(request, self._account)
+        answer = await self._api.post(client.CHARGE_TOKEN, body)
+        while (changed := _for_another_try(answer, body)) is not None:
+            body = changed
+            answer = await self._api.post(client.CHARGE_TOKEN, body)
         if answer.reason is not None:
             refusal = client.error_of(answer)
-            if isinstance(refusal, ProviderRejected) and answer.says("token"):
+            if isinstance(refusal, ProviderRejected) and answer.says("token", *_NO_TOKEN):
                 raise ProviderDeclined("token_not_found", refusal.code)
             raise refusal
         return charge_made(answer.data)
@@ -278,13 +269,13 @@ class PayPlusProvider:
         """The charge of a token: by PayPlus's id, else by our reference, else among the account's of those days."""
         if ref.session_id is not None:
             body = {"transaction_uid": ref.session_id, "related_transaction": True}
-            found = self._found(await self._api.post(client.IPN, body))
+            found = found_in(self._account, await self._api.post(client.IPN, body))
             return charge_of(found, ref.reference, ref.session_id) or UNKNOWN
-        found = self._found(await self._api.post(client.IPN, {"more_info": str(ref.reference)}))
+        found = found_in(self._account, await self._api.post(client.IPN, {"more_info": str(ref.reference)}))
         seen = charge_of(found, ref.reference, None)
         if seen is None:
             window = search_window(ref.created_at, self._clock())
-            seen = charge_of(self._found(await self._api.post(client.VIEW, window)), ref.reference, None)
+            seen = charge_of(found_in(self._account, await self._api.post(client.VIEW, window)), ref.reference, None)
         return seen or UNKNOWN
 
     async def check_account(self) -> AccountCheck:
@@ -329,35 +320,17 @@ class PayPlusProvider:
     async def _look_by_reference(self, ref: CheckoutRef) -> ProviderPayment:
         """The newest payment with our reference; PayPlus's answer is searched again for it, exactly."""
         body = {"more_info": str(ref.reference), "related_transaction": True}
-        found = self._found(await self._api.post(client.IPN, body))
+        found = found_in(self._account, await self._api.post(client.IPN, body))
         return payment_of(found, ref.reference, None) or UNKNOWN
 
-    async def _related(self, request: RefundRequest) -> list[Transaction]:
-        """The charge and everything that hangs on it."""
-        body = {"transaction_uid": request.transaction_id, "related_transaction": True}
-        return self._found(await self._api.post(client.IPN, body))
 
-    async def _earlier(self, request: RefundRequest, related: list[Transaction]) -> ProviderRefund | None:
-        """The refund that an earlier try made, by its id among the charge's or the account's, or by its sum."""
-        found = refund_in(related, request)
-        if found is None:
-            viewed = await self._api.post(client.VIEW, {"more_info": str(request.refund_id)})
-            found = refund_in(self._found(viewed), request)
-        return found or refund_of_same_sum(related, request)
-
-    def _found(self, answer: Answer) -> list[Transaction]:
-        """The transactions of a query; none where PayPlus says that there are none.
-
-        Raises the refusal's error, and OutcomeUnknown for one that is not understood: it must not look like `unpaid`.
-        """
-        if answer.reason is None:
-            return transactions_in(answer.data)
-        refusal = client.error_of(answer)
-        if not isinstance(refusal, ProviderRejected):
-            raise refusal
-        if answer.says(*_NO_TRANSACTION, *self._account.not_found_descriptions):
-            return []
-        raise OutcomeUnknown(refusal.code, "a status query was refused")
+def _for_another_try(answer: client.Answer, body: dict[str, Any]) -> dict[str, Any] | None:
+    """The charge as PayPlus may take it after this refusal; None where no repeat helps, each change being made once."""
+    if answer.says("find-card") and "move_token" not in body:
+        return {**body, "move_token": True}
+    if answer.says("find-customer") and "customer_uid" in body:
+        return {name: value for name, value in body.items() if name != "customer_uid"}
+    return None
 
 
 def _opened(data: Any) -> OpenedCheckout:

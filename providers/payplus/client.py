@@ -1,4 +1,8 @@
-"""PayPlus's HTTP interface: both forms of authentication, and its envelope, which says `error` under HTTP 200 too."""
+"""PayPlus's HTTP interface: both forms of authentication, and its answers.
+
+They come in an envelope, `results` (`result` for a removed token), which says `error` under HTTP 200 too; a list of
+documents says `status` and `details`; and a refusal is as often the bare description, as a text or as a JSON string.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from providers.base import (
 )
 from providers.http import ProviderHttp, dumps
 from providers.payplus.options import PayPlusAccount
-from providers.payplus.wire import part
+from providers.payplus.wire import JsonObject, first, part
 from providers.reading import read_json
 
 GENERATE_LINK = "/PaymentPages/generateLink"
@@ -30,19 +34,30 @@ CHARGE_METHODS = "/PaymentPages/ChargeMethods"
 CHARGE_TOKEN = "/Transactions/Charge"  # noqa: S105  (a path)
 REFUND = "/Transactions/RefundByTransactionUID"
 VIEW = "/Transactions/View"
+TOKEN_CHECK = "/Token/Check"  # noqa: S105  (a path)
+TOKEN_REMOVE = "/Token/Remove"  # noqa: S105  (a path)
+DOCUMENTS = "/books/docs/list"
+
+_WITH_ID = (DISABLE, TOKEN_CHECK, TOKEN_REMOVE)
+"""Paths that end in an id, which errors do not show."""
 
 _REFUSING = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
 """Statuses under which the envelope is read for the reason; the documents name 400."""
-_SLUG = re.compile(r"[A-Za-z][A-Za-z_-]{1,79}")
+_SLUG = re.compile(r"[A-Za-z][A-Za-z_-]{1,79}|missing-[A-Za-z0-9_.-]{1,60}")
+"""A description that is a code; any other may hold personal data."""
 
 _ACCOUNT = (
     "api-key", "secret-key", "authenticat", "authoriz", "permission", "credential", "payment-page-uid", "terminal-uid",
+    "find-terminal", "find-cashier",
 )  # fmt: skip
+_WRONG_PAGE = re.compile(r"find-payment-page(?!-request)")
+"""The payment page of the account, and not one that was made for a payment."""
 _BUSY = ("too-many-requests", "rate-limit")
 _UNSURE = ("internal", "timeout", "time-out", "timed-out", "unexpected", "try-again", "server-error")
-"""Parts of descriptions; none is documented, so what is not recognised counts as a refusal of the request."""
+"""Parts of descriptions. `can-not-find-payment-page`, `can-not-find-transaction`, `take-is-missing` and
+`missing-…-param` are seen in public clients; what is not recognised counts as a refusal of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,7 @@ class PayPlusClient:
 
     def _read(self, response: httpx.Response, path: str) -> Answer:
         status = response.status_code
-        name = path if not path.startswith(DISABLE) else DISABLE  # without the page's id
+        name = next((one for one in _WITH_ID if path.startswith(one)), path)
         if status == HTTPStatus.FORBIDDEN and not response.content.strip():
             raise ProviderMisconfigured("unknown_endpoint", f"HTTP 403 without a body at {name}")
         if status in _REFUSING:
@@ -98,9 +113,9 @@ class PayPlusClient:
         body = _body_of(response, name)
         if isinstance(body, list):  # a list of transactions comes without an envelope to some clients
             return Answer(data=body)
-        results = part(body, "results") if isinstance(body, Mapping) else {}
+        results = _results_in(body)
         if results.get("status") == "success":
-            return Answer(data=body.get("data"))
+            return Answer(data=first(body, "data", "details"))
         if results.get("status") == "error":
             return _refused(results)
         raise OutcomeUnknown("unreadable_answer", f"no envelope at {name}")
@@ -113,7 +128,7 @@ def plain(text: str) -> str:
 
 def error_of(answer: Answer) -> ProviderError:
     """The one table from PayPlus's refusals to what is known about the money."""
-    if answer.says(*_ACCOUNT):
+    if answer.says(*_ACCOUNT) or _WRONG_PAGE.search(answer.reason or ""):
         return ProviderMisconfigured(answer.code, "refused by PayPlus")
     if answer.says(*_BUSY):
         return ProviderBusy("rate_limit", retry_after=timedelta(seconds=1))
@@ -122,19 +137,33 @@ def error_of(answer: Answer) -> ProviderError:
     return ProviderRejected(answer.code, "refused by PayPlus")
 
 
-def _refused(results: Mapping[str, Any]) -> Answer:
+def _refused(results: JsonObject) -> Answer:
     description, number = results.get("description"), results.get("code")
     text = description if isinstance(description, str) else ""
     shown = plain(text) if _SLUG.fullmatch(text) else f"error_{number if type(number) is int else 'unknown'}"
     return Answer(reason=plain(text), code=shown)
 
 
+def _results_in(body: object) -> JsonObject:
+    """What says whether it went well: an object of its own, or the answer itself."""
+    if not isinstance(body, Mapping):
+        return {}
+    found = part(body, "results") or part(body, "result")
+    if not found and body.get("status") in ("success", "error") and "results" not in body:
+        return {"status": body["status"], "description": first(body, "message", "description")}
+    return found
+
+
 def _refusal_in(response: httpx.Response) -> Answer | None:
+    """The refusal in an answer with a status of 4xx: in an envelope, as a JSON string, or as a text that is a code."""
     try:
         body = read_json(response.content)
     except ValueError:
-        return None
-    results = part(body, "results") if isinstance(body, Mapping) else {}
+        text = response.text.strip()
+        return _refused({"description": text}) if _SLUG.fullmatch(text) else None
+    if isinstance(body, str):
+        return _refused({"description": body})
+    results = _results_in(body)
     return _refused(results) if results.get("status") == "error" else None
 
 

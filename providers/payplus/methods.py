@@ -24,10 +24,12 @@ from providers.base import (
     ProviderPayment,
     ProviderRejected,
     ProviderSetup,
+    SavedMethod,
     SetupRequest,
 )
-from providers.payplus.objects import APPROVED, CHARGE, Transaction, refunded_in, refunds_listed
+from providers.payplus.objects import APPROVED, CHARGE, Transaction, read_transaction
 from providers.payplus.options import PayPlusAccount
+from providers.payplus.refunds import refunded_in, refunds_listed
 from providers.payplus.requests import MAX_NAME_LENGTH, addresses, customer_of, language_of, minutes_left
 from providers.payplus.wire import CURRENCIES, code_of, id_of, part
 
@@ -60,6 +62,7 @@ def setup_body(request: SetupRequest, account: PayPlusAccount, now: datetime) ->
         "amount": SETUP_AMOUNT,
         "currency_code": account.gbp_code if request.currency == "GBP" else request.currency,
         "create_token": True,
+        "initial_invoice": False,
         "sendEmailApproval": False,
         "sendEmailFailure": False,
         "send_failure_callback": True,
@@ -115,6 +118,13 @@ def charge_made(data: object) -> Charged:
     if code != APPROVED:
         raise ProviderDeclined(decline_of(code), f"PayPlus {code}", session_id=uid)
     return Charged(uid, PaymentStatus.PAID, uid)
+
+
+def token_of(data: object, token: str) -> SavedMethod:
+    """The card behind a token, as PayPlus shows it."""
+    source = data if isinstance(data, dict) else {}
+    one = read_transaction({**source, "transaction_uid": token, "token_uid": token})
+    return (None if one is None else one.saved) or SavedMethod(token=token)
 
 
 def decline_of(code: str | None) -> str:

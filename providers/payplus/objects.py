@@ -1,7 +1,7 @@
-"""Read PayPlus's transactions, in every form in which they are seen, into our words. Pure functions.
+"""Read PayPlus's transactions, in every form in which they are seen, into one list. Pure functions.
 
 A status query answers with flat fields, with `{"transaction": {…}, "data": {…}}`, or with a list of either; related
-transactions (refunds, further charges of one page) hang below. All of it is read into one list first.
+transactions hang below: the parts of a payment by several ways, and refunds where PayPlus shows them.
 """
 
 from __future__ import annotations
@@ -9,31 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from domain.money import Money, MoneyError
-from domain.payment import PaymentStatus
-from providers.base import (
-    ListedRefund,
-    OutcomeUnknown,
-    ProviderPayment,
-    ProviderRefund,
-    ProviderRejected,
-    RefundRequest,
-    RefundStatus,
-    SavedMethod,
-)
+from providers.base import OutcomeUnknown, SavedMethod
 from providers.payplus.wire import JsonObject, code_of, first, id_of, money_of, part
 from providers.reading import own_reference
 
 APPROVED = "000"
 _ISRAEL = ZoneInfo("Asia/Jerusalem")
-CHARGE, APPROVAL, REFUND = "charge", "approval", "refund"
+CHARGE: Final = "charge"
+APPROVAL: Final = "approval"
+REFUND: Final = "refund"
 MAX_DEPTH = 4
 MAX_TRANSACTIONS = 500
-
-UNKNOWN = ProviderPayment(PaymentStatus.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +50,12 @@ class Transaction:
     exp_month: int | None = None
     exp_year: int | None = None
     at: datetime | None = None
+    line: str | None = field(default=None, repr=False)
+    """`more_info` as it is: of a refund the line that PayPlus prints."""
+    multiple: bool = False
+    """A payment by several ways: `amount` is the total, and other transactions are its parts."""
+    part_of: str | None = None
+    """The uid of the transaction below which this one was shown."""
 
     @property
     def approved(self) -> bool:
@@ -83,143 +80,40 @@ class Transaction:
 def transactions_in(data: object) -> list[Transaction]:
     """Every transaction in an answer, the answer's own order kept, each once."""
     found: dict[str, Transaction] = {}
-    for one in _walk(data, MAX_DEPTH):
+    for one in _walk(data, MAX_DEPTH, None):
         found.setdefault(one.uid, one)
         if len(found) > MAX_TRANSACTIONS:
             raise OutcomeUnknown("unreadable_answer", "too many transactions")
     return list(found.values())
 
 
-def payment_of(found: Sequence[Transaction], reference: UUID, session_id: str | None) -> ProviderPayment | None:
-    """The payment behind the transactions of one page, or of our reference; None when there is none of it.
+def parts_in(found: Sequence[Transaction], whole: Transaction) -> list[Transaction]:
+    """The approved charges that make up a payment by several ways; none where `whole` is one charge alone.
 
-    PAID only by a charge with `000` and `approved`; an approval (J5) is a hold and stays PENDING. Several charges
-    under one page (a payment split over cards) are added up, refunds likewise. Status PAID also where all was
-    refunded later. Raises OutcomeUnknown when the answer cannot be true or read: another page's or payment's charge,
-    an unreadable amount, two currencies.
+    PayPlus says `is_multiple_transaction` of the total and shows its parts below it. Where it does not say so, or shows
+    all side by side, charges are parts if they add up to the total.
     """
-    own = [one for one in found if one.type != REFUND and _is_ours(one, reference, session_id)]
-    if not own:
-        return None
-    charges = [one for one in own if one.type == CHARGE and one.approved]
-    if not charges:
-        return _unpaid(own, session_id)
-    for charge in charges:
-        if charge.status is None:
-            raise OutcomeUnknown("unreadable_answer", "a charge without a status")
-    main = charges[0]
-    captured = _sum(charges)
-    refunds = refunds_listed(found, reference)
-    return ProviderPayment(
-        PaymentStatus.PAID,
-        session_id=main.page_uid or session_id,
-        transaction_id=main.uid,
-        captured=captured,
-        captured_at=main.at,
-        refunded=None if refunds is None else refunded_in(found, captured.currency),
-        refunds=refunds,
-        other_ids=tuple(one.uid for one in charges),
-        method=main.method,
-        card_brand=main.card_brand,
-        card_last4=main.card_last4,
-        saved_method=main.saved,
-    )
+    charges = [one for one in found if one.type == CHARGE and one.approved and one.uid != whole.uid]
+    below = [one for one in charges if one.part_of == whole.uid]
+    if whole.multiple and below:
+        return below
+    beside = below or [one for one in charges if one.part_of is None]
+    if not (below or whole.multiple or len(beside) > 1):  # two charges of one amount are not a total and its part
+        return []
+    amounts = [one.amount for one in beside]
+    total = sum(abs(one.minor) for one in amounts if one is not None and one.currency == _currency(whole))
+    same = all(one is not None and one.currency == _currency(whole) for one in amounts)
+    return beside if beside and same and whole.amount is not None and total == abs(whole.amount.minor) else []
 
 
-def refunded_in(found: Sequence[Transaction], currency: str) -> Money:
-    """The sum of all approved refunds, whoever made them. Raises OutcomeUnknown when one cannot be read."""
-    refunds = [one for one in found if one.type == REFUND and one.approved]
-    total = _sum(refunds) if refunds else Money.zero(currency)
-    if total.currency != currency:
-        raise OutcomeUnknown("mixed_currencies", "a refund in another currency than its charge")
-    return total
+def counted(charges: Sequence[Transaction]) -> list[Transaction]:
+    """Approved charges without those that are parts of another one, the totals first."""
+    parts = {one.uid: [part.uid for part in parts_in(charges, one)] for one in charges}
+    inside = {uid for whole in parts for uid in parts[whole]}
+    return sorted((one for one in charges if one.uid not in inside), key=lambda one: not parts[one.uid])
 
 
-def refunds_listed(found: Sequence[Transaction], charged: UUID) -> tuple[ListedRefund, ...] | None:
-    """The refunds among some transactions. None where there is none: PayPlus may not show them, so that is not told.
-
-    `charged` is the charge's reference, which a refund may carry as a copy: that says nothing of who made it.
-    """
-    shown = [one for one in found if one.type == REFUND]
-    listed = []
-    for one in shown:
-        if one.amount is None:
-            if one.approved:
-                raise OutcomeUnknown("unreadable_amount")
-            continue
-        reference = None if one.reference == charged else one.reference
-        listed.append(
-            ListedRefund(
-                one.uid,
-                Money(abs(one.amount.minor), one.amount.currency),
-                RefundStatus.SUCCEEDED if one.approved else RefundStatus.FAILED,
-                reference=reference,
-                unmarked=reference is None,
-                failure_code=None if one.approved else _why_not(one),
-            )
-        )
-    return tuple(listed) if shown else None
-
-
-def _why_not(refund: Transaction) -> str:
-    return "transaction_cancelled" if refund.cancelled else refund.status_code or "declined"
-
-
-def refund_in(found: Sequence[Transaction], request: RefundRequest) -> ProviderRefund | None:
-    """The refund that carries our refund id; one that succeeded before one that failed."""
-    ours = [one for one in found if one.type == REFUND and one.reference == request.refund_id]
-    best = next((one for one in ours if one.approved), ours[0] if ours else None)
-    return None if best is None else _as_refund(best, request)
-
-
-def refund_by_uid(found: Sequence[Transaction], request: RefundRequest, uid: str | None) -> ProviderRefund | None:
-    """The refund with PayPlus's own id."""
-    one = next((one for one in found if uid is not None and one.uid == uid and one.type == REFUND), None)
-    return None if one is None else _as_refund(one, request)
-
-
-def refund_of_same_sum(found: Sequence[Transaction], request: RefundRequest) -> ProviderRefund | None:
-    """A refund without any refund id that explains, to the last agora, why more was refunded than we know of.
-
-    UNCONFIRMED is whether PayPlus shows a refund's `more_info` everywhere; where it does not, this is what keeps a
-    repeat from refunding twice. A refund that the merchant made by hand meanwhile is taken for ours then: the same
-    sum has gone back, and no second one follows.
-    """
-    if refunded_in(found, request.amount.currency) - request.refunded_before != request.amount:
-        return None
-    unnamed = (None, request.payment.reference)  # none, or the charge's own, copied
-    for one in found:
-        if one.type == REFUND and one.approved and one.reference in unnamed and one.amount == request.amount:
-            return ProviderRefund(one.uid, RefundStatus.SUCCEEDED)
-    return None
-
-
-def check_room(found: Sequence[Transaction], request: RefundRequest) -> None:
-    """Raise ProviderRejected when the refunds would exceed the charge; PayPlus documents it for the sum as well."""
-    charge = next((one for one in found if one.uid == request.transaction_id and one.amount is not None), None)
-    if charge is None or charge.amount is None:
-        return
-    if charge.amount.currency != request.amount.currency:
-        raise ProviderRejected("currency_differs", "the charge is in another currency")
-    if not refunded_in(found, charge.amount.currency) + request.amount <= charge.amount:
-        raise ProviderRejected("refund_exceeds_charge")
-
-
-def refund_made(data: object, request: RefundRequest) -> ProviderRefund:
-    """The answer to a refund. Raises OutcomeUnknown when it does not say what was done."""
-    transaction = part(data, "transaction") if isinstance(data, dict) else {}
-    uid, status_code = id_of(transaction.get("uid")), code_of(transaction.get("status_code"))
-    if uid is None or status_code is None:
-        raise OutcomeUnknown("unreadable_answer", "a refund without uid or status")
-    if status_code != APPROVED:
-        return ProviderRefund(uid, RefundStatus.FAILED, failure_code=status_code)
-    amount = transaction.get("amount")
-    if amount is not None and _money(amount, request.amount.currency) != request.amount:
-        raise OutcomeUnknown("refund_amount_differs")
-    return ProviderRefund(uid, RefundStatus.SUCCEEDED)
-
-
-def read_transaction(source: JsonObject, kind: object = None) -> Transaction | None:
+def read_transaction(source: JsonObject, kind: object = None, part_of: str | None = None) -> Transaction | None:
     """One transaction from its fields; `kind` where the type stands outside of it. None without an id."""
     uid = id_of(first(source, "transaction_uid", "uid"))
     if uid is None:
@@ -245,6 +139,9 @@ def read_transaction(source: JsonObject, kind: object = None) -> Transaction | N
         exp_month=_number(card.get("expiry_month"), 1, 12),
         exp_year=_year(card.get("expiry_year")),
         at=_moment(source.get("date")),
+        line=source["more_info"] if isinstance(source.get("more_info"), str) else None,
+        multiple=source.get("is_multiple_transaction") in (True, "true"),
+        part_of=part_of,
     )
 
 
@@ -257,65 +154,31 @@ def _moment(value: object) -> datetime | None:
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=_ISRAEL)
 
 
-def _walk(data: object, depth: int) -> Iterator[Transaction]:
+def _walk(data: object, depth: int, part_of: str | None) -> Iterator[Transaction]:
     if depth == 0:
         return
     if isinstance(data, list):
         for item in data:
-            yield from _walk(item, depth - 1)
+            yield from _walk(item, depth - 1, part_of)
         return
     if not isinstance(data, dict):
         return
     inner = data.get("transaction")
     if isinstance(inner, dict):
         beside = part(data, "data")
-        one = read_transaction({**beside, **inner}, data.get("transaction_type"))
+        one = read_transaction({**beside, **inner}, data.get("transaction_type"), part_of)
         related = first(data, "related_transactions") or inner.get("related_transactions")
     else:
-        one, related = read_transaction(data), data.get("related_transactions")
+        one, related = read_transaction(data, None, part_of), data.get("related_transactions")
     if one is not None:
         yield one
     elif not isinstance(inner, dict):
         for name in ("data", "transactions"):
-            yield from _walk(data.get(name), depth - 1)
-    yield from _walk(related, depth - 1)
+            yield from _walk(data.get(name), depth - 1, part_of)
+    yield from _walk(related, depth - 1, part_of if one is None else one.uid)
 
 
-def _is_ours(one: Transaction, reference: UUID, session_id: str | None) -> bool:
-    """Whether a transaction belongs to the page or, without one, to our reference.
-
-    Asked for a page, PayPlus has no reason to show another's charge: then nothing is concluded at all.
-    """
-    if session_id is None:
-        return one.reference == reference
-    same = one.page_uid in (None, session_id) and one.reference in (None, reference)
-    if not same and one.type == CHARGE and one.approved:
-        raise OutcomeUnknown("foreign_transaction", "the charge names another page or payment")
-    return same
-
-
-def _unpaid(own: Sequence[Transaction], session_id: str | None) -> ProviderPayment:
-    """Held, taken back on the same day, or declined; after a decline the page stays open for the next try."""
-    newest = own[0]
-    page = newest.page_uid or session_id
-    held = next((one for one in own if one.type == APPROVAL and one.approved), None)
-    if held is not None:
-        return ProviderPayment(PaymentStatus.PENDING, session_id=page, transaction_id=held.uid, method=held.method)
-    if newest.cancelled:
-        return ProviderPayment(PaymentStatus.CANCELED, session_id=page, failure_code="transaction_cancelled")
-    failure = newest.status_code if newest.status_code != APPROVED else code_of(newest.status)
-    return ProviderPayment(PaymentStatus.PENDING, session_id=page, failure_code=failure or "declined")
-
-
-def _as_refund(one: Transaction, request: RefundRequest) -> ProviderRefund:
-    if not one.approved:
-        return ProviderRefund(one.uid, RefundStatus.FAILED, failure_code=one.status_code or "declined")
-    if one.amount is not None and one.amount != request.amount:
-        raise OutcomeUnknown("refund_amount_differs")
-    return ProviderRefund(one.uid, RefundStatus.SUCCEEDED)
-
-
-def _sum(transactions: Sequence[Transaction]) -> Money:
+def sum_of(transactions: Sequence[Transaction]) -> Money:
     """Amounts without their sign (a refund's may carry one), added. Raises OutcomeUnknown."""
     amounts = [one.amount for one in transactions if one.amount is not None]
     if len(amounts) != len(transactions):
@@ -323,6 +186,10 @@ def _sum(transactions: Sequence[Transaction]) -> Money:
     if len({amount.currency for amount in amounts}) != 1:
         raise OutcomeUnknown("mixed_currencies")
     return Money(sum(abs(amount.minor) for amount in amounts), amounts[0].currency)
+
+
+def _currency(one: Transaction) -> str | None:
+    return None if one.amount is None else one.amount.currency
 
 
 def _money(amount: object, currency: object) -> Money | None:

@@ -38,7 +38,7 @@ class PayPlusAccount:
     send_email_approval: bool = False
     send_email_failure: bool = False
     initial_invoice: bool | None = None
-    """Whether PayPlus issues its own document; None leaves it to the payment page."""
+    """Whether PayPlus issues its own documents, of refunds too; None leaves it to the payment page."""
     not_found_descriptions: tuple[str, ...] = ()
     """Further texts by which a status query says that nobody paid yet: only some are known (UNCONFIRMED)."""
     closed_descriptions: tuple[str, ...] = ()

@@ -6,15 +6,17 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from providers.base import CheckoutRequest, Payer, ProviderRejected, RefundRequest
+from providers.base import CheckoutRequest, Payer, ProviderRejected
 from providers.payplus.options import PayPlusAccount
-from providers.payplus.wire import CURRENCIES
+from providers.payplus.wire import CLUB_CARDS, CURRENCIES
 
 CHARGE_NOW = 1
 """`charge_method` J4: money moves at once. J5 would only hold it."""
 MAX_NAME_LENGTH = 250
 MIN_LIFETIME = timedelta(minutes=1)
 VAT_DIGITS = 9
+ISRAELI_DOCUMENTS = frozenset({None, "TZ", "ID", "HP", "VAT"})
+"""Types of a payer's document whose number may be an Israeli one; a Colombian number could look like one by chance."""
 
 _LANGUAGE = re.compile(r"[a-z]{2}")
 _LOCAL_PHONE = re.compile(r"0[2-9][0-9]{7,8}")
@@ -60,17 +62,6 @@ def link_body(request: CheckoutRequest, account: PayPlusAccount, now: datetime) 
     return body
 
 
-def refund_body(request: RefundRequest) -> dict[str, Any]:
-    """A refund of part or all. Its `more_info` is the refund's id, by which a repeat finds it again."""
-    if request.amount.minor <= 0:
-        raise ProviderRejected("amount_not_positive")
-    return {
-        "transaction_uid": request.transaction_id,
-        "amount": request.amount.to_decimal(),
-        "more_info": str(request.refund_id),
-    }
-
-
 def minutes_left(expires_at: datetime, now: datetime) -> int:
     """Whole minutes until the page closes, begun ones included: a page is rather open a moment longer than cut off."""
     left = expires_at - now
@@ -97,18 +88,36 @@ def language_of(language: str) -> dict[str, str]:
 
 
 def _method(method: str | None) -> dict[str, Any]:
-    """One method alone when the payer has chosen; else all of the page's own."""
+    """One method alone when the payer has chosen; else all of the page's own.
+
+    A gift or club card stands before the others and hides none: what it lacks must be paid by another one.
+    """
     if method is None:
         return {}
+    if method in CLUB_CARDS:
+        return {"charge_default": method, "hide_other_charge_methods": False}
     return {"allowed_charge_methods": [method], "charge_default": method, "hide_other_charge_methods": True}
 
 
 def customer_of(payer: Payer) -> dict[str, str]:
     """What PayPlus is told of the payer."""
-    customer = {"customer_name": payer.name, "email": payer.email, "phone": _phone(payer.phone)}
-    if payer.document is not None and payer.document.isascii() and payer.document.isdigit():
-        customer["vat_number"] = payer.document.zfill(VAT_DIGITS)
+    customer: dict[str, str | None] = {"customer_name": payer.name, "email": payer.email, "phone": _phone(payer.phone)}
+    if payer.document_type in ISRAELI_DOCUMENTS:
+        customer["vat_number"] = israeli_number(payer.document)
     return {name: value for name, value in customer.items() if value}
+
+
+def israeli_number(document: str | None) -> str | None:
+    """A person's or a company's number with all its digits, where the last one is its check digit; None for any other.
+
+    PayPlus refuses the whole request for another one (`vat-id-not-valid`).
+    """
+    if document is None or not (document.isascii() and document.isdigit() and len(document) <= VAT_DIGITS):
+        return None
+    number = document.zfill(VAT_DIGITS)
+    products = [int(digit) * (1 + place % 2) for place, digit in enumerate(number)]
+    valid = sum(one // 10 + one % 10 for one in products) % 10 == 0
+    return number if valid and int(number) else None
 
 
 def _phone(phone: str | None) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
-from sandbox.payplus import dumps
+from sandbox.payplus_wire import dumps
 from tests.support.service import Shop, Till
 
 Fields = dict[str, Any]

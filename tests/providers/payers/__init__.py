@@ -50,6 +50,8 @@ class SandboxPayer:
     """False where the address is only computed and nothing is sent when a checkout is opened."""
     own_secrets: ClassVar[tuple[str, ...]] = ()
     """Credentials that all payers of the provider have alike; an account that must not share them replaces them."""
+    shows_refunds = True
+    """False where the sandbox's account tells of no refunds: then a repeat after silence is left to a person."""
     variants: ClassVar[tuple[str, ...]] = ()
     """Other shapes of the sandbox's answers for which the whole suite runs once more (sandbox/variants.py)."""
     callback_account: ClassVar[tuple[str, str] | None] = None
@@ -111,6 +113,10 @@ class SandboxPayer:
     async def charges_of(self, reference: UUID) -> int:
         """How many successful charges there are for our reference."""
         raise NotImplementedError
+
+    async def given_back(self, reference: UUID) -> str | None:
+        """What has gone back at the provider in its own books, in major units, where a look may not tell it."""
+        return None
 
     async def saves(self, opened: OpenedCheckout) -> None:
         """Enter a card on the page of a set-up, with success."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from decimal import Decimal
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from providers.base import AccountConfig, CheckoutMode, OpenedCheckout
@@ -26,14 +27,31 @@ class Payer(SandboxPayer):
         "charge": "payplus_charge",
     }
     own_secrets: ClassVar[tuple[str, ...]] = ("secret_key",)
+    variants: ClassVar[tuple[str, ...]] = (
+        "bare-text",
+        "bare-json+silent-charges",
+        "split-payments",
+        "combined-payments",
+        "moved-tokens+lost-customers+other-bytes",
+    )
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
         self.key = f"payplus_key_{self.suffix}"
+        self.refused_first = 0
 
     @property
     def account_key(self) -> str:
         return self.key
+
+    async def behaves(self, *names: str) -> None:
+        await super().behaves(*names)
+        self.shows_refunds = "hidden-refunds" not in names
+        self.refused_first = sum(name in names for name in ("moved-tokens", "lost-customers"))
+
+    async def falls_silent(self, when: str, on: str = "*") -> None:
+        for _ in range(1 + (self.refused_first if (when, on) == ("after", "charge") else 0)):  # refusals use one up
+            await super().falls_silent(when, on)
 
     def account(self, *, timeout_seconds: float = 10.0, **credentials: str) -> AccountConfig:
         return self.account_with({}, timeout_seconds=timeout_seconds, **credentials)
@@ -75,8 +93,16 @@ class Payer(SandboxPayer):
         return [page["id"] for page in pages]
 
     async def charges_of(self, reference: UUID) -> int:
-        found = (await self.http.get("/sandbox/payplus/transactions", params={"more_info": str(reference)})).json()
-        return sum(one["type"] == "Charge" and one["status_code"] == "000" for one in found)
+        found = await self._transactions(reference)
+        return sum(one["type"] == "Charge" and one["status_code"] == "000" and not one.get("part_of") for one in found)
+
+    async def given_back(self, reference: UUID) -> str | None:
+        found = await self._transactions(reference)
+        return str(sum((Decimal(one["amount"]) for one in found if one["type"] == "Refund"), Decimal("0.00")))
+
+    async def _transactions(self, reference: UUID) -> Any:
+        answer = await self.http.get("/sandbox/payplus/transactions", params={"more_info": str(reference)})
+        return answer.json()
 
     async def will(self, token: str, outcome: str) -> None:
         await self.sandbox(f"payplus/tokens/{token}/outcomes", outcomes=[{"soft": "004", "hard": "002"}[outcome]])

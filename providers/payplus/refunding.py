@@ -1,0 +1,126 @@
+"""Refunds of one PayPlus account: made once, part by part where there are parts, and looked up after silence."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakValueDictionary
+
+from providers.base import (
+    NothingMoved,
+    OutcomeUnknown,
+    ProviderRefund,
+    ProviderRejected,
+    RefundRequest,
+    RefundStatus,
+)
+from providers.payplus import client
+from providers.payplus.client import PayPlusClient
+from providers.payplus.objects import Transaction
+from providers.payplus.options import PayPlusAccount
+from providers.payplus.queries import found_in
+from providers.payplus.refunds import (
+    Piece,
+    line_of,
+    partly_made,
+    partly_visible,
+    pieces_of,
+    refund_body,
+    refund_by_uid,
+    refund_in,
+    refund_made,
+    refund_of_same_sum,
+)
+
+
+class PayPlusRefunds:
+    """The calls; `refunds` has what they mean."""
+
+    def __init__(self, api: PayPlusClient, account: PayPlusAccount) -> None:
+        self._api = api
+        self._account = account
+        self._refunding: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def make(self, request: RefundRequest) -> ProviderRefund:
+        """Refund part or all of a charge; a repeat with the same refund id refunds once, where PayPlus shows refunds.
+
+        PayPlus has no idempotency key: under a lock for the charge, its refunds are looked through first, and those
+        of the account by our refund id. A payment by several ways is refunded part by part, cards first; a repeat
+        makes only what is missing. Raises OutcomeUnknown `refund_partly_made` where a part was refused after
+        another had gone.
+        """
+        if request.amount.minor <= 0:
+            raise ProviderRejected("amount_not_positive")
+        lock = self._refunding.setdefault(request.transaction_id, asyncio.Lock())
+        async with lock:
+            related = await self._related(request)
+            earlier = await self._earlier(request, related)
+            if earlier is not None:
+                return earlier
+            made = partly_made(related, request)
+            for piece in pieces_of(related, request):
+                made = await self._refund_piece(request, piece, made)
+                if made.status is RefundStatus.FAILED:
+                    return made
+        if made is None:
+            raise OutcomeUnknown("unreadable_answer", "nothing is left to refund and nothing was refunded")
+        return made
+
+    async def _refund_piece(
+        self, request: RefundRequest, piece: Piece, before: ProviderRefund | None
+    ) -> ProviderRefund:
+        """Refund one part; the answer carries the first part's id. What fails after it says nothing of the whole."""
+        body = refund_body(request, piece, initial_invoice=self._account.initial_invoice)
+        if before is None:
+            return refund_made((await self._api.post(client.REFUND, body)).accepted(), request, piece)
+        try:
+            made = refund_made((await self._api.post(client.REFUND, body)).accepted(), request, piece)
+        except ProviderRejected as error:
+            raise OutcomeUnknown("refund_partly_made", f"part {piece.number}: {error.code}") from None
+        except NothingMoved as error:  # the first part has moved: this is no refusal of the whole
+            raise OutcomeUnknown(error.code, error.detail) from None
+        if made.status is RefundStatus.FAILED:
+            raise OutcomeUnknown("refund_partly_made", f"part {piece.number}: {made.failure_code}")
+        return before
+
+    async def look(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
+        """What became of a refund, by our refund id. None: PayPlus shows refunds, and this one not, or not all of it.
+
+        PayPlus's id is looked for among the charge's refunds only: public reports say that a status query does not
+        know refunds by their id.
+        """
+        related = await self._related(request)
+        found = refund_by_uid(related, request, provider_refund_id) or await self._earlier(request, related, old=True)
+        if found is not None or provider_refund_id is not None:
+            return found
+        if partly_visible(related, request):
+            raise OutcomeUnknown("refund_partly_made", "refunds without a name explain a part of it")
+        return None
+
+    async def _related(self, request: RefundRequest) -> list[Transaction]:
+        """The charge and everything that hangs on it."""
+        body = {"transaction_uid": request.transaction_id, "related_transaction": True}
+        return found_in(self._account, await self._api.post(client.IPN, body))
+
+    async def _earlier(
+        self, request: RefundRequest, related: list[Transaction], *, old: bool = False
+    ) -> ProviderRefund | None:
+        """The refund that an earlier try made, by its mark among the charge's or the account's, or by its sum.
+
+        What the search by mark finds is added to `related`. `old`: also as refunds were marked once, by the id alone.
+        """
+        pieces = [piece.number for piece in _pieces(related, request)]
+        marks = [line_of(request, number) for number in pieces] + ([str(request.refund_id)] if old else [])
+        for mark in marks:
+            if (found := refund_in(related, request)) is not None:
+                return found
+            viewed = found_in(self._account, await self._api.post(client.VIEW, {"more_info": mark}))
+            related += [one for one in viewed if all(one.uid != known.uid for known in related)]
+        return refund_in(related, request) or refund_of_same_sum(related, request)
+
+
+def _pieces(related: list[Transaction], request: RefundRequest) -> list[Piece]:
+    """The parts that a refund may have been made of; itself alone where it cannot be made any more."""
+    try:
+        return pieces_of(related, request)
+    except ProviderRejected:
+        return [Piece(request.transaction_id, request.amount)]
