@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from activities.guard import YOUNG, ProviderGuard, looking_back
 from providers.base import (
+    MadeRefund,
     OutcomeUndecided,
     Provider,
     ProviderBusy,
@@ -15,8 +16,12 @@ from providers.base import (
     RefundRequest,
     RefundStatus,
 )
+from storage import refunds
 from storage.attempts import Way
+from storage.session import Database
 
+EARLIER = 3
+"""How many refunds that were made an account shows, at most, before it is said that it shows none."""
 BEING_ASKED = timedelta(seconds=20)
 """When another process that asks the provider at this moment will have its answer."""
 
@@ -82,6 +87,15 @@ class RefundCalls:
         if found is None and young and keys_live is None:
             raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)
         return found
+
+
+async def with_earlier(database: Database, way: Way, request: RefundRequest, asked: Asked) -> RefundRequest:
+    """The request with refunds that the account's provider has made, where an earlier try is looked up by them."""
+    if asked == NEVER:
+        return request
+    async with database.statement() as session:
+        made = await refunds.made_at(session, way.account.id, limit=EARLIER)
+    return replace(request, earlier=[MadeRefund(*ids) for ids in made])
 
 
 def looking(request: RefundRequest, known_as: str | None) -> Callable[[Provider], Awaitable[ProviderRefund | None]]:

@@ -19,7 +19,7 @@ from activities.credit import show_overdrawn
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
 from activities.parking import parked_if_it_fails
-from activities.refund_calls import Asked, RefundCalls, looking
+from activities.refund_calls import Asked, RefundCalls, looking, with_earlier
 from activities.review_state import refresh
 from activities.settlement import ORDER_PAID_TWICE
 from domain.ledger import refund_entries
@@ -284,7 +284,8 @@ class RefundActivities:
                 return await refunds.claim(session, refund.id, seen=seen, at=at)
 
         asked = Asked(refund.provider_refund_id, refund.asked_at)
-        return await self._calls.make(way, self._request(loaded, way, refund), asked, claim)
+        request = await with_earlier(self._database, way, self._request(loaded, way, refund), asked)
+        return await self._calls.make(way, request, asked, claim)
 
     async def _unanswered(self, refund: Refund, error: ProviderError) -> None:
         """Silence: the refund is visibly unknown until the provider has told what it did."""

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from activities.confirmation import ref_of
 from activities.errors import as_application_error
 from activities.guard import ProviderGuard
-from activities.refund_calls import NEVER, Asked, RefundCalls
+from activities.refund_calls import NEVER, Asked, RefundCalls, with_earlier
 from activities.review_state import refresh
 from domain.money import Money
 from domain.payment import PaymentStatus, ReturnSurplus, SurplusStatus
@@ -88,7 +88,8 @@ class SurplusActivities:
             async with self._database.statement() as session:
                 return await surplus.claim(session, row.id, seen=seen, at=at)
 
-        return await self._calls.make(way, self._request(payment, way.attempt, row), asked, claim)
+        request = await with_earlier(self._database, way, self._request(payment, way.attempt, row), asked)
+        return await self._calls.make(way, request, asked, claim)
 
     def _refunds(self, way: Way) -> bool:
         """Whether the provider can send back what came by this way."""

@@ -583,11 +583,21 @@ class ProviderEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeRefund:
+    """A refund of the account that the provider has made: a look-up that would show another one shows this one too."""
+
+    transaction_id: str
+    provider_refund_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RefundRequest:
     """Give money back. The idempotency value is the refund's id.
 
     `refunded_before` is the sum of the refunds that are known to have succeeded: a provider without references for
     refunds is asked for its own sum, and a difference of exactly this amount means that an earlier try acted.
+    `earlier` are refunds of the same account, the newest first, where an earlier try is looked up: a provider that
+    shows none of them would not show this one either.
     """
 
     refund_id: UUID
@@ -597,6 +607,7 @@ class RefundRequest:
     captured: Money
     refunded_before: Money
     reason: str | None = None
+    earlier: Sequence[MadeRefund] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,23 @@ async def of_payment(session: AsyncSession, payment_id: UUID) -> Sequence[Refund
     return (await session.scalars(query)).all()
 
 
+async def made_at(session: AsyncSession, account_id: UUID, *, limit: int) -> Sequence[tuple[str, str]]:
+    """Refunds that one account's provider has made: its ids of the capture and of the refund, the newest first."""
+    query = (
+        select(Payment.provider_transaction_id, Refund.provider_refund_id)
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(
+            Payment.provider_account_id == account_id,
+            Payment.provider_transaction_id.is_not(None),
+            Refund.provider_refund_id.is_not(None),
+            Refund.status == RefundState.SUCCEEDED.value,
+        )
+        .order_by(Refund.finished_at.desc(), Refund.id)
+        .limit(limit)
+    )
+    return [(str(capture), str(refund)) for capture, refund in await session.execute(query)]
+
+
 async def under_way(session: AsyncSession, payment_id: UUID) -> Sequence[Refund]:
     """Refunds of a payment whose end is not known yet."""
     query = select(Refund).where(Refund.payment_id == payment_id, Refund.status.in_(UNDER_WAY))

@@ -98,6 +98,7 @@ class PayPlusProvider:
             "gbp_code",
             "initial_invoice",
             "not_found_descriptions",
+            "refund_documents",
             "send_email_approval",
             "send_email_failure",
             "terminal_uid",
@@ -203,7 +204,10 @@ class PayPlusProvider:
         return await self._refunds.make(request)
 
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
-        """What became of a refund, by our refund id. None: PayPlus does not show it, or not all of it."""
+        """What became of a refund, by our refund id. None: PayPlus shows refunds, and this one not, or not all of it.
+
+        Raises OutcomeUndecided for one whose answer was lost, until PayPlus has shown a refund of this account.
+        """
         return await self._refunds.look(request, provider_refund_id)
 
     async def open_setup(self, request: SetupRequest) -> OpenedCheckout:

@@ -39,6 +39,8 @@ class PayPlusAccount:
     send_email_failure: bool = False
     initial_invoice: bool | None = None
     """Whether PayPlus issues its own documents, of refunds too; None leaves it to the payment page."""
+    refund_documents: bool = False
+    """Whether a refund whose answer was lost is also looked for among PayPlus's credit documents."""
     not_found_descriptions: tuple[str, ...] = ()
     """Further texts by which a status query says that nobody paid yet: only some are known (UNCONFIRMED)."""
     closed_descriptions: tuple[str, ...] = ()
@@ -51,6 +53,9 @@ class PayPlusAccount:
         environment = _one_of(options, "environment", ("production", "staging"))
         base = base_address(options, "api_base")
         api_key, secret_key, page = (config.credential(name) for name in REQUIRED_CREDENTIALS)
+        invoices, documents = _flag(options, "initial_invoice"), _flag(options, "refund_documents") or False
+        if documents and invoices is False:  # there would be none
+            raise ProviderMisconfigured("option_invalid", "refund_documents")
         previous = config.credentials.get("previous_secret_key", "").strip()
         return cls(
             api_key=api_key,
@@ -65,7 +70,8 @@ class PayPlusAccount:
             cashier_uid=_text(options, "cashier_uid"),
             send_email_approval=_flag(options, "send_email_approval") or False,
             send_email_failure=_flag(options, "send_email_failure") or False,
-            initial_invoice=_flag(options, "initial_invoice"),
+            initial_invoice=invoices,
+            refund_documents=documents,
             not_found_descriptions=_texts(options, "not_found_descriptions"),
             closed_descriptions=_texts(options, "closed_descriptions"),
         )

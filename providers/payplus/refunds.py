@@ -184,6 +184,11 @@ def partly_visible(found: Sequence[Transaction], request: RefundRequest) -> bool
     return 0 < (refunded_in(found, request.amount.currency) - known).minor < request.amount.minor
 
 
+def shows_refund(found: Sequence[Transaction], provider_refund_id: str) -> bool:
+    """Whether a refund that was made is among some transactions."""
+    return any(one.type == REFUND and one.uid == provider_refund_id for one in found)
+
+
 def pieces_of(found: Sequence[Transaction], request: RefundRequest) -> list[Piece]:
     """What each part of the payment is to give back, as far as that is not done; one piece where it has no parts.
 

@@ -151,9 +151,14 @@ async def test_a_key_that_was_wrong_from_the_first_is_a_refusal(quiet: Shop, wor
     assert await work.surplus.return_surplus(ReturnSurplus(surplus_id)) is SurplusStatus.REFUND_FAILED
 
 
-async def test_surplus_that_is_not_visible_yet_is_not_sent_back_a_second_time(service: Service, work: Work) -> None:
-    """PayPlus has no idempotency keys and may be slow to show what it did; nothing waited for that."""
+@pytest.mark.parametrize("seen_before", [True, False])
+async def test_surplus_that_is_not_visible_yet_is_not_sent_back_a_second_time(
+    service: Service, work: Work, *, seen_before: bool
+) -> None:
+    """PayPlus has no idempotency keys and may be slow to show what it did, or show no refunds; nothing minded that."""
     shop = await service.shop("payplus", order_webhook_url=None, surplus_policy="refund", callbacks=False)
+    if seen_before:
+        await refunded_once(shop, work)
     ids: list[UUID] = []
     for _ in range(2):
         payment = await shop.pays(order_id="paid-twice")
@@ -165,7 +170,57 @@ async def test_surplus_that_is_not_visible_yet_is_not_sent_back_a_second_time(se
     said = await fails_as("ProviderBusy", work.surplus.return_surplus(ReturnSurplus(surplus_id)))
     assert said.details[0] == "refund_not_visible_yet"
     work.ahead = timedelta(minutes=3)
-    assert await work.surplus.return_surplus(ReturnSurplus(surplus_id)) is SurplusStatus.REFUNDED
+    became = await work.surplus.return_surplus(ReturnSurplus(surplus_id))
+    assert became is (SurplusStatus.REFUNDED if seen_before else SurplusStatus.REFUND_FAILED)
+    await shop.aclose()
+
+
+async def refund_of(shop: Shop, work: Work, amount: str) -> UUID:
+    """A refund on record of a new payment, which nobody has asked for yet."""
+    payment = await shop.pays()
+    await shop.till.payer.pays(await shop.checkout(payment))
+    assert (await work.confirmation.confirm(Confirm(UUID(payment["id"])))).status is PaymentStatus.PAID
+    async with shop.service.database.transaction() as session:
+        row, _ = await payments.lock(session, UUID(payment["id"]))
+        wanted = {"id": uuid4(), "amount": Decimal(amount), "origin": "merchant", "reason": "one session less"}
+        await refunds.request(session, row, wanted, actor="test")
+    return UUID(str(wanted["id"]))
+
+
+async def refunded_once(shop: Shop, work: Work) -> None:
+    """A refund that the provider has made and answered."""
+    refund_id = await refund_of(shop, work, "10.00")
+    assert (await work.refunds.advance_refund(AdvanceRefund(refund_id))).state is RefundState.SUCCEEDED
+
+
+@pytest.mark.parametrize("variant", [(), ("hidden-refunds",), ("split-payments",)])
+@pytest.mark.parametrize("seen_before", [True, False])
+@pytest.mark.parametrize("kind", [ACTS_AND_IS_SILENT, DOES_NOTHING])
+async def test_a_refund_without_an_answer_is_made_once_where_it_can_be_seen_and_else_is_for_a_person(
+    service: Service, work: Work, variant: tuple[str, ...], kind: str, *, seen_before: bool
+) -> None:
+    """It was looked for where PayPlus may show no refunds, and then made again."""
+    shop = await service.shop("payplus", order_webhook_url=None, callbacks=False)
+    chosen = {"provider": "payplus", "account_key": shop.till.credentials["api_key"], "names": list(variant)}
+    await shop.sandbox("POST", "/variants", chosen)
+    if seen_before:
+        await refunded_once(shop, work)
+    refund_id = await refund_of(shop, work, "29.90")
+    await fault(shop, "payplus_refund", kind)
+    await fails_as("OutcomeUnknown", work.refunds.advance_refund(AdvanceRefund(refund_id)))
+    work.ahead = timedelta(minutes=3)
+    shown, acted = "hidden-refunds" not in variant, kind == ACTS_AND_IS_SILENT
+    for _ in range(2):
+        became = await work.refunds.advance_refund(AdvanceRefund(refund_id))
+        settled = shown and (acted or seen_before)
+        assert became.state is (RefundState.SUCCEEDED if settled else RefundState.UNKNOWN)
+    async with service.database.transaction() as session:
+        row = await session.get_one(Refund, refund_id)
+        payment = await session.get_one(Payment, row.payment_id)
+    assert (payment.flag, row.failure_code) == ((None, None) if settled else ("refund_unconfirmed", "refund_not_shown"))
+    made = await shop.sandbox("GET", f"/payplus/transactions?more_info={payment.id}")
+    gone = [Decimal(one["amount"]) for one in made if one["type"] == "Refund"]
+    assert gone == ([Decimal("29.90")] if settled or acted else [])
     await shop.aclose()
 
 

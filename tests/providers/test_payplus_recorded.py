@@ -16,6 +16,7 @@ from domain.money import Money
 from domain.payment import PaymentStatus
 from providers.base import (
     CheckoutRequest,
+    OutcomeUndecided,
     Payer,
     Provider,
     ProviderDeclined,
@@ -381,6 +382,60 @@ async def test_a_recorded_answer_to_a_refund_is_read() -> None:
     refund = a_refund("50")
     made = refund_made(recording("payplus", "refund_made")["data"], refund, Piece("t-1", refund.amount))
     assert (made.provider_refund_id, made.status) == ("refund-0001", RefundStatus.SUCCEEDED)
+
+
+# ---- a refund whose answer was lost, among the documents ----------------------------------------------------------
+
+
+def documents(*items: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = recording("payplus", "refund_documents")
+    first = told["details"]["items"][0]
+    return told | {"details": {"items": [first | one for one in items]}}
+
+
+@pytest.mark.parametrize(
+    ("own", "every", "outcome"),
+    [
+        ([{"more_info": "OURS"}], [], RefundStatus.SUCCEEDED),
+        ([{}], [], "refund_document_found"),  # of the amount, and of nobody's name
+        ([{"doc_amount": -50}], [], "refund_document_found"),
+        ([{"doc_amount": "fifty"}], [], "refund_document_found"),
+        ([], [], "refund_not_shown"),
+        ([], [{"doc_amount": 7}], None),
+        ([{"doc_amount": 7}], [], None),
+    ],
+)
+async def test_the_documents_are_a_second_look_where_the_account_says_so(
+    answered: Answers, own: list[dict[str, Any]], every: list[dict[str, Any]], outcome: object
+) -> None:
+    refund, asked = a_refund("50"), []
+    own = [one | ({"more_info": line_of(refund)} if one.get("more_info") else {}) for one in own]
+    data = recording("payplus", "split_payment")["data"] | {"transaction_uid": "t-1", "is_multiple_transaction": False}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/ipn"):
+            return says(data | {"related_transactions": []})
+        if not request.url.path.endswith("/books/docs/list"):
+            return recorded("refund_uid_not_found")
+        asked.append(dict(request.url.params))
+        return httpx.Response(200, json=documents(*(own if "customer" in request.url.params else every)))
+
+    provider = answered(answer, {"refund_documents": True})
+    if isinstance(outcome, str) and not isinstance(outcome, RefundStatus):
+        with pytest.raises(OutcomeUndecided) as undecided:
+            await provider.look_refund(refund, None)
+        assert undecided.value.code == outcome
+    else:
+        found = await provider.look_refund(refund, None)
+        assert (found and found.status) == outcome
+    assert asked[0] == {"types": "inv_refund", "take": "100", "fromDate": "2026-11-20", "customer": "customer-0001"}
+    with pytest.raises(OutcomeUndecided, match="refund_not_shown"):  # not asked for without the option
+        await answered(answer).look_refund(refund, None)
+
+
+def test_documents_that_are_forbidden_cannot_be_looked_for() -> None:
+    with pytest.raises(ProviderMisconfigured, match="refund_documents"):
+        PayPlusProvider(an_account({"refund_documents": True, "initial_invoice": False}))
 
 
 # ---- the sandbox in the recorded shapes ---------------------------------------------------------------------------

@@ -32,6 +32,8 @@ class Payer(SandboxPayer):
         "bare-json+silent-charges",
         "split-payments",
         "combined-payments",
+        "hidden-refunds",
+        "hidden-refunds+split-payments",
         "moved-tokens+lost-customers+other-bytes",
     )
 
