@@ -31,10 +31,14 @@ Claim = Callable[[datetime | None, datetime | None], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is on record of earlier requests: the provider's id of the refund, and when it was last asked."""
+    """What is on record of earlier requests: the provider's id of the refund, and when it was last asked.
+
+    `accepted`: the provider has taken it on, with or without an id, so that it is never asked for again.
+    """
 
     known_as: str | None
     at: datetime | None
+    accepted: bool = False
 
 
 NEVER = Asked(None, None)
@@ -54,6 +58,7 @@ class RefundCalls:
         look that is refused (a revoked key) says nothing of the earlier request, and raises OutcomeUnknown. Raises
         OutcomeUndecided when the provider cannot tell and has had time to act.
         """
+        request = replace(request, asked_at=asked.at)
         if asked != NEVER:
             found = await self._look(way, request, asked)
             if found is not None:
@@ -82,7 +87,7 @@ class RefundCalls:
             if young:
                 raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG) from None
             raise
-        if found is None and asked.known_as is not None:
+        if found is None and (asked.accepted or asked.known_as is not None):
             return ProviderRefund(asked.known_as, RefundStatus.PENDING)
         if found is None and young and keys_live is None:
             raise ProviderBusy("refund_not_visible_yet", retry_after=YOUNG)

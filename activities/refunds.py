@@ -283,7 +283,8 @@ class RefundActivities:
             async with self._database.statement() as session:
                 return await refunds.claim(session, refund.id, seen=seen, at=at)
 
-        asked = Asked(refund.provider_refund_id, refund.asked_at)
+        accepted = RefundState(refund.status) is RefundState.PENDING
+        asked = Asked(refund.provider_refund_id, refund.asked_at, accepted)
         request = await with_earlier(self._database, way, self._request(loaded, way, refund), asked)
         return await self._calls.make(way, request, asked, claim)
 

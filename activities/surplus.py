@@ -80,7 +80,7 @@ class SurplusActivities:
         return await self._record(command, row.refund_id, refund)
 
     async def _ask(self, way: Way, payment: Payment, row: SurplusCapture) -> ProviderRefund:
-        asked = Asked(row.provider_refund_id, row.asked_at)
+        asked = Asked(row.provider_refund_id, row.asked_at, row.accepted_at is not None)
         if asked == NEVER and not self._refunds(way):
             return ProviderRefund("", RefundStatus.FAILED, "refund_not_supported")
 
@@ -117,6 +117,8 @@ class SurplusActivities:
             row, attempt = await surplus.lock(session, command.surplus_id)
             if row.status != SurplusStatus.REFUNDING or row.refund_id != refund_id:  # another try was faster
                 return SurplusStatus(row.status)
+            if refund.status is RefundStatus.PENDING:
+                row.accepted_at = row.accepted_at or self._now()
             surplus.change_status(
                 session,
                 row,

@@ -608,13 +608,22 @@ class RefundRequest:
     refunded_before: Money
     reason: str | None = None
     earlier: Sequence[MadeRefund] = ()
+    asked_at: datetime | None = None
+    """When the provider was last asked to make it; None: never, or that request was refused before it acted.
+
+    A refusal of a repeat says nothing of the request before it, where the provider does not show at once what it made.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRefund:
-    """The provider's answer to a refund."""
+    """The provider's answer to a refund.
 
-    provider_refund_id: str
+    `provider_refund_id` is None while the provider has accepted it and given it no id yet: it is then found by our
+    reference, and not finding it is no reason to ask for it again.
+    """
+
+    provider_refund_id: str | None
     status: RefundStatus
     failure_code: str | None = None
 

@@ -21,7 +21,9 @@ from storage.models import Attempt, Payment, SurplusCapture, Workspace
 from storage.paging import newest_first
 
 _NOT_TAKEN_ON = and_(
-    SurplusCapture.status == SurplusStatus.REFUNDING.value, SurplusCapture.provider_refund_id.is_(None)
+    SurplusCapture.status == SurplusStatus.REFUNDING.value,
+    SurplusCapture.provider_refund_id.is_(None),
+    SurplusCapture.accepted_at.is_(None),
 )
 
 _WHOLE = select(SurplusCapture.id).where(SurplusCapture.reason.in_(WHOLE))
@@ -187,7 +189,7 @@ def change_status(
         surplus.refund_number += 1
         if surplus.provider_refund_id is not None:
             surplus.further_provider_refund_ids = [*surplus.further_provider_refund_ids, surplus.provider_refund_id]
-        surplus.provider_refund_id = surplus.asked_at = None
+        surplus.provider_refund_id = surplus.asked_at = surplus.accepted_at = None
     surplus.status = status.value
     surplus.provider_refund_id = provider_refund_id or surplus.provider_refund_id
     surplus.failure_code = failure_code

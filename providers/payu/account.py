@@ -42,6 +42,10 @@ class PayuAccount:
     refund_wait: timedelta
     refunds_every_method: bool
     partial_value_in_order: bool
+    several_refunds: bool
+    """PayU makes more than one refund of an order for this account (UNCONFIRMED; its page says one in Colombia)."""
+    cancellations_module: bool
+    """PayU goes on with refunds that the network has declined: such a decline is not the end."""
     charges_without_cvv: bool
     """Send `processWithoutCvv2` with the charge of a token (UNCONFIRMED which accounts want it)."""
 
@@ -73,6 +77,8 @@ def account_of(config: AccountConfig) -> PayuAccount:
         refund_wait=options.seconds("refund_wait_seconds", timedelta(0) if test else REFUND_WAIT),
         refunds_every_method=options.flag("refunds_every_method", default=False),
         partial_value_in_order=options.flag("partial_value_in_order", default=False),
+        several_refunds=options.flag("several_refunds", default=False),
+        cancellations_module=options.flag("cancellations_module", default=False),
         charges_without_cvv=options.flag("charges_without_cvv", default=False),
     )
 

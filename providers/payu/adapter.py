@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 
 import httpx
 
-from domain.money import Money
 from domain.payment import PaymentStatus
 from providers.base import (
     AccountCheck,
@@ -28,22 +27,20 @@ from providers.base import (
     Method,
     OpenedCheckout,
     OutcomeUnknown,
-    ProviderBusy,
     ProviderDeclined,
     ProviderEvent,
     ProviderPayment,
     ProviderRefund,
     ProviderRejected,
     RefundRequest,
-    RefundStatus,
     SavedMethod,
 )
 from providers.http import ProviderHttp
 from providers.payu.account import REQUIRED_CREDENTIALS, account_of
-from providers.payu.amounts import CURRENCY, MINOR_IN_PESO, whole_pesos
+from providers.payu.amounts import CURRENCY, MINOR_IN_PESO
 from providers.payu.client import JsonObject, PayuClient
-from providers.payu.errors import REJECTED, failure_code
-from providers.payu.methods import CARD, METHODS, NETWORKS, PSE, method_named
+from providers.payu.errors import REGISTERED, REJECTED, failure_code
+from providers.payu.methods import CARD, METHODS, NETWORKS, PSE
 from providers.payu.objects import (
     FAILED_STATES,
     Order,
@@ -54,10 +51,10 @@ from providers.payu.objects import (
     moment_of_milliseconds,
     payment_of,
     read_orders,
-    refund_status,
     text,
 )
-from providers.payu.requests import cash_expiry, checkout_form, refund_submission, submission
+from providers.payu.refunds import PayuRefunds
+from providers.payu.requests import cash_expiry, checkout_form, submission
 from providers.payu.tokens import charge_submission, decline_of, imported
 from providers.payu.webhooks import read_confirmation
 
@@ -68,7 +65,7 @@ class PayuProvider:
     Credentials: `api_key`, `api_login`, `merchant_id`, `account_id`, and `hmac_key` for accounts that sign with
     HMAC-SHA256 by a key of their own. Options, all in docs/connect-payu.md: `test`, `test_flag`, `api_base`,
     `checkout_base`, `signature_algorithm`, `send_tax`, `payer_optional`, `payment_methods`, `limits`, `agreements`,
-    `refund_wait_seconds`, `refunds_every_method`, `partial_value_in_order`.
+    `refund_wait_seconds`, `refunds_every_method`, `partial_value_in_order`, `several_refunds`, `cancellations_module`.
 
     A card is paid on PayU's page, which our form opens: opening it calls nobody, and the session id is our reference.
     PSE and cash are submitted, and their session id is PayU's order id. PayU has no idempotency keys: everything that
@@ -81,6 +78,7 @@ class PayuProvider:
         {
             "agreements",
             "api_base",
+            "cancellations_module",
             "charges_without_cvv",
             "checkout_base",
             "limits",
@@ -90,6 +88,7 @@ class PayuProvider:
             "refund_wait_seconds",
             "refunds_every_method",
             "send_tax",
+            "several_refunds",
             "signature_algorithm",
             "test",
             "test_flag",
@@ -98,6 +97,7 @@ class PayuProvider:
     capabilities = Capabilities(
         methods=METHODS,
         bank_list=True,
+        max_refunds=1,  # one partial refund an order, and of a whole one nothing is left
         lists_refunds=True,
         looks_up_by_reference=True,
         off_session=True,
@@ -119,7 +119,11 @@ class PayuProvider:
         `transport` replaces the network and `clock` the time (UTC), both for tests.
         """
         self._account = account_of(config)
-        self.capabilities = replace(self.capabilities, methods=self._account.methods)
+        self.capabilities = replace(
+            self.capabilities,
+            methods=self._account.methods,
+            max_refunds=None if self._account.several_refunds else self.capabilities.max_refunds,
+        )
         self._http = ProviderHttp(
             self._account.api_base,
             timeout_seconds=config.timeout_seconds,
@@ -127,6 +131,7 @@ class PayuProvider:
             clock=clock,
         )
         self._client = PayuClient(self._account, self._http)
+        self._refunds = PayuRefunds(self._account, self._client, self._orders, clock)
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -164,42 +169,18 @@ class PayuProvider:
         return await self.look(ref)
 
     async def refund(self, request: RefundRequest) -> ProviderRefund:
-        """Refund part or all of a card payment; PayU usually answers PENDING and decides within days.
+        """Refund part or all of a card payment; PayU usually answers PENDING without an id and decides within days.
 
-        An earlier try is found by our refund id in its reason. Raises ProviderBusy `refund_too_early` in the first
-        ten minutes, ProviderRejected when it is more than what is left or the method has no refunds.
+        An earlier request is found in the order once PayU shows it there. Raises ProviderBusy `refund_too_early` in the
+        first ten minutes, ProviderRejected when it is more than what is left, a second one, or the method has no
+        refunds. After an earlier request (`asked_at`) a refusal is OutcomeUnknown: it says nothing of that one.
         """
-        whole_pesos(request.amount)
         async with self._alone(str(request.payment.reference)):
-            order, paid = await self._paid_order(request)
-            earlier = self._earlier_refund(order, paid, request)
-            if earlier is not None:
-                return _refund_of(earlier)
-            self._check_refund(order, paid, request)
-            whole = request.amount == order.paid_by(paid)
-            answer = await self._client.submit(refund_submission(request, order.id, self._account, whole=whole))
-            state, refund_id = text(answer, "state"), identifier(answer, "transactionId")
-            if state in FAILED_STATES:
-                raise ProviderDeclined(failure_code(answer.get("responseCode"), "refund_declined"))
-            if state is None or refund_id is None:
-                raise OutcomeUnknown("unreadable_answer", "refund without id or state")
-            return ProviderRefund(refund_id, refund_status(state))
+            return await self._refunds.make(request)
 
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
-        """What became of a refund, by PayU's id or ours. None: PayU knows of none."""
-        try:
-            order, paid = await self._paid_order(request)
-        except ProviderBusy as busy:
-            if busy.code != "order_not_visible":
-                raise
-            return None
-        known = (one for one in order.transactions if one.id == provider_refund_id)
-        found = next(known, None) or (
-            self._earlier_refund(order, paid, request) if provider_refund_id is None else None
-        )
-        if found is not None:
-            return _refund_of(found)
-        return None if provider_refund_id is None else await self._refund_by_id(provider_refund_id)
+        """What became of a refund, by PayU's id or ours. None: none is shown, as for days while PayU reviews it."""
+        return await self._refunds.look(request, provider_refund_id)
 
     def import_token(self, given: SavedMethod) -> SavedMethod:
         """A token that PayU's library made in the payer's browser."""
@@ -254,14 +235,16 @@ class PayuProvider:
         await self._http.aclose()
 
     async def _orders(self, reference: str) -> tuple[Order, ...]:
-        return read_orders(await self._client.orders(reference), reference, live=self._account.live)
+        account = self._account
+        payload = await self._client.orders(reference)
+        return read_orders(payload, reference, live=account.live, retried=account.cancellations_module)
 
     async def _submit(self, request: CheckoutRequest, method: Method, transaction: JsonObject) -> OpenedCheckout:
         try:
             answer = await self._client.submit(transaction)
         except ProviderRejected as refused:
             # The reason may be that our reference exists: an earlier try that was not visible yet.
-            found = await self._submitted_before(request, method) if refused.code == REJECTED else None
+            found = await self._submitted_before(request, method) if refused.code in (REJECTED, REGISTERED) else None
             if found is None:
                 raise
             return found
@@ -309,76 +292,12 @@ class PayuProvider:
         )
         return OpenedCheckout(order_id, None, cash=cash)
 
-    async def _paid_order(self, request: RefundRequest) -> tuple[Order, Transaction]:
-        orders = await self._orders(str(request.payment.reference))
-        if not orders:
-            raise ProviderBusy("order_not_visible", "the queries do not show the order of a captured payment")
-        for order in orders:
-            for one in order.captures():
-                if one.id == request.transaction_id:
-                    return order, one
-        raise ProviderRejected("transaction_not_found")
-
-    def _check_refund(self, order: Order, paid: Transaction, request: RefundRequest) -> None:
-        """What PayU would refuse, or worse would not. Raises NothingMoved errors."""
-        if paid.state != "APPROVED":
-            raise ProviderRejected("transaction_not_approved")
-        method = self.capabilities.method(method_named(paid.payment_method))
-        if method is not None and not method.refundable and not self._account.refunds_every_method:
-            raise ProviderRejected("method_not_refundable", method.name)
-        captured = order.paid_by(paid)
-        taken = Money.zero(captured.currency)
-        for one in order.refunds_of(paid.id):
-            if one.state not in FAILED_STATES:
-                given = order.refunded_by(one, captured)
-                if given is None:
-                    raise OutcomeUnknown("refunds_unclear", "a refund whose value PayU does not show")
-                taken = taken + given
-        if request.amount.currency != captured.currency or captured < taken + request.amount:
-            raise ProviderRejected("refund_exceeds_payment")
-        early = (paid.at or request.payment.created_at) + self._account.refund_wait - self._clock()
-        if early.total_seconds() > 0:
-            raise ProviderBusy("refund_too_early", retry_after=early)
-
-    def _earlier_refund(self, order: Order, paid: Transaction, request: RefundRequest) -> Transaction | None:
-        """The refund that an earlier try made: by our id in its reason or parameters.
-
-        Where PayU shows no reason, one of exactly this amount counts as ours as long as the refunds that are known
-        (`refunded_before`) do not explain it: better one refund too few than one too many.
-        """
-        ours, refunds = str(request.refund_id), order.refunds_of(paid.id)
-        for one in refunds:
-            if one.reason.startswith(ours) or ours in one.extra.values():
-                return one
-        captured = order.paid_by(paid)
-        unmarked = [(one, order.refunded_by(one, captured)) for one in refunds if not one.reason]
-        standing = [(one, given) for one, given in unmarked if one.state not in FAILED_STATES and given is not None]
-        total = sum(given.minor for _, given in standing)
-        if total - request.refunded_before.minor < request.amount.minor:
-            return None
-        return next((one for one, given in reversed(standing) if given == request.amount), None)
-
-    async def _refund_by_id(self, refund_id: str) -> ProviderRefund | None:
-        """A refund that the order does not show, by TRANSACTION_RESPONSE_DETAIL."""
-        payload = await self._client.transaction(refund_id)
-        if not isinstance(payload, dict):
-            return None
-        state = text(payload, "state") or ""
-        failed = state in FAILED_STATES
-        code = failure_code(payload.get("responseCode"), state.lower()) if failed else None
-        return ProviderRefund(refund_id, refund_status(state), code)
-
     @asynccontextmanager
     async def _alone(self, reference: str) -> AsyncIterator[None]:
         """Look-up and act are two calls: nobody else of ours comes between them."""
         lock = self._locks.setdefault(reference, asyncio.Lock())
         async with lock:
             yield
-
-
-def _refund_of(refund: Transaction) -> ProviderRefund:
-    status = refund_status(refund.state)
-    return ProviderRefund(refund.id, status, refund.failure if status is RefundStatus.FAILED else None)
 
 
 def _first_id(orders: Sequence[Order]) -> str | None:

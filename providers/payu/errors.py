@@ -12,12 +12,19 @@ from providers.base import OutcomeUnknown, ProviderError, ProviderMisconfigured,
 
 REJECTED = "rejected"
 """PayU refused and the reason is not known: it may also be that our reference was used before."""
+REGISTERED = "already_registered"
+"""PayU says that it has this already: an order, or a request to refund it that is still under review."""
 
 _CREDENTIALS = re.compile(
     r"credential|credencial|api ?key|api ?login|unauthori[sz]ed|no autorizad|authenticat|autentica|access denied",
     re.IGNORECASE,
 )
 _SIGNATURE = re.compile(r"signature|firma", re.IGNORECASE)
+_REGISTERED = re.compile(
+    r"\b(already|ya|já)\b.{0,80}?(regist|exist|request|solicit|pend|proces)"
+    r"|pending (refund|request|revers)|(solicitud|reembolso|reversi.n) (pendiente|en (curso|proceso))",
+    re.IGNORECASE | re.DOTALL,
+)
 _ITS_OWN_FAULT = re.compile(
     r"internal|interno|time ?d? ?-?out|unavailable|no disponible|try again|intente|temporar|unexpected|inesperad",
     re.IGNORECASE,
@@ -33,6 +40,8 @@ def refused(error: object, command: str) -> ProviderError:
         return ProviderMisconfigured("invalid_credentials", detail)
     if _SIGNATURE.search(words):
         return ProviderMisconfigured("signature_refused", detail)
+    if _REGISTERED.search(words):
+        return ProviderRejected(REGISTERED, detail)
     if _ITS_OWN_FAULT.search(words):
         return OutcomeUnknown("provider_error", detail)
     return ProviderRejected(REJECTED, detail)

@@ -24,6 +24,10 @@ from providers.reading import own_reference
 
 CAPTURE = "AUTHORIZATION_AND_CAPTURE"
 REFUNDS = frozenset({"REFUND", "PARTIAL_REFUND"})
+CHARGEBACK = "CHARGEBACK"
+"""An order's status, and the type of the transaction, by which the payer's bank has taken money back."""
+MODULE = "CANCELLATIONS_MODULE"
+"""PayU's own department for refunds, which tries again what the network has declined."""
 FAILED_STATES = frozenset({"DECLINED", "ERROR", "EXPIRED"})
 """Final without money. Whatever else is not APPROVED may still become so."""
 
@@ -51,6 +55,8 @@ class Transaction:
     extra: JsonObject
     card_last4: str | None = field(repr=False, default=None)
     at: datetime | None = None
+    source: str | None = None
+    """Who made a refund's transaction: MODULE, or whoever asked for it."""
 
     @property
     def failure(self) -> str:
@@ -66,6 +72,8 @@ class Order:
     status: str
     values: JsonObject
     transactions: tuple[Transaction, ...]
+    retried: bool = False
+    """PayU goes on with this account's refunds that the network has declined."""
 
     def captures(self) -> list[Transaction]:
         """The attempts to pay."""
@@ -74,7 +82,7 @@ class Order:
     @property
     def disputed(self) -> bool:
         """Whether the payer's bank has taken it back."""
-        return "CHARGEBACK" in (self.status, *(one.type for one in self.transactions))
+        return CHARGEBACK in (self.status, *(one.type for one in self.transactions))
 
     def paid_by(self, transaction: Transaction) -> Money:
         """What an approved attempt captured: its own value, else the order's. Raises OutcomeUnknown."""
@@ -84,12 +92,26 @@ class Order:
         """The refunds of an attempt; one that names no parent belongs to the order's only payment."""
         return [one for one in self.transactions if one.type in REFUNDS and one.parent_id in (None, "", transaction_id)]
 
+    def outcome_of(self, refund: Transaction) -> RefundStatus:
+        """How a refund stands. Most are PENDING for days; a decline that PayU's module goes on from is, too.
+
+        The module makes a transaction for each try. `MANUAL_REFUND` is true on its last one and false on those before;
+        the first, from before the module, has no such mark.
+        """
+        if refund.state not in FAILED_STATES:
+            return RefundStatus.SUCCEEDED if refund.state == "APPROVED" else RefundStatus.PENDING
+        mark = str(refund.extra.get("MANUAL_REFUND") or "").lower()
+        if mark:
+            return RefundStatus.FAILED if mark == "true" else RefundStatus.PENDING
+        retried = self.retried or any(one.source == MODULE for one in self.transactions)
+        return RefundStatus.PENDING if retried else RefundStatus.FAILED
+
     def refunded_by(self, refund: Transaction, captured: Money) -> Money | None:
         """What a refund gives back. None: a partial one whose value PayU does not show."""
         return _value(refund.values) or (captured if refund.type == "REFUND" else None)
 
 
-def read_orders(payload: object, reference: str, *, live: bool) -> tuple[Order, ...]:
+def read_orders(payload: object, reference: str, *, live: bool, retried: bool = False) -> tuple[Order, ...]:
     """The orders of our reference; none for a payload of null. Raises OutcomeUnknown.
 
     An order that PayU marks as a test (`isTest`, which its page does not list) is no order of a live account: the
@@ -100,7 +122,7 @@ def read_orders(payload: object, reference: str, *, live: bool) -> tuple[Order, 
     found = payload if isinstance(payload, list) else [payload]
     orders = [_object(item, "order") for item in found]
     return tuple(
-        _order(order)
+        _order(order, retried=retried)
         for order in orders
         if order.get("referenceCode") == reference and not (live and order.get("isTest") is True)
     )
@@ -213,16 +235,18 @@ def _paid(approved: list[tuple[Order, Transaction]], session_id: str | None) -> 
 def _listed(approved: list[tuple[Order, Transaction]], refunded: Money) -> tuple[ListedRefund, ...] | None:
     """The refunds one by one; not told where an order says that it is refunded and shows none.
 
-    One that is not decided and whose value PayU does not show is left out: it is told when it is decided.
+    One that is not decided and whose value PayU does not show is left out: it is told when it is decided. So is a try
+    that was declined and from which PayU goes on: the next one tells.
     """
     found: dict[str, ListedRefund] = {}
     for order, paid in approved:
         captured = order.paid_by(paid)
         for one in order.refunds_of(paid.id):
             amount = order.refunded_by(one, captured)
-            if amount is None or one.id in found:
+            status = order.outcome_of(one)
+            goes_on = one.state in FAILED_STATES and status is RefundStatus.PENDING
+            if amount is None or one.id in found or goes_on:
                 continue
-            status = refund_status(one.state)
             found[one.id] = ListedRefund(
                 one.id,
                 amount,
@@ -258,7 +282,7 @@ def _refunded(order: Order, transaction: Transaction, paid: Money) -> Money:
     return min(total, paid)
 
 
-def _order(order: JsonObject) -> Order:
+def _order(order: JsonObject, *, retried: bool) -> Order:
     listed = order.get("transactions")
     if listed is not None and not isinstance(listed, list):
         _unreadable("transactions")
@@ -267,6 +291,7 @@ def _order(order: JsonObject) -> Order:
         status=text(order, "status") or "",
         values=_mapping(order, "additionalValues"),
         transactions=tuple(_transaction(_object(one, "transaction")) for one in listed or ()),
+        retried=retried,
     )
 
 
@@ -285,6 +310,7 @@ def _transaction(one: JsonObject) -> Transaction:
         extra={**extra_parameters(response), **extra_parameters(one)},
         card_last4=number[-_LAST4:] if number[-_LAST4:].isdigit() and len(number) > _LAST4 else None,
         at=moment_of_milliseconds(response.get("operationDate")),
+        source=text(one, "source"),
     )
 
 

@@ -18,7 +18,7 @@ MAX_REASON = 255
 MAX_URL = 2048
 COLOMBIA = timezone(timedelta(hours=-5))
 """PayU's own clock; Colombia has no summer time."""
-MIN_REFUND_PESOS = 300
+MIN_REFUND_PESOS = 100
 
 _LANGUAGES = frozenset({"es", "en", "pt"})
 _BANK_CODE = re.compile(r"[0-9A-Za-z]{1,20}", re.ASCII)

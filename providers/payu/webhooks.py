@@ -16,6 +16,7 @@ from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.payu.account import PayuAccount
 from providers.payu.amounts import money_from
 from providers.payu.bodies import Fields, read_fields, required, text
+from providers.payu.objects import CHARGEBACK, REFUNDS
 from providers.payu.requests import COLOMBIA
 from providers.payu.signatures import check_sign
 from providers.reading import own_reference
@@ -33,6 +34,10 @@ _KINDS = MappingProxyType(
     }
 )
 """`state_pol` → what it claims. After a declined attempt (6) or an error (104) another may follow."""
+_OTHER_TRANSACTIONS = MappingProxyType(
+    {**dict.fromkeys(REFUNDS, EventKind.REFUND), CHARGEBACK: EventKind.DISPUTE},
+)
+"""What is confirmed beside attempts to pay, by `transaction_type`; the end of a refund, say."""
 _TYPES = MappingProxyType({"4": "approved", "5": "expired", "6": "declined", "7": "pending", "104": "error"})
 
 
@@ -52,7 +57,7 @@ def read_confirmation(body: bytes, account: PayuAccount) -> ProviderEvent:
     return ProviderEvent(
         event_id=f"{transaction_id}:{state}",
         type=f"confirmation.{_TYPES.get(state, state)}",
-        kind=_KINDS.get(state, EventKind.OTHER),
+        kind=_OTHER_TRANSACTIONS.get(text(fields, "transaction_type") or "", _KINDS.get(state, EventKind.OTHER)),
         reference=own_reference(required(fields, "reference_sale")),
         transaction_id=text(fields, "transaction_id"),
         amount=_amount(fields),

@@ -127,7 +127,7 @@ def listed_refund(refund: JsonObject) -> ListedRefund:
     """A refund of a list: ours where its metadata says so, else somebody else's. Raises OutcomeUnknown."""
     made, created = refund_of(refund), refund.get("created")
     return ListedRefund(
-        made.provider_refund_id,
+        made.provider_refund_id or "",
         _money(refund.get("amount"), refund.get("currency")),
         made.status,
         at=datetime.fromtimestamp(created, UTC) if type(created) is int and created > 0 else None,

@@ -225,6 +225,8 @@ class SurplusCapture(Base):
     """What the provider calls other refunds of it: earlier tries, or parts."""
     asked_at: Mapped[datetime | None]
     """When the provider was last asked for this refund."""
+    accepted_at: Mapped[datetime | None]
+    """Since when the provider has it pending, whether it has given it an id or not."""
     failure_code: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime] = moment()
     updated_at: Mapped[datetime] = moment()

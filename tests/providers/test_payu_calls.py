@@ -514,7 +514,7 @@ async def test_all_of_less_than_payu_holds_is_a_part() -> None:
     [
         (submitted("DECLINED", responseCode="NOT_ALLOWED"), ProviderDeclined, "not_allowed"),
         (submitted("ERROR", responseCode=None), ProviderDeclined, "refund_declined"),
-        (submitted("PENDING", transactionId=None), OutcomeUnknown, "unreadable_answer"),
+        (submitted(""), OutcomeUnknown, "unreadable_answer"),
         (failure("Not refundable today"), ProviderRejected, "rejected"),
         (httpx.Response(503), OutcomeUnknown, "http_503"),
     ],
@@ -537,12 +537,12 @@ async def test_a_refund_is_found_by_its_id_in_the_reason_or_the_parameters_only(
     for marked in ({"reason": f"{ours} wrong size"}, {"reason": "x", "extraParameters": {"REFUND_ID": ours}}):
         wire = Wire(**{BY_REFERENCE: success([order(attempt("APPROVED"), refund("PENDING", **marked))])})
         assert (await provider_on(wire).refund(refund_request())).provider_refund_id == "r1"
-    another = refund("PENDING", reason=str(UUID(int=8)))
-    wire = Wire(
-        **{BY_REFERENCE: success([order(attempt("APPROVED"), another)])},
-        SUBMIT_TRANSACTION=submitted("PENDING", transactionId="r2"),
-    )
-    assert (await provider_on(wire).refund(refund_request())).provider_refund_id == "r2"
+    another = success([order(attempt("APPROVED"), refund("PENDING", reason=str(UUID(int=8))))])
+    wire = Wire(**{BY_REFERENCE: another}, SUBMIT_TRANSACTION=submitted("PENDING", transactionId="r2"))
+    several = provider_on(wire, {"several_refunds": True})
+    assert (await several.refund(refund_request())).provider_refund_id == "r2"
+    with pytest.raises(ProviderRejected, match="second_refund_not_possible"):
+        await provider_on(wire).refund(refund_request())
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,10 @@ from providers.base import (
     OpenedCheckout,
     OutcomeUnknown,
     Payer,
-    ProviderBusy,
     ProviderDeclined,
     ProviderPayment,
     ProviderRejected,
     RefundRequest,
-    RefundStatus,
     WebhookRejected,
 )
 from providers.payu import WEBHOOK_TOOLS, PayuProvider
@@ -461,117 +459,6 @@ async def paid(
     opened = await provider.open_checkout(request)
     await payer.pays(opened)
     return opened, await provider.look(ref_to(request, opened))
-
-
-async def test_a_refund_waits_for_payus_decision(
-    provider: PayuProvider, payer: PayuPayer, request_for: RequestFor
-) -> None:
-    request = request_for()
-    opened, seen = await paid(provider, payer, request)
-    refund = refund_of(request, opened, seen, reason="wrong size")
-    made = await provider.refund(refund)
-    assert made.status is RefundStatus.PENDING
-    assert (await provider.look(ref_to(request, opened))).refunded == Money.zero("COP")
-    for known_as in (None, made.provider_refund_id):
-        assert await provider.look_refund(refund, known_as) == made
-    [order] = await payer.orders(request.reference)
-    sent = order["transactions"][-1]
-    assert (sent["type"], sent["reason"]) == ("REFUND", f"{refund.refund_id} wrong size")
-    await payer.refunds_are_decided(request.reference)
-    found = await provider.look_refund(refund, None)
-    assert found is not None
-    assert found.status is RefundStatus.SUCCEEDED
-    assert (await provider.look(ref_to(request, opened))).refunded == request.amount
-    assert await provider.refund(refund) == found
-
-
-async def test_a_refund_that_payu_declines_has_failed_and_the_next_one_may_go(
-    provider: PayuProvider, payer: PayuPayer, request_for: RequestFor
-) -> None:
-    request = request_for()
-    opened, seen = await paid(provider, payer, request)
-    refund = refund_of(request, opened, seen)
-    made = await provider.refund(refund)
-    await payer.sandbox("payu/refunds/settle", reference=str(request.reference), state="DECLINED")
-    found = await provider.look_refund(refund, made.provider_refund_id)
-    assert found is not None
-    assert (found.status, found.failure_code) == (RefundStatus.FAILED, "pending_review")
-    assert await provider.refund(refund) == found
-    assert (await provider.refund(refund_of(request, opened, seen))).status is RefundStatus.PENDING
-
-
-async def test_two_equal_parts_are_two_refunds(
-    provider: PayuProvider, payer: PayuPayer, request_for: RequestFor
-) -> None:
-    request = request_for()
-    opened, seen = await paid(provider, payer, request)
-    parts = [refund_of(request, opened, seen, "5000") for _ in range(2)]
-    made = [await provider.refund(part) for part in (*parts, *parts)]
-    assert len({one.provider_refund_id for one in made}) == 2
-    with pytest.raises(ProviderRejected, match="refund_exceeds_payment"):
-        await provider.refund(refund_of(request, opened, seen, "15001"))
-    [order] = await payer.orders(request.reference)
-    assert [one["type"] for one in order["transactions"][1:]] == ["PARTIAL_REFUND"] * 2
-
-
-async def test_without_reasons_an_earlier_try_is_known_by_the_sum(payer: PayuPayer, request_for: RequestFor) -> None:
-    await payer.sandbox("payu/merchants", api_key=payer.api_key, merchant_id=payer.merchant_id, hides_reasons=True)
-    provider = PayuProvider(payer.account())
-    request = request_for()
-    opened, seen = await paid(provider, payer, request)
-    first = refund_of(request, opened, seen, "5000")
-    assert await provider.look_refund(first, None) is None
-    made = await provider.refund(first)
-    assert (await provider.refund(first)).provider_refund_id == made.provider_refund_id
-    await payer.refunds_are_decided(request.reference)
-    after = Money.parse("5000", "COP")
-    second = refund_of(request, opened, seen, "5000", refunded_before=after)
-    assert (await provider.refund(second)).provider_refund_id != made.provider_refund_id
-    third = refund_of(request, opened, seen, "6000", refunded_before=after)
-    assert (await provider.refund(third)).status is RefundStatus.PENDING
-    [order] = await payer.orders(request.reference)
-    assert len(order["transactions"]) == 4
-    await provider.aclose()
-
-
-async def test_a_refund_too_small_too_early_or_of_nothing_is_refused(
-    provider: PayuProvider, adapter: Callable[..., PayuProvider], payer: PayuPayer, request_for: RequestFor
-) -> None:
-    request = request_for()
-    opened, seen = await paid(provider, payer, request)
-    with pytest.raises(ProviderRejected, match="refund_below_minimum"):
-        await provider.refund(refund_of(request, opened, seen, "299"))
-    with pytest.raises(ProviderRejected, match="fractional_pesos"):
-        await provider.refund(refund_of(request, opened, seen, "300.50"))
-    with pytest.raises(ProviderRejected, match="transaction_not_found"):
-        await provider.refund(refund_of(request, opened, seen, transaction_id="unknown"))
-    with pytest.raises(ProviderBusy, match="refund_too_early") as early:
-        await adapter(refund_wait_seconds=600).refund(refund_of(request, opened, seen))
-    assert early.value.retry_after is not None
-    assert timedelta(minutes=9) < early.value.retry_after <= timedelta(minutes=10)
-    elsewhere = refund_of(request_for(), opened, seen)
-    with pytest.raises(ProviderBusy, match="order_not_visible"):
-        await provider.refund(elsewhere)
-    assert await provider.look_refund(elsewhere, None) is None
-    unpaid = by("efecty", request_for)
-    voucher = await provider.open_checkout(unpaid)
-    [order] = await payer.orders(unpaid.reference)
-    waiting = refund_of(unpaid, voucher, seen, transaction_id=order["transactions"][0]["id"])
-    with pytest.raises(ProviderRejected, match="transaction_not_approved"):
-        await provider.refund(waiting)
-
-
-async def test_payu_refuses_a_cash_refund_that_an_option_let_through(
-    adapter: Callable[..., PayuProvider], payer: PayuPayer, request_for: RequestFor
-) -> None:
-    provider = adapter(refunds_every_method=True, partial_value_in_order=True)
-    request = by("efecty", request_for)
-    opened, seen = await paid(provider, payer, request)
-    with pytest.raises(ProviderRejected, match="rejected"):
-        await provider.refund(refund_of(request, opened, seen, "5000"))
-    card = request_for()
-    opened, seen = await paid(provider, payer, card)
-    assert (await provider.refund(refund_of(card, opened, seen, "5000"))).status is RefundStatus.PENDING
 
 
 async def test_the_public_sandbox_account_needs_no_set_up(payer: PayuPayer, request_for: RequestFor) -> None:

@@ -400,7 +400,7 @@ async def test_a_second_way_paid_days_later_without_a_callback_is_found_and_give
 
             async def is_pending(one: UUID = one) -> bool:
                 (row,) = await days.market.surplus(str(one))
-                return row.status == "refunding" and row.provider_refund_id is not None
+                return row.status == "refunding" and row.accepted_at is not None
 
             await days.until(is_pending)
             (await days.market.books(str(one))).check()

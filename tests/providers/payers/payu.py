@@ -23,7 +23,7 @@ class Payer(SandboxPayer):
     part: ClassVar[str] = "5000.00"
     rest: ClassVar[str] = "20000.00"
     over: ClassVar[str] = "20001.00"
-    least: ClassVar[str] = "300.00"
+    least: ClassVar[str] = "100.00"
     refused: ClassVar[tuple[str, str]] = ("25000.50", "COP")
     method_seen: ClassVar[tuple[str | None, str | None]] = ("card", "1111")
     operations: ClassVar[dict[str, str]] = {
@@ -33,6 +33,7 @@ class Payer(SandboxPayer):
         "charge": "payu.submit",
     }
     opens_by_call: ClassVar[bool] = False
+    variants: ClassVar[tuple[str, ...]] = ("refund_listed_at_once", "cancellations_module")
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -119,6 +120,12 @@ class Payer(SandboxPayer):
             one["type"] == "AUTHORIZATION_AND_CAPTURE" and one["transactionResponse"]["state"] == "APPROVED"
             for one in attempts
         )
+
+    async def refunds_asked_for(self, reference: UUID) -> int:
+        """How many requests to refund PayU has taken on, under review or decided."""
+        orders = await self.orders(reference)
+        made = [one for order in orders for one in order["transactions"] if one["type"] in ("REFUND", "PARTIAL_REFUND")]
+        return len(made) + sum(len(order.get("_requests", [])) for order in orders)
 
     async def refunds_are_decided(self, reference: UUID) -> None:
         await self.sandbox("payu/refunds/settle", reference=str(reference))

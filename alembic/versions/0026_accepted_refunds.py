@@ -1,0 +1,22 @@
+"""a refund of surplus that the provider has accepted is known before it has an id there
+
+Revision ID: 0026
+Revises: 0025
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0026"
+down_revision = "0025"
+
+
+def upgrade() -> None:
+    op.add_column("surplus_captures", sa.Column("accepted_at", sa.DateTime(timezone=True)))
+
+
+def downgrade() -> None:
+    op.drop_column("surplus_captures", "accepted_at")
