@@ -235,6 +235,8 @@ class SavedCharges:
             vat=vat,
             language=payment.language,
             kind=method.kind,
+            exp_month=method.exp_month,
+            exp_year=method.exp_year,
         )
 
 

@@ -436,6 +436,9 @@ class ChargeRequest:
     """Whether an earlier request for this reference may have reached the provider. False: certainly none did."""
     kind: str = "card"
     """Of the saved method, as the provider names it (`SavedMethod.kind`)."""
+    exp_month: int | None = None
+    exp_year: int | None = None
+    """Of a card, as it is on record, for providers that want it beside the token."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.payu_api import PayuApi
+from sandbox.payu_fields import MANDATORY
 from sandbox.payu_pages import add_checkout, add_waiting_pages
 from sandbox.payu_refunds import LISTED_AT_ONCE, RETRIED, PayuRefunds, add_refund_controls
 from sandbox.payu_twin import FINAL, PayuTwin
@@ -29,6 +30,7 @@ from sandbox.state import Json, Store
 
 VARIANTS = {
     LISTED_AT_ONCE: "a refund has an id and is in the order at once, with its reason: PayU's older examples",
+    MANDATORY: "what lacks a field that PayU's pages mark as mandatory is refused: payments API and payment form, 2026",
     RETRIED: "PayU's cancellations module tries refunds again, each a transaction: PayU's page on refunds, 2026",
 }
 """Other shapes of answers, by name: what each changes, and where it was seen."""

@@ -10,9 +10,11 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from sandbox.faults import FaultPlan, Trouble, after_acting, before_acting
+from sandbox.payu_fields import MANDATORY, missing_in
 from sandbox.payu_refunds import LISTED_AT_ONCE, PayuRefunds
 from sandbox.payu_twin import COLOMBIA, PayuTwin, Refusal, amount_of, response_of, shown
 from sandbox.state import Json
+from sandbox.variants import chosen
 
 CASH_DAYS = 7
 CASH_LIMITS = {"BALOTO": (3_000, 1_000_000), "EFECTY": (20_000, 6_000_000), "OTHERS_CASH": (1_000, 4_000_000)}
@@ -121,6 +123,9 @@ class PayuApi:
         token = transaction.get("creditCardTokenId")
         if method not in CASH and method != "PSE" and token is None:
             raise Refusal("The payment method is not supported")
+        mandatory = chosen(self.twin.store, merchant["api_key"], MANDATORY)
+        if absent := missing_in(transaction, mandatory=mandatory):
+            raise Refusal(f"Required fields are empty: {', '.join(absent)}")
         card = None if token is None else self.twin.store.get("payu_card", f"payu_card:{token}", merchant["api_key"])
         if token is not None and card is None:
             raise Refusal("The credit card token does not exist")

@@ -13,8 +13,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from sandbox.payu_api import CASH
+from sandbox.payu_fields import MANDATORY, fault_of_form
 from sandbox.payu_twin import COLOMBIA, PayuTwin, held
 from sandbox.state import Json
+from sandbox.variants import chosen
 
 _pages = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=select_autoescape(default=True)
@@ -34,6 +36,9 @@ def add_checkout(routes: APIRouter, twin: PayuTwin) -> None:
         merchant = twin.signer_of_form(form.get("merchantId", ""), signed, form.get("signature", ""))
         if merchant is None:
             return _page("payu.html", 400, fault="The merchant's signature is not valid (firma inválida).")
+        fault = fault_of_form(form, mandatory=chosen(twin.store, merchant["api_key"], MANDATORY))
+        if fault is not None:
+            return _page("payu.html", 400, fault=fault)
         page_id = secrets.token_hex(12)
         twin.store.put("payu_page", merchant["api_key"], form, f"payu_page:{page_id}")
         return RedirectResponse(f"/ppp-web-gateway-payu/app/{page_id}", 303)

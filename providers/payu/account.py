@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 
 from providers.base import AccountConfig, Method, ProviderMisconfigured
 from providers.http import base_address
-from providers.payu.methods import CARD, METHODS
+from providers.payu.methods import FEWER_PAYER_FIELDS, METHODS
 from providers.payu.signatures import Signing, algorithm_of
 
 REQUIRED_CREDENTIALS = ("api_key", "api_login", "merchant_id", "account_id")
@@ -47,7 +47,7 @@ class PayuAccount:
     cancellations_module: bool
     """PayU goes on with refunds that the network has declined: such a decline is not the end."""
     charges_without_cvv: bool
-    """Send `processWithoutCvv2` with the charge of a token (UNCONFIRMED which accounts want it)."""
+    """Send `processWithoutCvv2` with the charge of a token: nobody is there to enter a security code."""
 
 
 def account_of(config: AccountConfig) -> PayuAccount:
@@ -79,15 +79,15 @@ def account_of(config: AccountConfig) -> PayuAccount:
         partial_value_in_order=options.flag("partial_value_in_order", default=False),
         several_refunds=options.flag("several_refunds", default=False),
         cancellations_module=options.flag("cancellations_module", default=False),
-        charges_without_cvv=options.flag("charges_without_cvv", default=False),
+        charges_without_cvv=options.flag("charges_without_cvv", default=True),
     )
 
 
 def _methods(options: _Options) -> tuple[Method, ...]:
     payer_optional = options.flag("payer_optional", default=False)
     return tuple(
-        replace(options.limited(method), payer_fields=())
-        if payer_optional and method.name == CARD.name
+        replace(options.limited(method), payer_fields=FEWER_PAYER_FIELDS[method.kind])
+        if payer_optional
         else options.limited(method)
         for method in METHODS
     )

@@ -23,8 +23,8 @@ def _cash(name: str, minimum: int | None = None, maximum: int | None = None) -> 
         currency=CURRENCY,
         minimum=None if minimum is None else Decimal(minimum),
         maximum=None if maximum is None else Decimal(maximum),
-        payer_fields=("name", "email"),
-        refundable=False,  # PayU's refunds are for cards; for cash this is unconfirmed
+        payer_fields=("name", "email", "document_type", "document", "phone", "ip"),
+        refundable=False,  # PayU refunds cards
         max_lifetime=MAX_CASH_LIFETIME,
     )
 
@@ -36,7 +36,7 @@ PSE = Method(
     kind="bank",
     currency=CURRENCY,
     fields=("financial_institution_code", "user_type"),
-    payer_fields=(*_WHO, "ip"),
+    payer_fields=(*_WHO, "ip", "phone"),
     refundable=False,
 )
 METHODS = (
@@ -48,6 +48,10 @@ METHODS = (
     _cash("others_cash", 1_000, 4_000_000),
 )
 
+FEWER_PAYER_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"card": (), "bank": (*_WHO, "ip"), "cash": ("name", "email")}
+)
+"""By kind, what PayU is known to need; what it marks as mandatory beyond that is UNCONFIRMED to be enforced."""
 NAME_AT_PAYU: Mapping[str, str] = MappingProxyType(
     {
         "pse": "PSE",

@@ -6,16 +6,22 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 from providers.base import CheckoutRequest, FormPost, Method, Payer, ProviderRejected, RefundRequest
 from providers.payu.account import PayuAccount
 from providers.payu.amounts import CURRENCY, Taxes, taxes, whole_pesos
-from providers.payu.methods import MAX_CASH_LIFETIME, NAME_AT_PAYU, PSE
+from providers.payu.methods import CARD, MAX_CASH_LIFETIME, NAME_AT_PAYU, PSE
+from providers.payu.signatures import NAME_IN_FORM
 
 CHECKOUT_PATH = "/ppp-web-gateway-payu/"
 MAX_DESCRIPTION = 255
 MAX_REASON = 255
 MAX_URL = 2048
+MAX_FORM_URL = 255
+MAX_PAYER_NAME, MAX_BUYER_NAME, MAX_PHONE = 50, 150, 20
+UNKNOWN = "n/a"
+"""What is sent for a mandatory field about the payer's browser that nobody has told us."""
 COLOMBIA = timezone(timedelta(hours=-5))
 """PayU's own clock; Colombia has no summer time."""
 MIN_REFUND_PESOS = 100
@@ -24,6 +30,8 @@ _LANGUAGES = frozenset({"es", "en", "pt"})
 _BANK_CODE = re.compile(r"[0-9A-Za-z]{1,20}", re.ASCII)
 _FROM_BROWSER = {"device_session_id": "deviceSessionId", "cookie": "cookie", "user_agent": "userAgent"}
 """Optional method fields about the payer's browser."""
+_ADDRESS = {"address": "street1", "city": "city", "state": "state", "postal_code": "postalCode"}
+"""Optional method fields about where the payer lives, of which PayU marks most as mandatory."""
 
 
 def checked(request: CheckoutRequest, method: Method) -> int:
@@ -37,8 +45,9 @@ def checked(request: CheckoutRequest, method: Method) -> int:
         raise ProviderRejected("method_field_missing", ", ".join(absent))
     if missing := [name for name in method.payer_fields if not getattr(request.payer, name)]:
         raise ProviderRejected("payer_field_missing", ", ".join(missing))
+    longest = MAX_FORM_URL if method.name == CARD.name else MAX_URL
     for url in (request.callback_url, request.success_url):
-        if url is not None and len(url) > MAX_URL:
+        if url is not None and len(url) > longest:
             raise ProviderRejected("url_too_long")
     return pesos
 
@@ -46,11 +55,13 @@ def checked(request: CheckoutRequest, method: Method) -> int:
 def checkout_form(request: CheckoutRequest, method: Method, account: PayuAccount) -> FormPost:
     """The WebCheckout form; nothing is sent by us. Raises ProviderRejected."""
     pesos, payer = checked(request, method), request.payer
+    phone = _cut(payer.phone, MAX_PHONE)
     reference, tax = str(request.reference), _taxes(request, account)
     signed = [account.merchant_id, reference, str(pesos), CURRENCY]
     if account.payment_methods is not None:
         signed.append(account.payment_methods)
     fields: dict[str, str | None] = {
+        "lng": language_of(request.language),
         "merchantId": account.merchant_id,
         "accountId": account.account_id,
         "description": _description(request),
@@ -60,15 +71,18 @@ def checkout_form(request: CheckoutRequest, method: Method, account: PayuAccount
         "taxReturnBase": None if tax is None else str(tax.base),
         "currency": CURRENCY,
         "signature": account.signing.digest(*signed),
+        "algorithmSignature": NAME_IN_FORM[account.signing.algorithm],
+        "expirationDate": cash_expiry(request).astimezone(COLOMBIA).strftime("%Y-%m-%d %H:%M:%S"),
         "paymentMethods": account.payment_methods,
         "test": "1" if account.test_flag else "0",
         "buyerEmail": payer.email,
-        "buyerFullName": payer.name,
+        "buyerFullName": _cut(payer.name, MAX_BUYER_NAME),
         "buyerDocumentType": payer.document_type,
         "buyerDocument": payer.document,
-        "payerFullName": payer.name,
+        "telephone": phone,
+        "payerFullName": _cut(payer.name, MAX_PAYER_NAME),
         "payerEmail": payer.email,
-        "payerPhone": payer.phone,
+        "payerPhone": phone,
         "payerDocumentType": payer.document_type,
         "payerDocument": payer.document,
         "responseUrl": request.success_url,
@@ -84,7 +98,7 @@ def submission(request: CheckoutRequest, method: Method, account: PayuAccount, n
     tax = _taxes(request, account)
     if tax is not None:
         values |= {"TX_TAX": value_of(tax.tax), "TX_TAX_RETURN_BASE": value_of(tax.base)}
-    reference = str(request.reference)
+    reference, address = str(request.reference), address_of(request.payer, request.method_fields)
     order = {
         "accountId": account.account_id,
         "referenceCode": reference,
@@ -93,11 +107,12 @@ def submission(request: CheckoutRequest, method: Method, account: PayuAccount, n
         "signature": account.signing.digest(account.merchant_id, reference, str(pesos), CURRENCY),
         "notifyUrl": request.callback_url,
         "additionalValues": values,
-        "buyer": person_of(request.payer),
+        "buyer": buyer_of(request.payer) | {"shippingAddress": address},
+        "shippingAddress": address,
     }
     transaction: dict[str, Any] = {
         "order": without_none(order),
-        "payer": person_of(request.payer),
+        "payer": payer_of(request.payer) | {"billingAddress": address},
         "type": "AUTHORIZATION_AND_CAPTURE",
         "paymentMethod": NAME_AT_PAYU[method.name],
         "paymentCountry": "CO",
@@ -105,6 +120,7 @@ def submission(request: CheckoutRequest, method: Method, account: PayuAccount, n
     }
     transaction |= {theirs: request.method_fields.get(ours) for ours, theirs in _FROM_BROWSER.items()}
     if method.name == PSE.name:
+        transaction |= browser_of(request.reference, request.method_fields)
         transaction["extraParameters"] = _pse(request)
     else:
         expiry = cash_expiry(request)
@@ -165,18 +181,40 @@ def _taxes(request: CheckoutRequest, account: PayuAccount) -> Taxes | None:
     return taxes(request.amount, request.vat) if account.sends_tax and request.vat is not None else None
 
 
-def person_of(payer: Payer) -> dict[str, str]:
-    """A person as PayU takes one."""
-    return without_none(
-        {
-            "merchantPayerId": payer.id,
-            "fullName": payer.name,
-            "emailAddress": payer.email,
-            "contactPhone": payer.phone,
-            "dniNumber": payer.document,
-            "dniType": payer.document_type,
-        }
-    )
+def payer_of(payer: Payer) -> dict[str, Any]:
+    """Who pays, as PayU takes a payer."""
+    return without_none({"merchantPayerId": payer.id} | _person(payer))
+
+
+def buyer_of(payer: Payer) -> dict[str, Any]:
+    """Who pays, as PayU takes a buyer, whose id has another name."""
+    return without_none({"merchantBuyerId": payer.id} | _person(payer))
+
+
+def address_of(payer: Payer, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The payer's address as far as it is known: in Colombia."""
+    known = {theirs: fields.get(ours) for ours, theirs in _ADDRESS.items()}
+    return without_none(known | {"country": "CO", "phone": _cut(payer.phone, MAX_PHONE)})
+
+
+def browser_of(reference: UUID, fields: Mapping[str, str]) -> dict[str, str]:
+    """What PayU wants of the payer's browser. The session of the device is ours where the shop has told none."""
+    told = {theirs: fields.get(ours) or UNKNOWN for ours, theirs in _FROM_BROWSER.items()}
+    return told | ({} if fields.get("device_session_id") else {"deviceSessionId": reference.hex})
+
+
+def _person(payer: Payer) -> dict[str, Any]:
+    return {
+        "fullName": _cut(payer.name, MAX_BUYER_NAME),
+        "emailAddress": payer.email,
+        "contactPhone": _cut(payer.phone, MAX_PHONE),
+        "dniNumber": payer.document,
+        "dniType": payer.document_type,
+    }
+
+
+def _cut(text: str | None, longest: int) -> str | None:
+    return None if text is None else text[:longest].rstrip()
 
 
 def value_of(pesos: int) -> dict[str, Any]:

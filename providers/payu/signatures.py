@@ -45,6 +45,17 @@ class Algorithm(StrEnum):
     HMAC_SHA256 = "hmac-sha256"
 
 
+NAME_IN_FORM: Mapping[Algorithm, str] = MappingProxyType(
+    {
+        Algorithm.MD5: "MD5",
+        Algorithm.SHA1: "SHA",
+        Algorithm.SHA256: "SHA256",
+        Algorithm.HMAC_SHA256: "HMAC-SHA256",
+    }
+)
+"""`algorithmSignature` of the payment form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signing:
     """The secrets and the algorithm of one account."""
@@ -72,6 +83,8 @@ def algorithm_of(name: str | None) -> Algorithm:
     if name is None:
         return Algorithm.MD5
     plain = re.sub(r"[-_ ]", "", name.lower())
+    if plain == "sha":
+        return Algorithm.SHA1
     for algorithm in Algorithm:
         if plain == algorithm.value.replace("-", ""):
             return algorithm

@@ -2,8 +2,9 @@
 
 A card is made a token by PayU's own library in the payer's browser; its number never comes here. A charge is a
 SUBMIT_TRANSACTION with `creditCardTokenId` in place of the card, and the card's network as `paymentMethod`, so the
-network is kept with the token (`VISA:…`). UNCONFIRMED: which of the payer's and browser's fields PayU insists on when a
-token is charged without the payer, and whether a charge without CVV needs the account's agreement.
+network is kept with the token (`VISA:…`). Without a security code PayU wants `processWithoutCvv2`, for which an account
+needs PayU's authorisation. UNCONFIRMED: which fields of payer and browser, all marked as mandatory, PayU insists
+on when nobody is there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from providers.base import ChargeRequest, ProviderRejected, SavedMethod
 from providers.payu.account import PayuAccount
 from providers.payu.amounts import CURRENCY, taxes, whole_pesos
 from providers.payu.methods import CARD_BRANDS
-from providers.payu.requests import language_of, person_of, value_of, without_none
+from providers.payu.requests import address_of, browser_of, buyer_of, language_of, payer_of, value_of, without_none
 
 ONE_INSTALMENT = {"INSTALLMENTS_NUMBER": 1}
 MAX_DESCRIPTION = 255
@@ -64,6 +65,7 @@ def charge_submission(request: ChargeRequest, account: PayuAccount) -> dict[str,
     if network not in CARD_BRANDS or not token:
         raise ProviderRejected("not_a_token")
     pesos, reference = whole_pesos(request.amount), str(request.reference)
+    address = address_of(request.payer, {})
     values: dict[str, Any] = {"TX_VALUE": value_of(pesos)}
     if account.sends_tax and request.vat is not None:
         tax = taxes(request.amount, request.vat)
@@ -76,14 +78,15 @@ def charge_submission(request: ChargeRequest, account: PayuAccount) -> dict[str,
         "signature": account.signing.digest(account.merchant_id, reference, str(pesos), CURRENCY),
         "notifyUrl": request.callback_url,
         "additionalValues": values,
-        "buyer": person_of(request.payer),
+        "buyer": buyer_of(request.payer) | {"shippingAddress": address},
     }
     return without_none(
         {
             "order": without_none(order),
-            "payer": person_of(request.payer),
+            "payer": payer_of(request.payer) | {"billingAddress": address},
             "creditCardTokenId": token,
-            "creditCard": {"processWithoutCvv2": True} if account.charges_without_cvv else None,
+            "creditCard": _card(request, account),
+            **browser_of(request.reference, {}),
             "extraParameters": ONE_INSTALMENT,
             "type": "AUTHORIZATION_AND_CAPTURE",
             "paymentMethod": network,
@@ -91,6 +94,16 @@ def charge_submission(request: ChargeRequest, account: PayuAccount) -> dict[str,
             "ipAddress": request.payer.ip,
         }
     )
+
+
+def _card(request: ChargeRequest, account: PayuAccount) -> dict[str, Any] | None:
+    """What PayU wants beside a token: the card's last month, and that there is no security code."""
+    card: dict[str, Any] = {}
+    if request.exp_month is not None and request.exp_year is not None:
+        card["expirationDate"] = f"{request.exp_year:04}/{request.exp_month:02}"
+    if account.charges_without_cvv:
+        card["processWithoutCvv2"] = True
+    return card or None
 
 
 def decline_of(failure: str | None) -> str:

@@ -161,8 +161,8 @@ async def test_what_is_sent_for_pse() -> None:
     ]
     assert {request.headers["accept"] for request in wire.requests} == {"application/json"}
     assert {request.headers["content-type"] for request in wire.requests} == {"application/json"}
+    address = {"country": "CO", "phone": "0541234567"}
     person = {
-        "merchantPayerId": "cust-7",
         "fullName": "Dana Levi",
         "emailAddress": "dana@example.com",
         "contactPhone": "0541234567",
@@ -182,14 +182,17 @@ async def test_what_is_sent_for_pse() -> None:
                 "TX_TAX": {"value": 3992, "currency": "COP"},
                 "TX_TAX_RETURN_BASE": {"value": 21008, "currency": "COP"},
             },
-            "buyer": person,
+            "buyer": {"merchantBuyerId": "cust-7", **person, "shippingAddress": address},
+            "shippingAddress": address,
         },
-        "payer": person,
+        "payer": {"merchantPayerId": "cust-7", **person, "billingAddress": address},
         "type": "AUTHORIZATION_AND_CAPTURE",
         "paymentMethod": "PSE",
         "paymentCountry": "CO",
         "ipAddress": "127.0.0.1",
         "userAgent": "a browser",
+        "cookie": "n/a",
+        "deviceSessionId": REFERENCE.hex,
         "extraParameters": {
             "RESPONSE_URL": "https://shop.example/thanks",
             "PSE_REFERENCE1": "127.0.0.1",

@@ -32,6 +32,7 @@ from providers.base import (
     WebhookRejected,
 )
 from providers.payu import WEBHOOK_TOOLS, PayuProvider
+from providers.payu.requests import COLOMBIA
 from providers.webhook_signatures import SignatureOptions
 from tests.providers.payers.payu import Payer as PayuPayer
 from tests.support.mailbox import Mailbox
@@ -109,7 +110,9 @@ async def test_the_form_has_what_the_page_wants_and_is_the_same_on_every_try(
     fields = dict(opened.form.fields)
     parts = {"merchant_id": payer.merchant_id, "reference": str(request.reference), "value": "20000", "currency": "COP"}
     made = WEBHOOK_TOOLS.request_signers["request"](parts, payer.api_key, SignatureOptions())
+    until = (request.created_at + timedelta(hours=2)).astimezone(COLOMBIA)
     assert fields == {
+        "lng": "en",
         "merchantId": payer.merchant_id,
         "accountId": "512321",
         "description": "Order 1001",
@@ -119,11 +122,14 @@ async def test_the_form_has_what_the_page_wants_and_is_the_same_on_every_try(
         "taxReturnBase": "16806",
         "currency": "COP",
         "signature": made,
+        "algorithmSignature": "MD5",
+        "expirationDate": until.strftime("%Y-%m-%d %H:%M:%S"),
         "test": "1",
         "buyerEmail": "dana@example.com",
         "buyerFullName": "Dana Levi",
         "buyerDocumentType": "CC",
         "buyerDocument": "1020304050",
+        "telephone": "0541234567",
         "payerFullName": "Dana Levi",
         "payerEmail": "dana@example.com",
         "payerPhone": "0541234567",

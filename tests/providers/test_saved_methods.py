@@ -135,6 +135,8 @@ def charge_of(payer: SandboxPayer, method: SavedMethod, **changes: Any) -> Charg
         expires_at=now + timedelta(days=3),
         return_url="https://shop.example/thanks",
         payer=PERSON,
+        exp_month=method.exp_month,
+        exp_year=method.exp_year,
     )
     return replace(request, **changes)
 

@@ -33,7 +33,7 @@ class Payer(SandboxPayer):
         "charge": "payu.submit",
     }
     opens_by_call: ClassVar[bool] = False
-    variants: ClassVar[tuple[str, ...]] = ("refund_listed_at_once", "cancellations_module")
+    variants: ClassVar[tuple[str, ...]] = ("refund_listed_at_once", "cancellations_module", "mandatory_fields")
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -69,7 +69,9 @@ class Payer(SandboxPayer):
 
     async def tokenises(self) -> SavedMethod:
         made = await self.sandbox("payu/tokens", api_key=self.api_key)
-        return imported(SavedMethod(made["token"], brand=made["brand"], last4=made["last4"]))
+        return imported(
+            SavedMethod(made["token"], brand=made["brand"], last4=made["last4"], exp_month=6, exp_year=2035)
+        )
 
     async def will(self, token: str, outcome: str) -> None:
         code = {"soft": "INSUFFICIENT_FUNDS", "hard": "RESTRICTED_CARD"}[outcome]
