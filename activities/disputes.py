@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,7 +30,7 @@ from domain.dispute import (
 )
 from domain.money import Money
 from domain.payment import CAPTURED, PaymentStatus
-from providers.base import KnowsDisputes, Provider, ProviderDispute
+from providers.base import KnowsDisputes, Provider, ProviderDispute, ShowsDisputes
 from storage import attempts, audit, disputes, inbox, outbox, payments, subscriptions
 from storage.models import Dispute, Payment, Workspace
 from storage.session import Database
@@ -64,9 +64,14 @@ class DisputeActivities:
             return []
         way, transaction = paid_way(loaded), loaded.payment.provider_transaction_id
         found: list[ProviderDispute] = []
-        if transaction is not None and isinstance(self._guard.provider(way.account), KnowsDisputes):
+        provider = self._guard.provider(way.account)
+        if transaction is not None and isinstance(provider, KnowsDisputes | ShowsDisputes):
+            async with self._database.transaction() as session:
+                on_record = await disputes.of_payment(session, command.payment_id)
+            reference = loaded.payment.id if way.attempt is None else way.attempt.reference
+            asking = _asking(transaction, reference, [row.provider_dispute_id for row in on_record])
             with as_application_error():
-                found = list(await self._guard.call(way.account, way.health, _asking(transaction)))
+                found = list(await self._guard.call(way.account, way.health, asking))
         async with self._database.transaction() as session:
             payment, workspace = await payments.lock(session, command.payment_id)
             if payment.subscription_id is not None:  # may end with a loss; its lock comes before the credit's
@@ -190,9 +195,13 @@ def _notice_data(payment: Payment, row: Dispute) -> dict[str, Any]:
     }
 
 
-def _asking(transaction: str) -> Callable[[Provider], Awaitable[list[ProviderDispute]]]:
+def _asking(
+    transaction: str, reference: UUID, known: Sequence[str]
+) -> Callable[[Provider], Awaitable[list[ProviderDispute]]]:
     async def ask(provider: Provider) -> list[ProviderDispute]:
-        assert isinstance(provider, KnowsDisputes)  # noqa: S101  (checked by the caller)
-        return list(await provider.disputes_of(transaction))
+        if isinstance(provider, KnowsDisputes):
+            return list(await provider.disputes_of(transaction))
+        assert isinstance(provider, ShowsDisputes)  # noqa: S101  (checked by the caller)
+        return list(await provider.disputes_by_reference(reference, transaction, known))
 
     return ask

@@ -166,6 +166,9 @@ async def _receive(
     if event.proof is not None and not await _proven(services, account, event):
         await refuse(Rejection.WRONG_TOKEN.value)
         raise Problem(*_PROBLEM_OF[Rejection.WRONG_TOKEN])
+    if event.unsigned and not await _is_about_ours(services, account, event):
+        await refuse(Rejection.BAD_SIGNATURE.value)
+        raise Problem(*_PROBLEM_OF[Rejection.BAD_SIGNATURE])
     await limit_rate(services, of_account, services.limits.webhook_rate_limit_per_minute)
     taken = await _store(services, account, Told(event, body))
     if taken.handover is not None:
@@ -353,6 +356,15 @@ def _takes_back(account: ProviderAccount, payment: Payment, attempt: Attempt | N
     if event.kind is not EventKind.CANCELED or capabilities_of(account.provider).status_call or attempt is None:
         return False
     return attempt.status in SETTLED or payment.flag == ReviewReason.AMOUNT_UNCONFIRMED
+
+
+async def _is_about_ours(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:
+    """Whether what nobody has signed names a payment of this account; about others nothing is even stored."""
+    async with services.database.statement() as session:
+        payment, _, foreign = await attempts.payment_of_event(
+            session, account, reference=event.reference, session_id=None, transaction_id=None
+        )
+    return payment is not None and not foreign
 
 
 async def _proven(services: Services, account: ProviderAccount, event: ProviderEvent) -> bool:

@@ -575,6 +575,8 @@ class ProviderEvent:
     """Of a PAYOUT event: what it tells. It is kept as told; no money of ours moves by it."""
     ignored: str | None = None
     """Why nothing may follow from it although it is authentic, in a few words of ours: it is kept, and is nobody's."""
+    unsigned: bool = False
+    """Nothing authenticates it: it is taken only about a payment of ours, and only as a reason to query."""
     unreadable: str | None = None
     """What we act upon and could not be read, in a few words of ours: the event is counted, and nothing follows."""
 
@@ -766,6 +768,19 @@ class KnowsRiskAlerts(Protocol):
 
     async def risk_alerts_of(self, transaction_id: str, named: Sequence[str]) -> Sequence[ProviderRiskAlert]:
         """All of them as they stand now; `named` are ids in events, for those that are found by their own id alone.
+
+        Raises ProviderError subclasses.
+        """
+
+
+@runtime_checkable
+class ShowsDisputes(Protocol):
+    """A provider that shows disputes in the payment itself, and is asked for them by our reference."""
+
+    async def disputes_by_reference(
+        self, reference: UUID, transaction_id: str, known: Sequence[str]
+    ) -> Sequence[ProviderDispute]:
+        """All of them, as they stand now; of those `known` by their id also what is not shown any more.
 
         Raises ProviderError subclasses.
         """

@@ -10,7 +10,8 @@ Operations for faults: `payu.submit`, `payu.refund`, `payu.banks`, `payu.ping`, 
 Payers without a browser, all POST under /sandbox/payu and with `reference` in the body: `pay`, `decline`
 (response_code), `expire`, `settle` (state: what is pending becomes APPROVED, DECLINED, EXPIRED or ERROR), `amount`
 (value, currency: what PayU holds), `refunds` (value, state: a refund made in PayU's panel), `refunds/settle` (state:
-what PayU decides of refunds). `pay` and `decline` make an attempt where nothing waits.
+what PayU decides of refunds), `chargebacks` and `chargebacks/decide` (state: WON or LOST). `pay` and `decline` make an
+attempt where nothing waits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from sandbox.courier import Courier
 from sandbox.faults import FaultPlan
 from sandbox.payu_api import PayuApi
+from sandbox.payu_chargebacks import add_chargeback_controls
 from sandbox.payu_fields import MANDATORY
 from sandbox.payu_pages import add_checkout, add_waiting_pages
 from sandbox.payu_refunds import LISTED_AT_ONCE, RETRIED, PayuRefunds, add_refund_controls
@@ -46,6 +48,7 @@ def router(store: Store, courier: Courier, faults: FaultPlan) -> APIRouter:
     add_waiting_pages(routes, twin)
     _add_controls(routes, twin)
     add_refund_controls(routes, twin)
+    add_chargeback_controls(routes, twin)
     return routes
 
 

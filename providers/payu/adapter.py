@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 import httpx
@@ -28,6 +29,7 @@ from providers.base import (
     OpenedCheckout,
     OutcomeUnknown,
     ProviderDeclined,
+    ProviderDispute,
     ProviderEvent,
     ProviderPayment,
     ProviderRefund,
@@ -38,6 +40,7 @@ from providers.base import (
 from providers.http import ProviderHttp
 from providers.payu.account import REQUIRED_CREDENTIALS, account_of
 from providers.payu.amounts import CURRENCY, MINOR_IN_PESO
+from providers.payu.chargebacks import chargebacks_of
 from providers.payu.client import JsonObject, PayuClient
 from providers.payu.errors import REGISTERED, REJECTED, failure_code
 from providers.payu.methods import CARD, METHODS, NETWORKS, PSE
@@ -181,6 +184,12 @@ class PayuProvider:
     async def look_refund(self, request: RefundRequest, provider_refund_id: str | None) -> ProviderRefund | None:
         """What became of a refund, by PayU's id or ours. None: none is shown, as for days while PayU reviews it."""
         return await self._refunds.look(request, provider_refund_id)
+
+    async def disputes_by_reference(
+        self, reference: UUID, transaction_id: str, known: Sequence[str]
+    ) -> list[ProviderDispute]:
+        """The chargeback of a captured transaction, as its order shows it."""
+        return chargebacks_of(await self._orders(str(reference)), transaction_id, known, self._clock())
 
     def import_token(self, given: SavedMethod) -> SavedMethod:
         """A token that PayU's library made in the payer's browser."""

@@ -106,6 +106,12 @@ class Order:
         retried = self.retried or any(one.source == MODULE for one in self.transactions)
         return RefundStatus.PENDING if retried else RefundStatus.FAILED
 
+    def chargebacks_of(self, transaction_id: str) -> list[Transaction]:
+        """The chargebacks of an attempt; one that names no parent belongs to the order's only payment."""
+        return [
+            one for one in self.transactions if one.type == CHARGEBACK and one.parent_id in (None, "", transaction_id)
+        ]
+
     def refunded_by(self, refund: Transaction, captured: Money) -> Money | None:
         """What a refund gives back. None: a partial one whose value PayU does not show."""
         return _value(refund.values) or (captured if refund.type == "REFUND" else None)

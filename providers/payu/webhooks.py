@@ -16,6 +16,7 @@ from providers.base import EventKind, ProviderEvent, Rejection, WebhookRejected
 from providers.payu.account import PayuAccount
 from providers.payu.amounts import money_from
 from providers.payu.bodies import Fields, read_fields, required, text
+from providers.payu.chargebacks import is_hint, read_hint
 from providers.payu.objects import CHARGEBACK, REFUNDS
 from providers.payu.requests import COLOMBIA
 from providers.payu.signatures import check_sign
@@ -45,9 +46,12 @@ def read_confirmation(body: bytes, account: PayuAccount) -> ProviderEvent:
     """Authenticate and read a confirmation. Raises WebhookRejected, nothing else.
 
     One event for each transaction and state, as PayU's page says how to tell repeats. Refused, although signed: another
-    merchant's confirmation, and a test's one on a live account or the reverse.
+    merchant's confirmation, and a test's one on a live account or the reverse. What the disputes webhook sends has no
+    signature: it is a hint.
     """
     fields = read_fields(body)
+    if is_hint(fields):
+        return read_hint(fields)
     check_sign(fields, account.signing)
     _check_owner(fields, account)
     state = required(fields, "state_pol")
