@@ -771,6 +771,7 @@ class KnowsRiskAlerts(Protocol):
 
         Raises ProviderError subclasses.
         """
+        ...
 
 
 @runtime_checkable

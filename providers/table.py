@@ -22,6 +22,7 @@ from providers.base import (
     KnowsMandates,
     KnowsRiskAlerts,
     ReadsSettlementFiles,
+    ShowsDisputes,
 )
 from providers.limits import Limit
 from providers.registry import NAMES, PROVIDERS
@@ -58,7 +59,7 @@ WORDS: Mapping[str, str] = {
 FACTS = frozenset({"acknowledges", "customers", "failed_can_become_paid"})
 """Fields of the sheet that say how a provider works: without them nothing is missing."""
 PARTS: Mapping[str, tuple[str, tuple[type, ...]]] = {
-    "disputes": ("disputes are followed", (KnowsDisputes,)),
+    "disputes": ("disputes are followed", (KnowsDisputes, ShowsDisputes)),
     "risk_alerts": ("banks' fraud warnings are heard", (KnowsRiskAlerts,)),
     "mandates": ("a mandate that is over ends its saved method", (KnowsMandates,)),
     "subscriptions": ("subscriptions that the provider manages are followed", (FollowsSubscriptions,)),

@@ -268,7 +268,9 @@ async def test_a_lost_answer_is_looked_up_where_refunds_were_seen_and_else_is_fo
         with pytest.raises(OutcomeUndecided, match="refund_not_shown"):
             await provider.look_refund(refund, None)
     other = RefundRequest(uuid4(), other_capture, earlier_one.amount, other_ref, earlier_one.amount, ZERO)
-    known = MadeRefund(other_capture, (await provider.refund(other)).provider_refund_id)
+    made_id = (await provider.refund(other)).provider_refund_id
+    assert made_id is not None
+    known = MadeRefund(other_capture, made_id)
     proven = replace(refund, earlier=[MadeRefund("none", "none"), known])
     if hidden:
         with pytest.raises(OutcomeUndecided, match="refund_not_shown"):
