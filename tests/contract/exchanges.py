@@ -61,7 +61,8 @@ class Exchanges:
             segments = segments[1:]
         shown = [one if self._is_plain(one) else MASK for one in segments]
         command = body.get("command") if isinstance(body, dict) else None
-        return f"{method} /{'/'.join(shown)}" + (f" {command}" if command else "")
+        named = f" {self.masked(command, 'command')}" if isinstance(command, str) and command else ""
+        return f"{method} /{'/'.join(shown)}{named}"
 
     def masked(self, value: Any, field: str = "") -> Any:
         """The same shape: names and types, and no values but telling words."""
