@@ -33,7 +33,7 @@ from engine.client import connect
 from engine.payments import EngineUnavailable, PaymentEngine
 from providers.base import EventKind
 from storage.models import Payment, Refund
-from tests.chaos.asking import insist
+from tests.chaos.asking import ask, insist
 from tests.chaos.bookkeepers import Bookkeepers
 from tests.chaos.desk import TOLD_AGAIN
 from tests.chaos.promises import ANSWERS, FORGED, STOPS, Judge, Tally, judge_logs, judge_workflows, reasons
@@ -206,6 +206,7 @@ async def _days_pass(judge: Judge, client: Client, desk: Iterable[str]) -> None:
     async with judge.database.transaction() as session:
         await session.execute(text(HAND_OVER_AGAIN), {"shops": judge.shops})
         waiting = list(await session.scalars(select(Refund).where(Refund.status.in_(("pending", "unknown")))))
+    await _a_person_compares(judge, [refund for refund in waiting if refund.failure_code is not None])
     for refund in waiting:
         payer = next(one.tills[refund.provider].payer for one in judge.markets if refund.provider in one.tills)
         await payer.refunds_are_decided(refund.payment_id)
@@ -219,6 +220,17 @@ async def _days_pass(judge: Judge, client: Client, desk: Iterable[str]) -> None:
         told = ProviderTrigger(0, f"{payment_id} at the desk {time.monotonic()}", EventKind.REFUND.value)
         with suppress(EngineUnavailable):
             await engine.signal_afterlife(payment_id, told)
+
+
+async def _a_person_compares(judge: Judge, unconfirmed: Iterable[Refund]) -> None:
+    """Refunds of which the provider does not tell whether they were made: somebody reads its own list of refunds."""
+    for refund in unconfirmed:
+        at = next(one for one in judge.markets if one.shop.workspace.id == refund.workspace_id)
+        async with judge.database.transaction() as session:
+            booked = (await session.get_one(Payment, refund.payment_id)).refunded
+        payer = at.tills[refund.provider].payer
+        made = await payer.has_made(refund.payment_id, refund.id, amount=refund.amount, booked=booked)
+        await ask(at, "POST", f"/payments/{refund.payment_id}/review", {"action": "accept" if made else "close"})
 
 
 def _show(title: str, done: Counter[str]) -> None:

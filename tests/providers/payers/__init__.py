@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -117,6 +118,13 @@ class SandboxPayer:
     async def given_back(self, reference: UUID) -> str | None:
         """What has gone back at the provider in its own books, in major units, where a look may not tell it."""
         return None
+
+    async def has_made(self, reference: UUID, refund_id: UUID, *, amount: Decimal, booked: Decimal) -> bool:
+        """Whether a person sees in the provider's own pages a refund of ours that got no answer.
+
+        `booked` is what has gone back by our books, where sums are all that is shown.
+        """
+        raise NotImplementedError
 
     async def saves(self, opened: OpenedCheckout) -> None:
         """Enter a card on the page of a set-up, with success."""

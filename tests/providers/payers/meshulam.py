@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -90,6 +91,11 @@ class Payer(SandboxPayer):
     async def charges_of(self, reference: UUID) -> int:
         made = [one for process in await self.processes(reference) for one in process["transactions"]]
         return sum(not one.get("refundedTransactionId") for one in made)
+
+    async def has_made(self, reference: UUID, refund_id: UUID, *, amount: Decimal, booked: Decimal) -> bool:
+        made = [one for process in await self.processes(reference) for one in process["transactions"]]
+        gone = sum((Decimal(one["sum"]) for one in made if one.get("refundedTransactionId")), Decimal(0))
+        return gone - booked >= amount
 
     async def processes(self, reference: UUID) -> list[dict[str, Any]]:
         """Everything that was opened for our reference."""

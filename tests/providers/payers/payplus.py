@@ -102,6 +102,10 @@ class Payer(SandboxPayer):
         found = await self._transactions(reference)
         return str(sum((Decimal(one["amount"]) for one in found if one["type"] == "Refund"), Decimal("0.00")))
 
+    async def has_made(self, reference: UUID, refund_id: UUID, *, amount: Decimal, booked: Decimal) -> bool:
+        made = [one for one in await self._transactions(reference) if one["type"] == "Refund"]
+        return any(str(refund_id) in str(one) for one in made)
+
     async def _transactions(self, reference: UUID) -> Any:
         answer = await self.http.get("/sandbox/payplus/transactions", params={"more_info": str(reference)})
         return answer.json()
