@@ -64,6 +64,7 @@ class Hands:
             "customer_phone": customer["phone"],
             "customer_document_type": customer.get("document_type"),
             "customer_document": customer.get("document"),
+            "customer_ip": customer.get("ip", "127.0.0.1"),
             "referrer_id": "partner-5",
             "expires_at": now + timedelta(hours=2),
             "created_at": now,

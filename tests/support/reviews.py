@@ -132,7 +132,7 @@ async def refund_exceeds_payment(shop: Shop) -> str:
 
 
 async def refund_unconfirmed(shop: Shop) -> str:
-    """A refund of 30.00 that got no answer, and one of 20.00 by hand, of which the provider tells the sum alone."""
+    """A refund of 30.00 that got no answer, and one of 40.00 by hand, of which the provider tells the sum alone."""
     payment = await shop.pays(amount="100.00")
     await shop.till.payer.pays(await shop.checkout(payment))
     await shop.until(payment["id"], "paid")
@@ -142,7 +142,7 @@ async def refund_unconfirmed(shop: Shop) -> str:
     asked = await shop.api.post("/refunds", json={"payment_id": payment["id"], "amount": "30.00"})
     assert asked.json()["status"] == "unknown", asked.text
     (process,) = await payer.checkouts_of(UUID(payment["id"]))
-    await shop.sandbox("POST", f"/meshulam/processes/{process}/refund", {"sum": "20.00"})
+    await shop.sandbox("POST", f"/meshulam/processes/{process}/refund", {"sum": "40.00"})
     await asked_again_later(shop, UUID(asked.json()["id"]))
     return await waits(shop, payment["id"], ReviewReason.REFUND_UNCONFIRMED)
 
