@@ -18,6 +18,7 @@ from storage.models import Payment, SurplusCapture, Workspace
 PAID_TWICE_ENDED = "refund_paid_twice_ended"
 _OF_REFUNDS = (*(f"refund_{turn}" for turn in ("returned", "paid_again", "settled_outside")), PAID_TWICE_ENDED)
 _ENDED_BY_A_PERSON = (ReviewReason.TRANSACTION_TAKEN, ReviewReason.REFUND_EXCEEDS_PAYMENT)
+"""Only a person can say that these are over."""
 
 
 def payer_credit(payment: Payment) -> str:
@@ -41,10 +42,7 @@ async def refresh(session: AsyncSession, payment: Payment, workspace: Workspace,
     if reason in UNBOOKED:
         _end_unbooked(session, payment, workspace, rows, at=at, actor=actor)
         return
-    if reason in (
-        ReviewReason.TRANSACTION_TAKEN,
-        ReviewReason.REFUND_EXCEEDS_PAYMENT,
-    ):  # only a person can say that it is over
+    if reason in _ENDED_BY_A_PERSON:
         return
     left = await _outstanding(session, payment, rows)
     if reason is left:

@@ -18,11 +18,13 @@ import uvicorn
 
 from domain.money import Money
 from providers.base import AccountConfig, CheckoutMode, CheckoutRequest, Payer, Provider
+from providers.payu import PayuProvider
 from providers.registry import PROVIDERS, build_provider
 from providers.stripe import StripeProvider
 from providers.stripe.transport import StripeTransport
 from sandbox.app import create_app
 from tests.providers.payers import CONTRACT, WEBHOOK_SECRET, SandboxPayer, payer_class
+from tests.providers.payers.payu import Payer as PayuPayer
 from tests.support.mailbox import Mailbox
 
 PAYER = Payer("cust-7", "Dana Levi", "dana@example.com", "0541234567", "CC", "1020304050", "127.0.0.1")
@@ -109,6 +111,20 @@ async def provider(payer: SandboxPayer) -> AsyncIterator[Provider]:
     built = build_provider(payer.name, payer.account())
     yield built
     await built.aclose()
+
+
+@pytest_asyncio.fixture
+async def adapter(payer: PayuPayer) -> AsyncIterator[Callable[..., PayuProvider]]:
+    """PayU's adapters of the payer's account with further options."""
+    built: list[PayuProvider] = []
+
+    def build(**options: Any) -> PayuProvider:
+        built.append(PayuProvider(payer.account_with(**options)))
+        return built[-1]
+
+    yield build
+    for one in built:
+        await one.aclose()
 
 
 @pytest_asyncio.fixture

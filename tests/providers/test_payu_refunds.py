@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from domain.money import Money
 from providers.base import (
@@ -52,20 +51,6 @@ RequestFor = Callable[..., CheckoutRequest]
 ASKED = datetime(2026, 11, 20, 11, tzinfo=UTC)
 """Some days before the recorded decisions."""
 ACCEPTED = ProviderRefund(None, RefundStatus.PENDING)
-
-
-@pytest_asyncio.fixture
-async def adapter(payer: PayuPayer) -> AsyncIterator[Callable[..., PayuProvider]]:
-    """Adapters of the payer's account with further options."""
-    built: list[PayuProvider] = []
-
-    def build(**options: Any) -> PayuProvider:
-        built.append(PayuProvider(payer.account_with(**options)))
-        return built[-1]
-
-    yield build
-    for one in built:
-        await one.aclose()
 
 
 def recorded_wire(query: str, answer: str = "refund_accepted") -> Wire:

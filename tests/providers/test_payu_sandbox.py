@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 
 from domain.money import Money
 from domain.payment import PaymentStatus
@@ -42,20 +41,6 @@ RequestFor = Callable[..., CheckoutRequest]
 ONLY = ("payu",)
 PSE_FIELDS = {"financial_institution_code": "1007", "user_type": "N"}
 CASH = ["efecty", "baloto", "bank_referenced", "others_cash"]
-
-
-@pytest_asyncio.fixture
-async def adapter(payer: PayuPayer) -> AsyncIterator[Callable[..., PayuProvider]]:
-    """Adapters of the payer's account with further options."""
-    built: list[PayuProvider] = []
-
-    def build(**options: Any) -> PayuProvider:
-        built.append(PayuProvider(payer.account_with(**options)))
-        return built[-1]
-
-    yield build
-    for one in built:
-        await one.aclose()
 
 
 def ref_to(request: CheckoutRequest, opened: OpenedCheckout | None) -> CheckoutRef:
